@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * log.c - syslog, standard error or a file; the error idiom.
+ *
+ * Opened in step 1 and again never: everything that a later line needs is there before step 5 shuts the file system.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+	int fd; /* -1: syslog */
+	bool is_file;
+	int level;
+	const char *name;
+	char peer[320];
+} sink = {.fd = -1, .level = LOG_NOTICE, .name = "pgssl"};
+
+bool fail(struct error *e, int status, const char *fmt, ...)
+{
+	va_list args;
+
+	e->status = status;
+	va_start(args, fmt);
+	vsnprintf(e->text, sizeof e->text, fmt, args);
+	va_end(args);
+	return false;
+}
+
+bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e)
+{
+	sink.level = level;
+	sink.name = service;
+	tzset(); /* else the first line opens /etc/localtime */
+	if (file != NULL) {
+		sink.fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+		if (sink.fd < 0)
+			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file, strerror(errno));
+		sink.is_file = true;
+		return true;
+	}
+	if (use_stderr) {
+		sink.fd = STDERR_FILENO;
+		return true;
+	}
+	openlog(service, LOG_NDELAY | LOG_PID, LOG_DAEMON);
+	return true;
+}
+
+int log_descriptor(void)
+{
+	return sink.fd;
+}
+
+bool log_is_file(void)
+{
+	return sink.is_file;
+}
+
+bool log_wants(int level)
+{
+	return level <= sink.level;
+}
+
+void log_set_peer(const char *host, const char *port)
+{
+	if (port[0] == '\0')
+		snprintf(sink.peer, sizeof sink.peer, " host=%s", host);
+	else
+		snprintf(sink.peer, sizeof sink.peer, " host=%s port=%s", host, port);
+}
+
+/* "2026-11-22 10:00:00.123 UTC ", as PostgreSQL's log_line_prefix '%m ' has it. */
+static void timestamp(char *buf, size_t size)
+{
+	struct timeval now;
+	struct tm tm;
+	char date[32], zone[16];
+
+	gettimeofday(&now, NULL);
+	localtime_r(&now.tv_sec, &tm);
+	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &tm);
+	strftime(zone, sizeof zone, "%Z", &tm);
+	snprintf(buf, size, "%s.%03d %s ", date, (int)(now.tv_usec / 1000), zone);
+}
+
+/* One write a line: several processes append to the same file. */
+static void write_line(const char *text, const char *suffix)
+{
+	char when[64] = "", line[2048];
+
+	if (sink.is_file)
+		timestamp(when, sizeof when);
+	int n = snprintf(line, sizeof line, "%s%s[%d]: %s%s\n", when, sink.name, (int)getpid(), text, suffix);
+	if (n < 0)
+		return;
+	if ((size_t)n >= sizeof line) {
+		n = sizeof line - 1;
+		line[n - 1] = '\n';
+	}
+	/* A log that cannot be written must not end a session. */
+	if (write(sink.fd, line, (size_t)n) < 0)
+		return;
+}
+
+static void PRINTF_LIKE(3, 0) vlog(int level, const char *suffix, const char *fmt, va_list args)
+{
+	int saved = errno;
+	char text[1792];
+
+	if (log_wants(level)) {
+		vsnprintf(text, sizeof text, fmt, args);
+		if (sink.fd < 0)
+			syslog(level, "%s%s", text, suffix);
+		else
+			write_line(text, suffix);
+	}
+	errno = saved;
+}
+
+void log_line(int level, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vlog(level, "", fmt, args);
+	va_end(args);
+}
+
+void log_peer_line(int level, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vlog(level, sink.peer, fmt, args);
+	va_end(args);
+}
+
+const char *log_escape(char *buf, size_t size, const char *name, size_t len)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t at = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)name[i];
+		bool plain = c > ' ' && c < 0x7f && c != '\\';
+
+		if (at + (plain ? 1 : 4) >= size)
+			break;
+		if (plain) {
+			buf[at++] = (char)c;
+			continue;
+		}
+		buf[at++] = '\\';
+		buf[at++] = 'x';
+		buf[at++] = hex[c >> 4];
+		buf[at++] = hex[c & 15];
+	}
+	buf[at] = '\0';
+	return buf;
+}
+
+noreturn void die(int status, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vlog(LOG_ERR, sink.peer, fmt, args);
+	va_end(args);
+	exit(status);
+}
+
+noreturn void bug(const char *fmt, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof text, fmt, args);
+	va_end(args);
+	log_peer_line(LOG_CRIT, "bug: %s; please report it", text);
+	exit(EX_SOFTWARE);
+}

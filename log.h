@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * log.h - the log, and the one error idiom of the program.
+ *
+ * Owns syslog, the log file and the copy of standard error. Never writes to a descriptor that is the client's: step 0 sees to
+ * it that descriptor 2 is not. No secret and no payload is ever given to these functions.
+ */
+#ifndef PGSSL_LOG_H
+#define PGSSL_LOG_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdnoreturn.h>
+#include <sysexits.h>
+#include <syslog.h>
+
+/* A value that must be used: every function that can fail returns one. */
+#define MUST_USE __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
+
+/* What went wrong, for a caller who decides what to do about it. `status` is a sysexits(3) value, `text` names cause and cure. */
+struct error {
+	int status;
+	char text[512];
+};
+
+/* Fill in `e` and return false, so that a function that fails ends in `return fail(e, EX_..., "...")`. Never blocks. */
+bool fail(struct error *e, int status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/*
+ * Open the log: `file` if not NULL (appended to; created 0640), else standard error if `use_stderr`, else syslog, facility daemon, under the
+ * name `service` (not copied: must outlive the log). Lines above `level` (LOG_EMERG..LOG_DEBUG) are dropped. Everything that a
+ * later line needs (the syslog socket, the time zone) is opened here, since step 5 shuts the file system.
+ * Fails, with `e` filled in, only when `file` cannot be opened.
+ */
+bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e) MUST_USE;
+
+/* The descriptor of the log file, standard error, or -1 for syslog: step 5 keeps it writable. */
+int log_descriptor(void);
+
+/* True if the log is a file, so that step 5 must not limit file sizes to 0. */
+bool log_is_file(void);
+
+/* True if lines of this level are written: for callers whose line is dear to build. */
+bool log_wants(int level);
+
+/* The client, as it stands at the end of log_peer_line's lines. Copied. "[local]" and "" when standard input is no socket. */
+void log_set_peer(const char *host, const char *port);
+
+/* One line. Blocks at most as long as a write to the log does. errno is kept. */
+void log_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* The same with " host=... port=..." of the client at its end. */
+void log_peer_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/*
+ * Copy `len` bytes of `name` into `buf`, every byte but printable ASCII, and blanks and backslashes, as \xHH: a name that a user or a
+ * certificate gives can then neither forge a field of a line nor drive a terminal. Cut at `size`, always NUL-terminated; returns `buf`.
+ */
+const char *log_escape(char *buf, size_t size, const char *name, size_t len);
+
+/* The size that log_escape needs for a name of `len` bytes. */
+#define LOG_ESCAPED_SIZE(len) (4 * (len) + 1)
+
+/* The world's fault: log one line and exit with `status`. */
+noreturn void die(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Our fault: log "bug: ..." and exit EX_SOFTWARE. */
+noreturn void bug(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+#endif
