@@ -2,8 +2,9 @@
  *
  * sandbox.h - step 5: nothing to rob.
  *
- * Owns privileges, resource limits, Landlock and seccomp; the only file with #if for other systems. After sandbox_enter the process reads and
- * writes the descriptors that it has, connects the prepared sockets, allocates memory, and exits. There is no switch that turns it off.
+ * Owns privileges, resource limits, Landlock and seccomp; the only module with #if for other systems. After sandbox_enter the process
+ * reads and writes the descriptors that it has, connects the prepared sockets, allocates memory, and exits. There is no switch that
+ * turns it off.
  */
 #ifndef PGSSL_SANDBOX_H
 #define PGSSL_SANDBOX_H
@@ -14,6 +15,9 @@
 
 #include "log.h"
 
+/* The most slots that a caller may give to poll() after step 5: with more than RLIMIT_NOFILE poll() fails with EINVAL. */
+#define SANDBOX_POLL_SLOTS 8
+
 /* Who to be from step 5 on; looked up before, since look-ups read files. */
 struct sandbox_user {
 	uid_t uid;
@@ -23,14 +27,14 @@ struct sandbox_user {
 
 /*
  * Find what `user` and `group` (names or numbers, either may be NULL) mean. No user: stay, but root becomes nobody. `user` alone takes
- * that user's own group. Reads the user database; may block as long as that does. Fails with EX_NOUSER and the name in `e`, or EX_NOPERM when
- * a change is asked for and we are not root.
+ * that user's own group. Reads the user database; may block as long as that does. Fails with EX_NOUSER and the name in `e`, or
+ * EX_NOPERM when a change is asked for and we are not root.
  */
 bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who, struct error *e) MUST_USE;
 
 /*
- * Give up root for good: groups, gid, uid, read all back, then insist that root cannot be had again. Called before the pid file is written, which must
- * belong to the final user.
+ * Give up root for good: groups, gid, uid, read all back, then insist that root cannot be had again. Called before the pid file is
+ * written, which must belong to the final user. With `-s root` uid 0 stays, and loses its capabilities in sandbox_enter.
  */
 bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e) MUST_USE;
 
@@ -39,18 +43,40 @@ struct sandbox_needs {
 	const char *remove_in; /* folder in which the pid file will be removed, or NULL */
 	const uint16_t *tcp_ports; /* ports that connect() may go to until sandbox_connected; host order */
 	unsigned tcp_port_count;
-	bool unix_connect;     /* the backend is a Unix socket */
-	bool bind;             /* -T: bind() once before the connect */
-	bool log_to_file;      /* no RLIMIT_FSIZE 0 */
+	bool unix_connect; /* the backend is a Unix socket */
+	bool bind;         /* -T: bind() once before the connect */
+	bool log_to_file;  /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
 };
 
 /*
- * Limits, empty environment, not dumpable, no_new_privs, Landlock, seccomp, in this order. A kernel without Landlock or seccomp is told of in one log line and
- * the rest still applies; one that has them and refuses is an error. Never blocks.
+ * Limits, empty environment (its strings are wiped: keep no pointer from getenv), no capabilities, not dumpable, no_new_privs, Landlock,
+ * seccomp. Neither tcp_ports nor unix_connect: no connect() at all. A kernel without Landlock or seccomp is told of in one log line and
+ * the rest still applies; one that has them and refuses is an error. Never blocks, but for that line.
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
-/* PostgreSQL is connected: connect() and bind() go from the filter too. */
+/* PostgreSQL is connected: connect() and bind() go from the filter too. After a sandbox_enter without seccomp it does nothing. */
 bool sandbox_connected(struct error *e) MUST_USE;
+
+/*
+ * What the parent of `-d` needs for itself and for its children, whose own sandbox lies inside its one. User look-ups, name look-ups
+ * (they load libraries) and the passphrase command come before.
+ */
+struct sandbox_parent_needs {
+	const char *const *read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
+	unsigned read_count;
+	const char *pid_folder; /* where it and its children make and remove pid files, or NULL */
+	const uint16_t *tcp_ports;
+	unsigned tcp_port_count;
+	bool bind; /* -T or -I: children bind() */
+};
+
+/*
+ * Confine the parent: it may accept, fork, wait, signal its children, read what is named, make sockets, change its user, and enter a
+ * child's sandbox. It cannot execute a program, load code, or write outside the pid folder; what is not allowed fails with EPERM (a service must
+ * not die of a library's curiosity; a child's filter kills). The environment and a root parent's capabilities stay, since
+ * children need them. Fails as sandbox_enter.
+ */
+bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error *e) MUST_USE;
 
 #endif
