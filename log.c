@@ -167,6 +167,49 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len)
 	return buf;
 }
 
+/* " key=value", escaped; nothing for NULL. Cut, never overrun. */
+static void put_field(char *line, size_t size, const char *key, const char *value)
+{
+	char escaped[LOG_ESCAPED_SIZE(128)];
+	size_t len = strlen(line);
+
+	if (value == NULL)
+		return;
+	log_escape(escaped, sizeof escaped, value, strlen(value));
+	snprintf(line + len, size - len, " %s=%s", key, escaped);
+}
+
+void log_authorized(const struct log_session *s)
+{
+	char line[1536] = "";
+
+	if (!log_wants(LOG_NOTICE))
+		return;
+	put_field(line, sizeof line, "user", s->user);
+	put_field(line, sizeof line, "database", s->database);
+	put_field(line, sizeof line, "application_name", s->application_name);
+	size_t len = strlen(line);
+	snprintf(line + len, sizeof line - len, "%s", sink.peer);
+	if (s->backend_port[0] != '\0')
+		put_field(line, sizeof line, "backend_port", s->backend_port);
+	put_field(line, sizeof line, "tls", s->tls);
+	put_field(line, sizeof line, "cipher", s->cipher);
+	put_field(line, sizeof line, "group", s->group);
+	log_line(LOG_NOTICE, "connection authorized:%s", line);
+}
+
+void log_disconnection(const struct log_session *s, int64_t now_ms)
+{
+	char line[1024] = "";
+	int64_t ms = now_ms - s->started_ms;
+
+	put_field(line, sizeof line, "user", s->user);
+	put_field(line, sizeof line, "database", s->database);
+	log_line(LOG_NOTICE, "disconnection: session time: %d:%02d:%02d.%03d%s%s received=%llu sent=%llu reason=%s",
+		 (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000), line, sink.peer,
+		 (unsigned long long)s->received, (unsigned long long)s->sent, s->reason);
+}
+
 noreturn void die(int status, const char *fmt, ...)
 {
 	va_list args;

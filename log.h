@@ -11,12 +11,13 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdnoreturn.h>
 #include <sysexits.h>
 #include <syslog.h>
 
 /* A value that must be used: every function that can fail returns one. */
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE                __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* What went wrong, for a caller who decides what to do about it. `status` is a sysexits(3) value, `text` names cause and cure. */
@@ -62,6 +63,20 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len);
 
 /* The size that log_escape needs for a name of `len` bytes. */
 #define LOG_ESCAPED_SIZE(len) (4 * (len) + 1)
+
+/* What the two lines of a session say. Names are given as the client or the certificate gave them: they are escaped here. */
+struct log_session {
+	const char *user, *database, *application_name; /* NULL for what there is not */
+	const char *backend_port;                       /* "" for a Unix socket */
+	const char *tls, *cipher, *group;
+	int64_t started_ms; /* CLOCK_MONOTONIC */
+	uint64_t received, sent;
+	const char *reason;
+};
+
+/* "connection authorized: ...", when the startup packet is forwarded, and "disconnection: ...", at the end. PostgreSQL's words, for log analysers. */
+void log_authorized(const struct log_session *s);
+void log_disconnection(const struct log_session *s, int64_t now_ms);
 
 /* The world's fault: log one line and exit with `status`. */
 noreturn void die(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);

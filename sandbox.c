@@ -89,8 +89,9 @@ bool sandbox_find_user(const char *user, const char *group, struct sandbox_user 
 	if (group != NULL && !find_group(group, &who->gid, e))
 		return false;
 	if (!root && (who->uid != geteuid() || who->gid != getegid()))
-		return fail(e, EX_NOPERM, "only root can become user %u, group %u; start as root or leave out -s and -g",
-		            (unsigned)who->uid, (unsigned)who->gid);
+		return fail(e, EX_NOPERM,
+			    "only root can become user %u, group %u; start as root or leave out -s and -g",
+			    (unsigned)who->uid, (unsigned)who->gid);
 	return true;
 }
 
@@ -120,7 +121,8 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 	if (setresuid(who->uid, who->uid, who->uid) != 0)
 		return fail(e, EX_NOPERM, "could not become user %u: %s", (unsigned)who->uid, strerror(errno));
 	if (!is_exactly(who))
-		return fail(e, EX_OSERR, "became another user or group than %u, %u", (unsigned)who->uid, (unsigned)who->gid);
+		return fail(e, EX_OSERR, "became another user or group than %u, %u", (unsigned)who->uid,
+			    (unsigned)who->gid);
 	if (who->uid != 0 && (setuid(0) == 0 || seteuid(0) == 0 || setgroups(0, NULL) == 0))
 		return fail(e, EX_OSERR, "could become root again after becoming user %u", (unsigned)who->uid);
 	return true;
@@ -153,7 +155,8 @@ static bool shut_sizes(bool log_to_file, struct error *e)
 {
 	/* A log whose file system is full, or larger than a limit that we inherited, costs lines and not the session. */
 	signal(SIGXFSZ, SIG_IGN);
-	if (!log_to_file && !writes_file(STDOUT_FILENO) && !writes_file(STDERR_FILENO) && !limit(RLIMIT_FSIZE, "FSIZE", 0, e))
+	if (!log_to_file && !writes_file(STDOUT_FILENO) && !writes_file(STDERR_FILENO) &&
+	    !limit(RLIMIT_FSIZE, "FSIZE", 0, e))
 		return false;
 	return limit(RLIMIT_CORE, "CORE", 0, e) && limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e);
 }
@@ -183,7 +186,8 @@ static void tell_missing(unsigned missing)
 	static const char *const words[] = {"", "Landlock", "seccomp", "Landlock and no seccomp"};
 
 	if (missing != 0)
-		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other lines of defence hold", words[missing & 3]);
+		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other lines of defence hold",
+			 words[missing & 3]);
 }
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)

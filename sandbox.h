@@ -40,7 +40,7 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e) MU
 
 /* What this process may still need after step 5. */
 struct sandbox_needs {
-	const char *remove_in; /* folder in which the pid file will be removed, or NULL */
+	const char *remove_in;     /* folder in which the pid file will be removed, or NULL */
 	const uint16_t *tcp_ports; /* ports that connect() may go to until sandbox_connected; host order */
 	unsigned tcp_port_count;
 	bool unix_connect; /* the backend is a Unix socket */
@@ -63,7 +63,8 @@ bool sandbox_connected(struct error *e) MUST_USE;
  * (they load libraries) and the passphrase command come before.
  */
 struct sandbox_parent_needs {
-	const char *const *read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
+	const char *const *
+	    read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
 	unsigned read_count;
 	const char *pid_folder; /* where it and its children make and remove pid files, or NULL */
 	const uint16_t *tcp_ports;

@@ -117,9 +117,11 @@ static bool deny_all(bool bind, struct ruleset_attr *denied, int *ruleset, struc
 }
 
 /* `rights` beneath `path`, as far as they are denied elsewhere. */
-static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const char *path, uint64_t rights, struct error *e)
+static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const char *path, uint64_t rights,
+			  struct error *e)
 {
-	struct path_rule rule = {.allowed = rights & denied->fs, .folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	struct path_rule rule = {.allowed = rights & denied->fs,
+				 .folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 
 	if (rule.folder < 0)
 		return fail(e, EX_OSFILE, "could not open folder \"%s\": %s", path, strerror(errno));
@@ -130,13 +132,15 @@ static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const 
 	return true;
 }
 
-static bool allow_ports(int ruleset, const struct ruleset_attr *denied, const uint16_t *ports, unsigned n, struct error *e)
+static bool allow_ports(int ruleset, const struct ruleset_attr *denied, const uint16_t *ports, unsigned n,
+			struct error *e)
 {
 	for (unsigned i = 0; i < n && (denied->net & NET_CONNECT_TCP) != 0; i++) {
 		struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = ports[i]};
 
 		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
-			return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", ports[i], strerror(errno));
+			return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", ports[i],
+				    strerror(errno));
 	}
 	return true;
 }

@@ -27,7 +27,8 @@ enum io {
 /* What pending() answers, or-ed together. */
 enum {
 	STREAM_READABLE = 1, /* a read may succeed although poll() says nothing */
-	STREAM_UNSENT = 2,   /* bytes that write() took are still inside: poll for writing, then write nothing to push them on */
+	STREAM_UNSENT =
+	    2, /* bytes that write() took are still inside: poll for writing, then write nothing to push them on */
 };
 
 struct stream;

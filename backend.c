@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * backend.c - the connection to PostgreSQL (steps 4 and 7).
+ *
+ * Assumes that every socket made here is ours alone, so that TCP sockets may be non-blocking for connect(). A Unix socket's connect() waits only when the
+ * backlog is full, and then SO_SNDTIMEO bounds it; without blocking it would have to be tried again and again.
+ */
+#include "backend.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "sock.h"
+
+#define DEFAULT_PORT "5432"
+
+/* The address as it was written, taken apart. */
+struct parts {
+	char host[256]; /* "" if only a port was given; a path for a Unix socket */
+	char port[64];
+};
+
+static bool split(const char *text, struct parts *p, struct error *e)
+{
+	const char *colon = strrchr(text, ':'), *port = colon == NULL ? text : colon + 1;
+	const char *host = text, *host_end = colon == NULL ? text : colon;
+
+	if (text[0] == '/' && colon == NULL) {
+		host_end = text + strlen(text);
+		port = DEFAULT_PORT;
+	} else if (host[0] == '[' && host_end > host + 1 && host_end[-1] == ']') {
+		host++;
+		host_end--;
+	} else if (memchr(host, ':', (size_t)(host_end - host)) != NULL) {
+		return fail(e, EX_USAGE, "-r %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", text);
+	}
+	if ((size_t)(host_end - host) >= sizeof p->host || strlen(port) >= sizeof p->port || port[0] == '\0')
+		return fail(e, EX_USAGE, "-r %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH", text);
+	snprintf(p->host, sizeof p->host, "%.*s", (int)(host_end - host), host);
+	snprintf(p->port, sizeof p->port, "%s", port);
+	return true;
+}
+
+static bool find_port(const char *text, in_port_t *port, struct error *e)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	if (*end == '\0' && number >= 1 && number <= 65535) {
+		*port = htons((in_port_t)number);
+		return true;
+	}
+	if (*end == '\0')
+		return fail(e, EX_USAGE, "-r: port %s is not between 1 and 65535", text);
+	struct servent *service = getservbyname(text, "tcp");
+	if (service == NULL)
+		return fail(e, EX_NOHOST, "-r: unknown service \"%s\" (see services(5), or give the port's number)",
+			    text);
+	*port = (in_port_t)service->s_port;
+	return true;
+}
+
+static bool add(struct backend *b, const void *sa, socklen_t len)
+{
+	struct backend_address *a = &b->addresses[b->count];
+
+	if (b->count == BACKEND_ADDRESSES || len > sizeof a->sa)
+		return false;
+	memcpy(&a->sa, sa, len);
+	a->len = len;
+	a->fd = -1;
+	b->count++;
+	return true;
+}
+
+/* libpq takes a folder for a Unix socket's place, people give the socket's path: both are understood. */
+static bool find_unix(struct backend *b, const struct parts *p, struct error *e)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct stat st;
+	bool folder = stat(p->host, &st) == 0 && S_ISDIR(st.st_mode);
+	int n = snprintf(un.sun_path, sizeof un.sun_path, folder ? "%s/.s.PGSQL.%s" : "%s", p->host, p->port);
+
+	if (n < 0 || (size_t)n >= sizeof un.sun_path)
+		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes", p->host,
+			    sizeof un.sun_path - 1);
+	snprintf(b->name, sizeof b->name, "%s", un.sun_path);
+	add(b, &un, sizeof un);
+	return true;
+}
+
+/* A bare port is this machine: 127.0.0.1 first, as the old command lines mean it, then ::1. */
+static void find_loopback(struct backend *b, in_port_t port)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+
+	add(b, &v4, sizeof v4);
+	add(b, &v6, sizeof v6);
+}
+
+static bool find_host(struct backend *b, const char *host, in_port_t port, struct error *e)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list;
+	char number[8];
+
+	snprintf(number, sizeof number, "%u", ntohs(port));
+	int status = getaddrinfo(host, number, &hints, &list);
+	if (status != 0)
+		return fail(e, EX_NOHOST, "-r: could not look up host \"%s\": %s", host, gai_strerror(status));
+	for (struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
+		if (!add(b, ai->ai_addr, ai->ai_addrlen))
+			break;
+	freeaddrinfo(list);
+	return true;
+}
+
+static bool find_tcp(struct backend *b, const struct parts *p, struct error *e)
+{
+	in_port_t port = 0;
+	struct sock_name name;
+
+	if (!find_port(p->port, &port, e))
+		return false;
+	if (p->host[0] == '\0')
+		find_loopback(b, port);
+	else if (!find_host(b, p->host, port, e))
+		return false;
+	sock_format((struct sockaddr *)&b->addresses[0].sa, b->addresses[0].len, &name);
+	snprintf(b->name, sizeof b->name, strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host, name.port);
+	return true;
+}
+
+/* -I: connect from this address. Only a socket of the same family can be bound to it. */
+static bool bind_local(const struct backend_address *a, const char *local, struct error *e)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = a->sa.ss_family}, *list;
+
+	int status = getaddrinfo(local, NULL, &hints, &list);
+	if (status != 0)
+		return fail(e, EX_NOHOST, "-I %s: %s (an address of this machine and of -r's kind is needed)", local,
+			    gai_strerror(status));
+	status = bind(a->fd, list->ai_addr, list->ai_addrlen);
+	freeaddrinfo(list);
+	if (status < 0)
+		return fail(e, EX_OSERR, "-I %s: %s", local, strerror(errno));
+	return true;
+}
+
+static bool make_socket(struct backend_address *a, const struct backend_options *o, struct error *e)
+{
+	bool tcp = a->sa.ss_family != AF_UNIX;
+	struct timeval patience = {.tv_sec = o->timeout};
+
+	a->fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
+	if (a->fd < 0)
+		return fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s", strerror(errno));
+	if (!tcp) {
+		(void)setsockopt(a->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+		return true;
+	}
+	sock_nodelay(a->fd);
+	sock_keepalive(a->fd, o->keepalive);
+	return true;
+}
+
+/* A machine without IPv6 has no socket for ::1; one socket of several is enough. */
+static bool make_sockets(struct backend *b, const struct backend_options *o, struct error *e)
+{
+	unsigned made = 0;
+
+	for (unsigned i = 0; i < b->count; i++) {
+		struct backend_address *a = &b->addresses[i];
+
+		if (!make_socket(a, o, e))
+			continue;
+		if (o->local != NULL && !bind_local(a, o->local, e)) {
+			close(a->fd);
+			continue;
+		}
+		b->addresses[made++] = *a;
+	}
+	b->count = made;
+	return made > 0;
+}
+
+bool backend_prepare(struct backend *b, const struct backend_options *o, struct error *e)
+{
+	struct parts p;
+
+	*b = (struct backend){.fd = -1, .timeout_ms = o->timeout * 1000};
+	if (!split(o->address, &p, e))
+		return false;
+	if (p.host[0] == '/' ? !find_unix(b, &p, e) : !find_tcp(b, &p, e))
+		return false;
+	if (backend_is_unix(b) && o->local != NULL)
+		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", o->local, o->address);
+	return make_sockets(b, o, e);
+}
+
+static void note_failure(struct backend *b, int error)
+{
+	if (b->reason[0] == '\0') /* the first address's: that is the one people mean */
+		snprintf(b->reason, sizeof b->reason, "%s", error == EAGAIN ? "timed out" : strerror(error));
+}
+
+/* Begin with the first address from `at` on that does not fail at once. */
+static void try_next(struct backend *b)
+{
+	for (; b->at < b->count; b->at++) {
+		struct backend_address *a = &b->addresses[b->at];
+
+		if (connect(a->fd, (struct sockaddr *)&a->sa, a->len) == 0) {
+			b->fd = a->fd;
+			return;
+		}
+		if (errno == EINPROGRESS) {
+			b->pending = true;
+			return;
+		}
+		note_failure(b, errno);
+	}
+}
+
+void backend_start(struct backend *b)
+{
+	b->started = true;
+	b->when = deadline_in(b->timeout_ms);
+	try_next(b);
+}
+
+/* Wait for the address at hand; false when the time is over for all. */
+static bool await_pending(struct backend *b)
+{
+	int fd = b->addresses[b->at].fd, error = 0;
+	socklen_t len = sizeof error;
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	/* Of what time is left each address gets its share, or a silent one would starve the others. */
+	deadline share = deadline_in(deadline_left(b->when) / (int)(b->count - b->at));
+	enum io io = stream_poll(&p, 1, share);
+
+	b->pending = false;
+	if (io == IO_DONE && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0) {
+		b->fd = fd;
+		return true;
+	}
+	note_failure(b, io == IO_TERMINATED ? EINTR : io == IO_TIMEOUT ? ETIMEDOUT : error != 0 ? error : errno);
+	if (io == IO_TERMINATED)
+		return false;
+	b->at++;
+	try_next(b);
+	return b->at < b->count;
+}
+
+static void close_others(struct backend *b)
+{
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->addresses[i].fd != b->fd)
+			close(b->addresses[i].fd);
+	b->count = 0;
+}
+
+bool backend_finish(struct backend *b, struct error *e)
+{
+	if (!b->started)
+		backend_start(b);
+	while (b->fd < 0 && b->pending)
+		if (!await_pending(b))
+			break;
+	if (b->fd < 0)
+		return fail(e, EX_UNAVAILABLE, "%s: %s", b->name, b->reason);
+	close_others(b);
+	return true;
+}
+
+bool backend_closed(const struct backend *b)
+{
+	char byte;
+
+	return recv(b->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+const char *backend_port(const struct backend *b, char *buf, size_t size)
+{
+	struct sock_name name;
+
+	sock_local(b->fd, &name);
+	snprintf(buf, size, "%s", name.port);
+	return buf;
+}
+
+unsigned backend_tcp_ports(const struct backend *b, uint16_t *ports)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->count; i++) {
+		const struct sockaddr_storage *sa = &b->addresses[i].sa;
+
+		if (sa->ss_family == AF_INET)
+			ports[n++] = ntohs(((const struct sockaddr_in *)sa)->sin_port);
+		else if (sa->ss_family == AF_INET6)
+			ports[n++] = ntohs(((const struct sockaddr_in6 *)sa)->sin6_port);
+	}
+	return n;
+}
+
+bool backend_is_unix(const struct backend *b)
+{
+	return b->count > 0 && b->addresses[0].sa.ss_family == AF_UNIX;
+}

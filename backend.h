@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * backend.h - the connection to PostgreSQL: address syntax, name look-up, sockets, connect.
+ *
+ * All that reads a file or makes a socket happens in backend_prepare (step 4); backend_start and backend_finish only connect what was prepared. Never
+ * reads or writes data.
+ */
+#ifndef PGSSL_BACKEND_H
+#define PGSSL_BACKEND_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "log.h"
+#include "stream.h"
+
+#define BACKEND_ADDRESSES 8 /* of a name with more the first ones are tried */
+
+struct backend_address {
+	struct sockaddr_storage sa;
+	socklen_t len;
+	int fd; /* prepared socket */
+};
+
+struct backend {
+	struct backend_address addresses[BACKEND_ADDRESSES];
+	unsigned count;
+	unsigned at; /* the one being tried */
+	int fd;      /* connected, or -1 */
+	bool started, pending;
+	int timeout_ms;
+	deadline when;
+	char name[300];   /* for people: "127.0.0.1:5432", or the path of a socket */
+	char reason[128]; /* why the first address failed */
+};
+
+/* How to make the sockets. */
+struct backend_options {
+	const char *address; /* [HOST:]PORT, [v6]:PORT, a service name, or PATH[:PORT] of a Unix socket or its folder */
+	const char *local;   /* connect from this address, or NULL */
+	int timeout;         /* seconds for connecting, all addresses together */
+	int keepalive;       /* as sock_keepalive takes it */
+};
+
+/*
+ * Look up the address and make a socket for each meaning of it. May block as long as the resolver does. Fails with EX_USAGE (syntax),
+ * EX_NOHOST (unknown name) or EX_OSERR. The sockets belong to `b` and live as long as the process.
+ */
+bool backend_prepare(struct backend *b, const struct backend_options *o, struct error *e) MUST_USE;
+
+/* Begin to connect. Does not wait (a Unix socket with a full backlog excepted). What goes wrong is told by backend_finish. */
+void backend_start(struct backend *b);
+
+/*
+ * Wait until PostgreSQL is connected, address after address, `timeout` seconds from backend_start at most. Starts if nobody has. On success b->fd is the
+ * socket and the other ones are closed. Fails with EX_UNAVAILABLE and a text that begins with the address.
+ */
+bool backend_finish(struct backend *b, struct error *e) MUST_USE;
+
+/* True if PostgreSQL has closed the connection already without a word. */
+bool backend_closed(const struct backend *b);
+
+/* The TCP port that PostgreSQL sees as the client's, "" for a Unix socket. Returns `buf`. */
+const char *backend_port(const struct backend *b, char *buf, size_t size);
+
+/* The TCP ports that connect() will go to, in host order, for step 5. `ports` has room for BACKEND_ADDRESSES. Returns how many. */
+unsigned backend_tcp_ports(const struct backend *b, uint16_t *ports);
+
+/* True if the address is a Unix socket. */
+bool backend_is_unix(const struct backend *b);
+
+#endif

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * options.c - step 1: one table of options feeds parsing, --help and the check of the manual.
+ *
+ * getopt prints nothing: under inetd its words would go to the client.
+ */
+#include "options.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_CERT SYSCONFDIR "/pgssl/pgssl.pem"
+
+enum kind {
+	FLAG,   /* bool */
+	TEXT,   /* const char *, not empty */
+	NUMBER, /* int between min and max */
+	CHOICE, /* int: 1, 2, ... of the words in `choices` */
+	CERT,   /* the next free cert */
+	LEVEL,  /* syslog level, by number or name */
+	PASSED, /* classic option with an argument that means nothing here */
+	PASSED_FLAG,
+	REFUSED, /* classic option that would change what is promised: `help` says what to use */
+};
+
+static const struct row {
+	int letter;       /* 0: has none */
+	const char *word; /* NULL: has none */
+	enum kind kind;
+	size_t target;
+	int min, max;
+	const char *choices; /* of a CHOICE: "a|b"; else the argument's name in --help */
+	const char *help;
+} rows[] = {
+#define AT(member) offsetof(struct options, member)
+    {'p', "cert", CERT, 0, 0, 0, "FILE",
+     "PEM file: certificate chain, and the key unless --key; twice for two kinds [" DEFAULT_CERT "]"},
+    {0, "key", TEXT, AT(key), 0, 0, "FILE", "PEM file of the private key"},
+    {0, "passphrase-command", TEXT, AT(passphrase_command), 0, 0, "CMD", "prints the key's passphrase"},
+    {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR", "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
+    {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
+    {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH", "write a pid file: a folder or a file's name"},
+    {'C', "ciphers", TEXT, AT(ciphers), 0, 0, "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
+    {0, "ciphersuites", TEXT, AT(ciphersuites), 0, 0, "LIST", "TLS 1.3 cipher suites"},
+    {0, "groups", TEXT, AT(groups), 0, 0, "LIST", "key-exchange groups"},
+    {0, "min-protocol", CHOICE, AT(min_protocol), 0, 0, "TLSv1.2|TLSv1.3", "lowest TLS version [TLSv1.2]"},
+    {0, "max-protocol", CHOICE, AT(max_protocol), 0, 0, "TLSv1.2|TLSv1.3", "highest TLS version"},
+    {0, "alpn", CHOICE, AT(alpn), 0, 0, "optional|require",
+     "with direct TLS, must the client offer ALPN \"postgresql\" [optional]"},
+    {'s', "user", TEXT, AT(user), 0, 0, "USER", "run as this user [as started; root becomes nobody]"},
+    {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
+    {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
+     "seconds until the startup packet must be in [60]"},
+    {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S", "seconds for connecting to PostgreSQL [10]"},
+    {0, "idle-timeout", NUMBER, AT(idle_timeout), 0, INT_MAX / 1000, "S",
+     "end a session after so many seconds without a byte; 0: never [0]"},
+    {0, "early-connect", FLAG, AT(early_connect), 0, 0, NULL,
+     "connect to PostgreSQL before the handshake (trusted networks only)"},
+    {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
+     "TCP keepalive after so many seconds of silence; 0: off [60]"},
+    {'o', "log", TEXT, AT(log), 0, 0, "FILE", "append the log to a file"},
+    {'D', "debug", LEVEL, AT(debug), 0, 0, "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
+    {'N', "service", TEXT, AT(service), 0, 0, "NAME", "name in the log [pgssl]"},
+    {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER", "list the live sessions whose pid files are there, and exit"},
+    {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
+    {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
+    {'n', NULL, PASSED, 0, 0, 0, "pgsql", NULL},
+    {'t', NULL, PASSED, 0, 0, 0, NULL, NULL},
+    {'O', NULL, PASSED, 0, 0, 0, NULL, NULL},
+    {'R', NULL, PASSED, 0, 0, 0, NULL, NULL},
+    {'E', NULL, PASSED, 0, 0, 0, NULL, NULL},
+    {'B', NULL, PASSED, 0, 0, 0, NULL, NULL},
+    {'W', NULL, PASSED_FLAG, 0, 0, 0, NULL, NULL},
+    {'a', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: use -A FILE for the authorities to trust"},
+    {'l', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
+    {'L', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
+    {'u', NULL, REFUSED, 0, 0, 0, NULL,
+     "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
+#undef AT
+};
+
+#define ROWS      (sizeof rows / sizeof rows[0])
+#define WORD_BASE 256 /* getopt_long's value for a row's word: WORD_BASE + its index */
+
+static bool takes_argument(const struct row *r)
+{
+	return r->kind != FLAG && r->kind != PASSED_FLAG;
+}
+
+/* What getopt_long wants, made of the table. */
+static void build_tables(char *letters, struct option *words)
+{
+	*letters++ = ':'; /* tell a missing argument from an unknown option */
+	for (size_t i = 0; i < ROWS; i++) {
+		if (rows[i].letter != 0) {
+			*letters++ = (char)rows[i].letter;
+			if (takes_argument(&rows[i]))
+				*letters++ = ':';
+		}
+		if (rows[i].word != NULL)
+			*words++ = (struct option){rows[i].word, takes_argument(&rows[i]), NULL, WORD_BASE + (int)i};
+	}
+	*letters = '\0';
+	*words = (struct option){NULL, 0, NULL, 0};
+}
+
+static const struct row *find_row(int value)
+{
+	if (value >= WORD_BASE)
+		return &rows[value - WORD_BASE];
+	for (size_t i = 0; i < ROWS; i++)
+		if (rows[i].letter == value)
+			return &rows[i];
+	return NULL;
+}
+
+/* "-p" or "--cert", as it was given. */
+static const char *shown(const struct row *r, int value, char *buf, size_t size)
+{
+	if (value < WORD_BASE)
+		snprintf(buf, size, "-%c", r->letter);
+	else
+		snprintf(buf, size, "--%s", r->word);
+	return buf;
+}
+
+static bool set_number(const struct row *r, const char *name, const char *text, int *target, struct error *e)
+{
+	const char *wrong;
+	long long number = strtonum(text, r->min, r->max, &wrong);
+
+	if (wrong != NULL)
+		return fail(e, EX_USAGE, "%s %s: expected a number from %d to %d", name, text, r->min, r->max);
+	*target = (int)number;
+	return true;
+}
+
+static bool set_choice(const struct row *r, const char *name, const char *text, int *target, struct error *e)
+{
+	const char *at = r->choices;
+	size_t len = strlen(text);
+
+	for (int i = 1;; i++) {
+		size_t n = strcspn(at, "|");
+		if (n == len && strncmp(at, text, n) == 0) {
+			*target = i;
+			return true;
+		}
+		if (at[n] == '\0')
+			return fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->choices);
+		at += n + 1;
+	}
+}
+
+static bool set_level(const char *name, const char *text, int *target, struct error *e)
+{
+	static const char *const names[] = {"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"};
+
+	for (int i = 0; i < 8; i++) {
+		if (strcmp(text, names[i]) == 0 || (text[0] == '0' + i && text[1] == '\0')) {
+			*target = i;
+			return true;
+		}
+	}
+	return fail(e, EX_USAGE,
+		    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, warning, notice, info, debug",
+		    name, text);
+}
+
+static bool add_cert(struct options *o, const char *name, const char *file, struct error *e)
+{
+	for (int i = 0; i < OPTIONS_CERTS; i++) {
+		if (o->cert[i] == NULL) {
+			o->cert[i] = file;
+			return true;
+		}
+	}
+	return fail(e, EX_USAGE, "%s %s: at most two certificates, one RSA and one ECDSA", name, file);
+}
+
+static bool set(struct options *o, const struct row *r, const char *name, const char *text, struct error *e)
+{
+	char *base = (char *)o;
+
+	if (takes_argument(r) && text[0] == '\0')
+		return fail(e, EX_USAGE, "%s: its argument is empty", name);
+	switch (r->kind) {
+	case FLAG:
+		*(bool *)(base + r->target) = true;
+		return true;
+	case TEXT:
+		*(const char **)(base + r->target) = text;
+		return true;
+	case NUMBER:
+		return set_number(r, name, text, (int *)(base + r->target), e);
+	case CHOICE:
+		return set_choice(r, name, text, (int *)(base + r->target), e);
+	case CERT:
+		return add_cert(o, name, text, e);
+	case LEVEL:
+		return set_level(name, text, (int *)(base + r->target), e);
+	case PASSED:
+		if (r->choices != NULL && strcmp(text, r->choices) != 0)
+			return fail(e, EX_USAGE, "%s %s: expected %s: PostgreSQL is all that pgssl speaks", name, text,
+				    r->choices);
+		return true;
+	case PASSED_FLAG:
+		return true;
+	case REFUSED:
+		return fail(e, EX_USAGE, "%s %s", name, r->help);
+	}
+	return false;
+}
+
+static bool bad_option(int value, char **argv, struct error *e)
+{
+	const char *word = argv[optind - 1];
+
+	if (value == ':')
+		return fail(e, EX_USAGE, "%s: an argument is missing (see --help)", word);
+	if (optopt == 0)
+		return fail(e, EX_USAGE, "%s: unknown or ambiguous option (see --help)", word);
+	if (optopt >= WORD_BASE)
+		return fail(e, EX_USAGE, "--%s: takes no argument", rows[optopt - WORD_BASE].word);
+	return fail(e, EX_USAGE, "-%c: unknown option (see --help)", optopt);
+}
+
+static bool parse(struct options *o, int argc, char **argv, struct error *e)
+{
+	char letters[2 * ROWS + 2], name[64];
+	struct option words[ROWS + 1];
+	int value;
+
+	build_tables(letters, words);
+	opterr = 0;
+	while ((value = getopt_long(argc, argv, letters, words, NULL)) != -1) {
+		if (value == '?' || value == ':')
+			return bad_option(value, argv, e);
+		const struct row *r = find_row(value);
+		if (!set(o, r, shown(r, value, name, sizeof name), optarg, e))
+			return false;
+	}
+	if (optind < argc)
+		return fail(e, EX_USAGE, "%s: unexpected argument (see --help)", argv[optind]);
+	return true;
+}
+
+/* What makes no sense together. */
+static bool check(const struct options *o, struct error *e)
+{
+	if (o->key != NULL && o->cert[1] != NULL)
+		return fail(e, EX_USAGE,
+			    "--key makes no sense with two certificates: each -p file must hold its own key");
+	return true;
+}
+
+bool options_parse(struct options *o, int argc, char **argv, struct error *e)
+{
+	*o = (struct options){
+	    .connect = "5432",
+	    .handshake_timeout = 60,
+	    .connect_timeout = 10,
+	    .keepalive = 60,
+	    .service = "pgssl",
+	    .debug = LOG_NOTICE,
+	};
+	bool ok = parse(o, argc, argv, e);
+	if (o->cert[0] == NULL)
+		o->cert[0] = DEFAULT_CERT;
+	return ok && check(o, e);
+}
+
+void options_help(void)
+{
+	printf("usage: pgssl [option ...]\n"
+	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on standard input and "
+	       "output.\n\n");
+	for (size_t i = 0; i < ROWS; i++) {
+		const struct row *r = &rows[i];
+		char letter[8] = "    ", left[64];
+
+		if (r->help == NULL || r->kind == REFUSED)
+			continue;
+		if (r->letter != 0)
+			snprintf(letter, sizeof letter, "-%c, ", r->letter);
+		snprintf(left, sizeof left, "%s--%s%s%s", letter, r->word, r->choices != NULL ? "=" : "",
+			 r->choices != NULL ? r->choices : "");
+		printf("  %-40s %s\n", left, r->help);
+	}
+	printf("\nSee pgssl(8).\n");
+}
+
+void options_version(const char *library)
+{
+	printf("pgssl %s (%s)\n", VERSION, library);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * options.h - step 1: the command line, which decides everything; there is no configuration file.
+ *
+ * Opens nothing and asks nothing of the system. The letters are those of the classic wrapper command lines.
+ */
+#ifndef PGSSL_OPTIONS_H
+#define PGSSL_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "log.h"
+
+#define OPTIONS_CERTS 2
+
+/* Texts point into argv. A text that was not given is NULL, a choice 0. */
+struct options {
+	const char *cert[OPTIONS_CERTS];
+	const char *key, *passphrase_command;
+	const char *ciphers, *ciphersuites, *groups;
+	int min_protocol, max_protocol; /* 1: TLSv1.2, 2: TLSv1.3 */
+	int alpn;                       /* 1: optional, 2: require */
+	const char *connect, *local;
+	const char *pidfile, *sessions;
+	const char *user, *group;
+	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */
+	bool early_connect;
+	const char *log, *service;
+	int debug; /* syslog's levels */
+	bool help, version;
+};
+
+/*
+ * Take argv[1..argc) apart; argv[0] is a name, or an option that inetd.conf left there, and is passed over. On failure `e` has EX_USAGE and names
+ * the option and what is wrong with it; what was understood before stands in `o`, so that the log can be opened where it was asked for.
+ */
+bool options_parse(struct options *o, int argc, char **argv, struct error *e) MUST_USE;
+
+/* --help: all options, a line each, to standard output. */
+void options_help(void);
+
+/* --version, with what `library` says. */
+void options_version(const char *library);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * passphrase.h - --passphrase-command: the passphrase of an encrypted private key.
+ */
+#ifndef PGSSL_PASSPHRASE_H
+#define PGSSL_PASSPHRASE_H
+
+#include "log.h"
+
+/*
+ * Run `command` with sh -c, standard input and error /dev/null and none of our other descriptors, and take the first line that it
+ * prints, without its newline, into `buf` (NUL-terminated). Blocks for 10 s at most; then the command is killed. Fails with EX_CONFIG when it
+ * prints nothing or too much, or ends with an error. `buf` is the caller's to wipe.
+ */
+bool passphrase_read(const char *command, char *buf, size_t size, struct error *e) MUST_USE;
+
+#endif

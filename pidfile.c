@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * pidfile.c - pid files (step 5), and the list of sessions that is made from them.
+ *
+ * libbsd's pidfile_open follows links and truncates what it finds at once. So the path is made a file of our own before it is called: created
+ * with O_EXCL and O_NOFOLLOW, or seen to be a plain file of ours, in a folder in which nobody else can put another in its place.
+ */
+#include "pidfile.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libutil.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct pidfh *handle;
+static pid_t owner;
+static char path[PATH_MAX];
+static char folder[PATH_MAX];
+
+static bool is_folder(const char *where)
+{
+	struct stat st;
+	size_t len = strlen(where);
+
+	return (len > 0 && where[len - 1] == '/') || (stat(where, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+static bool set_path(const char *where, const char *host, const char *port, struct error *e)
+{
+	size_t len = strlen(where), stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
+	int n;
+
+	if (is_folder(where))
+		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s.%d.pid", where, where[len - 1] == '/' ? "" : "/", host,
+			     port, getpid());
+	else
+		n = snprintf(path, sizeof path, "%.*s.%d.pid", (int)stem, where, getpid());
+	if (n < 0 || (size_t)n >= sizeof path)
+		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
+	strlcpy(folder, path, sizeof folder);
+	char *slash = strrchr(folder, '/');
+	if (slash == NULL)
+		strlcpy(folder, ".", sizeof folder);
+	else
+		slash[slash == folder ? 1 : 0] = '\0';
+	return true;
+}
+
+/* Without the sticky bit whoever may write to the folder may put a link in the file's place between two calls of ours. */
+static bool check_folder(struct error *e)
+{
+	struct stat st;
+
+	if (stat(folder, &st) < 0)
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0)
+		return fail(
+		    e, EX_CANTCREAT,
+		    "pid file folder \"%s\" may be written to by all: set its sticky bit (chmod +t), or choose another",
+		    folder);
+	return true;
+}
+
+/* See to it that `path` is a plain file of ours. */
+static bool claim_path(struct error *e)
+{
+	struct stat st;
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd >= 0) {
+		close(fd);
+		return true;
+	}
+	if (errno != EEXIST || lstat(path, &st) < 0)
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
+		return fail(e, EX_CANTCREAT,
+			    "pid file \"%s\" exists and is not a plain file of this user: it is left alone", path);
+	return true;
+}
+
+bool pidfile_create(const char *where, const char *host, const char *port, struct error *e)
+{
+	pid_t other = 0;
+
+	if (!set_path(where, host, port, e) || !check_folder(e) || !claim_path(e))
+		return false;
+	handle = pidfile_open(path, 0600, &other);
+	if (handle == NULL && errno == EEXIST)
+		return fail(e, EX_CANTCREAT, "pid file \"%s\" is held by process %d", path, (int)other);
+	if (handle == NULL || pidfile_write(handle) < 0)
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+	owner = getpid();
+	return true;
+}
+
+const char *pidfile_folder(void)
+{
+	return handle != NULL ? folder : NULL;
+}
+
+void pidfile_delete(void)
+{
+	if (handle != NULL && owner == getpid())
+		pidfile_remove(handle);
+	handle = NULL;
+}
+
+/* The lock says whether the process lives: a number alone may have been given to another one since. */
+static bool is_live(int fd)
+{
+	return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+/* "pgssl: alice sales 192.0.2.7(51234)" */
+static void read_title(long pid, char *title, size_t size)
+{
+	char name[64];
+
+	title[0] = '\0';
+	snprintf(name, sizeof name, "/proc/%ld/cmdline", pid);
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	ssize_t n = read(fd, title, size - 1);
+	title[n > 0 ? n : 0] = '\0';
+	close(fd);
+	for (char *c = title; *c != '\0'; c++) /* any process may stand there, and this goes to a terminal */
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+static void list_one(int dir, const char *name)
+{
+	char number[32] = "", title[512];
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (is_live(fd) && read(fd, number, sizeof number - 1) > 0) {
+		long pid = strtol(number, NULL, 10);
+		read_title(pid, title, sizeof title);
+		printf("%ld %s\n", pid, title);
+	}
+	close(fd);
+}
+
+bool pidfile_list(const char *where, struct error *e)
+{
+	DIR *d = opendir(where);
+	struct dirent *entry;
+
+	if (d == NULL)
+		return fail(e, EX_NOINPUT, "--sessions=%s: %s", where, strerror(errno));
+	while ((entry = readdir(d)) != NULL) {
+		size_t len = strlen(entry->d_name);
+		if (len > 4 && strcmp(entry->d_name + len - 4, ".pid") == 0)
+			list_one(dirfd(d), entry->d_name);
+	}
+	closedir(d);
+	return true;
+}

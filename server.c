@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * server.c - steps 6 to 8 of server mode: the client asks for TLS, gets it, and names user and database.
+ *
+ * Every byte that comes here is a stranger's; the sandbox is on.
+ */
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- 6: the client's request, outside TLS ---- */
+
+void server_negotiate(struct session *s)
+{
+	struct startup *st = &s->startup;
+
+	for (bool first = true; !s->promised_tls; first = false) {
+		startup_read(st, &s->raw.stream, STARTUP_CLEAR, first, s->deadline);
+		switch (st->kind) {
+		case STARTUP_DIRECT_TLS:
+			fd_stream_unread(&s->raw, st->packet[0]);
+			s->place = STARTUP_DIRECT;
+			return;
+		case STARTUP_SSL_REQUEST:
+			session_promise_tls(s);
+			break;
+		case STARTUP_GSS_REQUEST:
+			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
+				session_leave(s, EX_PROTOCOL);
+			break;
+		case STARTUP_CANCEL:
+			session_carry_cancel(s);
+		default:
+			session_end_startup(s);
+		}
+	}
+	s->place = STARTUP_NEGOTIATED;
+}
+
+/* ---- 7: handshake; PostgreSQL is connected to only by whom has finished it ---- */
+
+void server_shake_hands(struct session *s)
+{
+	struct error e;
+
+	if (!tls_accept(s->tls, &s->raw.stream, s->place == STARTUP_DIRECT, s->deadline, &e)) {
+		log_peer_line(LOG_WARNING, "%s", e.text);
+		session_leave(s, e.status);
+	}
+	s->client = tls_stream(s->tls);
+	if (s->backend_error.status == 0 && !s->backend.started)
+		backend_start(&s->backend);
+}
+
+/* ---- 8: the startup packet, inside TLS ---- */
+
+static void read_startup(struct session *s)
+{
+	for (;;) {
+		startup_read(&s->startup, s->client, s->place, false, s->deadline);
+		switch (s->startup.kind) {
+		case STARTUP_SESSION:
+			return;
+		case STARTUP_SSL_REQUEST: /* psql through a plain TLS tunnel asks for what it has already */
+		case STARTUP_GSS_REQUEST:
+			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
+				session_leave(s, EX_PROTOCOL);
+			break;
+		case STARTUP_CANCEL:
+			session_carry_cancel(s);
+		default:
+			session_end_startup(s);
+		}
+	}
+}
+
+static void set_title(const struct session *s)
+{
+	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
+	const struct startup *st = &s->startup;
+
+	log_escape(user, sizeof user, st->user, strlen(st->user));
+	log_escape(database, sizeof database, st->database, strlen(st->database));
+	if (s->peer.port[0] == '\0')
+		setproctitle("%s %s %s", user, database, s->peer.host);
+	else
+		setproctitle("%s %s %s(%s)", user, database, s->peer.host, s->peer.port);
+}
+
+void server_admit(struct session *s)
+{
+	struct startup *st = &s->startup;
+
+	read_startup(s);
+	session_connect_backend(s);
+	if (s->backend_error.status == 0 && backend_closed(&s->backend))
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
+	if (s->backend_error.status != 0)
+		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	set_title(s);
+	if (stream_write_all(&s->server.stream, st->packet, st->len, s->deadline) != IO_DONE)
+		session_refuse(s, REFUSE_BACKEND, s->backend.name, EX_UNAVAILABLE);
+}

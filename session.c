@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * session.c - what several steps do: the ways to end, the connection to PostgreSQL, cancel requests.
+ */
+#include "session.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sandbox.h"
+
+#define LINGER_MS 30000 /* how long a close waits for the client to take the last message */
+
+noreturn void session_leave(struct session *s, int status)
+{
+	if (s->client != &s->raw.stream) /* close_notify */
+		(void)!stream_shut_all(s->client, deadline_in(SESSION_LAST_WORDS_MS));
+	stream_linger(STDIN_FILENO, STDOUT_FILENO, deadline_in(LINGER_MS));
+	exit(status);
+}
+
+noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status)
+{
+	char text[1024];
+
+	log_peer_line(status == EX_UNAVAILABLE ? LOG_ERR : LOG_WARNING, "%s",
+		      startup_refusal_text(why, detail, text, sizeof text));
+	if (startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS)) != IO_DONE)
+		log_peer_line(LOG_DEBUG, "the client did not take the error message");
+	session_leave(s, status);
+}
+
+noreturn void session_end_startup(struct session *s)
+{
+	const struct startup *st = &s->startup;
+
+	if (st->kind == STARTUP_REFUSED)
+		session_refuse(s, st->why, st->detail, EX_PROTOCOL);
+	if (st->kind == STARTUP_NOTHING) { /* probes do that all day */
+		log_peer_line(LOG_DEBUG, "client left without a startup packet");
+		session_leave(s, EX_OK);
+	}
+	log_peer_line(LOG_WARNING, "%s", startup_broken_text(st));
+	session_leave(s, EX_PROTOCOL);
+}
+
+void session_prepare_backend(struct session *s)
+{
+	const struct options *o = &s->options;
+	struct backend_options bo = {
+	    .address = o->connect, .local = o->local, .timeout = o->connect_timeout, .keepalive = o->keepalive};
+
+	if (s->backend.name[0] != '\0' || s->backend_error.status != 0)
+		return; /* --early-connect was here */
+	if (!backend_prepare(&s->backend, &bo, &s->backend_error))
+		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
+}
+
+void session_promise_tls(struct session *s)
+{
+	s->promised_tls = true;
+	if (startup_answer(&s->raw.stream, 'S', s->deadline) != IO_DONE)
+		exit(EX_PROTOCOL);
+	if (!s->options.early_connect)
+		return;
+	session_prepare_backend(s);
+	if (s->backend_error.status == 0)
+		backend_start(&s->backend);
+}
+
+void session_connect_backend(struct session *s)
+{
+	struct error e;
+
+	if (s->backend_error.status == 0 && !backend_finish(&s->backend, &s->backend_error))
+		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
+	if (!sandbox_connected(&e))
+		die(e.status, "%s", e.text);
+	if (s->backend_error.status != 0)
+		return;
+	fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
+}
+
+noreturn void session_carry_cancel(struct session *s)
+{
+	struct stream *server = &s->server.stream;
+	char byte;
+	size_t n;
+
+	session_connect_backend(s);
+	if (s->backend_error.status != 0) {
+		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s", s->backend_error.text);
+		session_leave(s, EX_UNAVAILABLE);
+	}
+	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
+	if (stream_write_all(server, s->startup.packet, s->startup.len, when) == IO_DONE)
+		while (stream_read_exactly(server, &byte, 1, &n, when) == IO_DONE)
+			;
+	log_peer_line(LOG_INFO, "cancel request handed to PostgreSQL");
+	session_leave(s, EX_OK);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * session.h - one connection: what its ten steps share, and the ways in which they end it.
+ *
+ * Owns nothing of its own: the parts belong to their modules. wrapper.c drives the steps; server.c and client.c have steps 6 to 8 of the two modes.
+ */
+#ifndef PGSSL_SESSION_H
+#define PGSSL_SESSION_H
+
+#include <stdint.h>
+
+#include "backend.h"
+#include "log.h"
+#include "options.h"
+#include "sock.h"
+#include "splice.h"
+#include "startup.h"
+#include "stream.h"
+#include "tls.h"
+
+#define SESSION_LAST_WORDS_MS 5000 /* how long sending the last message may take */
+
+struct session {
+	struct options options;
+	deadline deadline; /* for all until the startup packet is in */
+	int64_t started_ms;
+	struct sock_name peer;
+	struct fd_stream raw;  /* the client as it is */
+	struct stream *client; /* the client as it is spoken to: raw, or TLS over it */
+	struct fd_stream server;
+	struct tls *tls;
+	struct backend backend;
+	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
+	bool promised_tls;          /* an SSLRequest was answered 'S' */
+	enum startup_place place;
+	struct startup startup;
+	struct splice splice;
+};
+
+/* End the client's side so that what was said last arrives, and exit. May take 30 s, if the client does not acknowledge it. */
+noreturn void session_leave(struct session *s, int status);
+
+/* Tell the client `why` in PostgreSQL's way, log it, and leave. */
+noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status);
+
+/* What startup_read brought is no request: the client left, or broke off, or has to be told something. */
+noreturn void session_end_startup(struct session *s);
+
+/* Look up PostgreSQL and make its sockets, unless that was done. What goes wrong is kept in s->backend_error, for the client to be told. */
+void session_prepare_backend(struct session *s);
+
+/* Answer an SSLRequest 'S'; with --early-connect begin to connect. Ends the process if the client is gone. */
+void session_promise_tls(struct session *s);
+
+/* Wait until PostgreSQL is connected and make s->server its stream; or s->backend_error says why not. Afterwards nothing can connect any more. */
+void session_connect_backend(struct session *s);
+
+/* Hand the CancelRequest in s->startup to PostgreSQL and wait until it has closed: only then has the signal been sent. There is no answer. */
+noreturn void session_carry_cancel(struct session *s);
+
+#endif

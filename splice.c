@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * splice.c - step 9: the pump.
+ *
+ * Two halves, each with a buffer, a source and a sink. At the top of the loop every half says what it waits for; poll() waits for exactly that; then each half is
+ * filled and drained at once, so that a small query costs one poll, one read and one write.
+ */
+#include "splice.h"
+
+#include <poll.h>
+#include <string.h>
+
+#define BUFFER_SIZE 32768
+#define DELIVER_MS  5000 /* for what is left to deliver when a session is ended from here */
+
+struct half {
+	struct stream *from, *to;
+	unsigned char *buf;
+	size_t at, len;        /* what is still to be written: buf[at..len) */
+	bool readable;         /* reading is worth a try */
+	bool read_wants_write; /* TLS below cannot read before it has written */
+	bool ended;            /* the source gave its end */
+	bool source_failed, sink_failed;
+	bool
+	    tell_end; /* the sink is to be told of the source's end (the client is told in step 10, after the last byte) */
+	bool shut;    /* it was */
+	uint64_t *count;
+};
+
+/* One stream's two slots for poll(); the second is idle where both directions are one descriptor. */
+struct side {
+	struct pollfd *r, *w;
+};
+
+static bool empty(const struct half *h)
+{
+	return h->at == h->len;
+}
+
+static bool unsent(struct stream *s)
+{
+	return (s->verbs->pending(s) & STREAM_UNSENT) != 0;
+}
+
+static void fill(struct half *h)
+{
+	size_t n = 0;
+
+	h->readable = false;
+	switch (h->from->verbs->read(h->from, h->buf, BUFFER_SIZE, &n)) {
+	case IO_DONE:
+		h->at = 0;
+		h->len = n;
+		*h->count += n;
+		h->readable = (h->from->verbs->pending(h->from) & STREAM_READABLE) != 0;
+		break;
+	case IO_WANT_READ:
+		break;
+	case IO_WANT_WRITE:
+		h->read_wants_write = true;
+		break;
+	case IO_END:
+		h->ended = true;
+		break;
+	default:
+		h->source_failed = true;
+	}
+}
+
+static void drain(struct half *h)
+{
+	while (!empty(h) && !h->sink_failed) {
+		size_t n = 0;
+		enum io io = h->to->verbs->write(h->to, h->buf + h->at, h->len - h->at, &n);
+
+		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
+			return;
+		if (io != IO_DONE)
+			h->sink_failed = true;
+		h->at += n;
+	}
+	if (h->sink_failed) /* nobody is left to take it; the source is read on and thrown away */
+		h->at = h->len;
+	else if (h->ended && h->tell_end && !h->shut)
+		h->shut = h->to->verbs->shut(h->to) != IO_WANT_WRITE;
+}
+
+/* Push on what the sink took but has not sent. */
+static void push(struct half *h)
+{
+	size_t none;
+	enum io io = h->to->verbs->write(h->to, h->buf, 0, &none);
+
+	if (io == IO_FAILED)
+		h->sink_failed = true;
+}
+
+/* What `in` (which reads this stream) and `out` (which writes it) wait for. */
+static void wish(struct side *side, const struct half *in, const struct half *out)
+{
+	struct stream *s = in->from;
+	bool one = s->rfd == s->wfd, source_done = in->ended || in->source_failed;
+	bool read = !source_done && empty(in) && !in->read_wants_write;
+	bool write = !out->sink_failed &&
+		     (!empty(out) || in->read_wants_write || unsent(s) || (out->ended && out->tell_end && !out->shut));
+	bool done = source_done && (!one || out->sink_failed || out->shut);
+
+	/* With nothing to wait for a socket still tells of a reset; what has ended both ways, or a pipe, would tell of its end for ever. */
+	*side->r = (struct pollfd){.fd = done ? -1 : s->rfd, .events = read ? POLLIN : 0};
+	*side->w = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd, .events = write ? POLLOUT : 0};
+	if (one && write)
+		side->r->events |= POLLOUT;
+}
+
+/* What poll() answered, and what follows. */
+static void answer(const struct side *side, struct half *in, struct half *out)
+{
+	short r = side->r->revents, w = side->w->fd < 0 ? r : side->w->revents;
+	bool source_done = in->ended || in->source_failed;
+
+	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
+		in->readable = true;
+	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && source_done))
+		out->sink_failed = true;
+	if ((w & POLLOUT) == 0)
+		return;
+	in->readable |= in->read_wants_write;
+	in->read_wants_write = false;
+	if (unsent(in->from))
+		push(out);
+}
+
+static void move(struct half *h)
+{
+	if (h->readable && empty(h) && !h->ended && !h->source_failed)
+		fill(h);
+	drain(h);
+}
+
+/* True when the session is over; says why. `up` is client to server. */
+static bool over(struct splice *sp, const struct half *up, const struct half *down)
+{
+	if (up->source_failed || down->sink_failed) {
+		sp->end = SPLICE_CLIENT_RESET;
+		return true;
+	}
+	if (!empty(down) || unsent(down->to))
+		return false;
+	if (down->ended)
+		sp->end = up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED;
+	else if (down->source_failed)
+		sp->end = SPLICE_SERVER_RESET;
+	return down->ended || down->source_failed;
+}
+
+/* The session is ended from here: deliver what came from PostgreSQL. */
+static void finish(struct splice *sp, const struct half *down, enum io why)
+{
+	sp->end = why == IO_TERMINATED            ? SPLICE_TERMINATED
+		  : why == IO_FAILED              ? SPLICE_SERVER_RESET
+		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
+						  : SPLICE_IDLE;
+	if (stream_write_all(down->to, down->buf + down->at, down->len - down->at, deadline_in(DELIVER_MS)) != IO_DONE)
+		log_peer_line(LOG_INFO, "the client did not take the last bytes in time");
+}
+
+static enum io wait_for_more(struct splice *sp, struct half *up, struct half *down)
+{
+	struct pollfd fds[4];
+	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
+	deadline idle = sp->idle_ms > 0 ? deadline_in(sp->idle_ms) : DEADLINE_NEVER;
+
+	wish(&client, up, down);
+	wish(&server, down, up);
+	enum io io = stream_poll(fds, 4, deadline_min(idle, sp->until));
+	if (io == IO_DONE) {
+		answer(&client, up, down);
+		answer(&server, down, up);
+	}
+	return io;
+}
+
+void splice_run(struct splice *sp)
+{
+	static unsigned char buffers[2][BUFFER_SIZE];
+	struct half up = {
+	    .from = sp->client, .to = sp->server, .buf = buffers[0], .tell_end = true, .count = &sp->received};
+	struct half down = {.from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent};
+
+	/* The client's first bytes may lie inside the TLS library already. */
+	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
+	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;
+	for (;;) {
+		move(&up);
+		move(&down);
+		if (over(sp, &up, &down))
+			return;
+		if ((up.readable && empty(&up)) || (down.readable && empty(&down)))
+			continue;
+		enum io io = wait_for_more(sp, &up, &down);
+		if (io != IO_DONE) {
+			finish(sp, &down, io);
+			return;
+		}
+	}
+}
+
+const char *splice_reason(enum splice_end end)
+{
+	static const char *const words[] = {
+	    [SPLICE_CLIENT_CLOSED] = "client closed", [SPLICE_CLIENT_RESET] = "connection to client lost",
+	    [SPLICE_SERVER_CLOSED] = "server closed", [SPLICE_SERVER_RESET] = "connection to server lost",
+	    [SPLICE_IDLE] = "idle timeout",           [SPLICE_EXPIRED] = "client certificate expired",
+	    [SPLICE_TERMINATED] = "terminated",
+	};
+
+	return words[end];
+}

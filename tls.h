@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * tls.h - everything of OpenSSL: contexts, certificates, handshake, reading, writing, the end, wiping of the key.
+ *
+ * No other file includes an OpenSSL header. There is one TLS connection a process. Its transport is a stream; the TLS connection is a stream itself.
+ */
+#ifndef PGSSL_TLS_H
+#define PGSSL_TLS_H
+
+#include <stdbool.h>
+
+#include "log.h"
+#include "stream.h"
+
+#define TLS_CERTS 2 /* an RSA and an ECDSA certificate */
+
+enum tls_protocol { TLS_PROTOCOL_DEFAULT, TLS_PROTOCOL_1_2, TLS_PROTOCOL_1_3 };
+
+struct tls_options {
+	const char *cert[TLS_CERTS]; /* PEM files; NULL where there is none */
+	const char *key;             /* PEM file of the key, or NULL: it is in cert[0] */
+	const char *passphrase_command;
+	const char *ciphers;            /* NULL: of what openssl.cnf allows, the forward-secret AEAD ones */
+	const char *ciphersuites;       /* NULL: OpenSSL's */
+	const char *groups;             /* NULL: OpenSSL's */
+	enum tls_protocol min_protocol; /* default: TLSv1.2, or more if openssl.cnf says so */
+	enum tls_protocol max_protocol; /* default: no limit but openssl.cnf's */
+	bool alpn_required;             /* with direct TLS the client must offer ALPN "postgresql" */
+};
+
+struct tls;
+
+/*
+ * Step 3: initialise OpenSSL, read certificates and keys, check them, and make the one SSL object that will carry the connection. A key that
+ * does not match its certificate, or a file that cannot be parsed, is read again for a quarter of a second, since it may be being replaced;
+ * a passphrase command adds its own time. Fails with EX_NOINPUT, EX_NOPERM or EX_CONFIG and names file, cause and cure.
+ */
+bool tls_open(struct tls **t, const struct tls_options *o, struct error *e) MUST_USE;
+
+/* Step 3 failed although the client was promised TLS: send the alert internal_error (RFC 8446, 6.2), so that it learns more than an end of file. */
+void tls_send_internal_error(struct stream *raw, deadline when);
+
+/*
+ * Step 7: the server's handshake over `raw`, which must live as long as `t`. `direct` says that the client began without SSLRequest. Waits until `when`. Whatever the
+ * result, the private key is wiped from memory afterwards. Fails with EX_PROTOCOL (e->text says why; the client was sent an alert where TLS has one),
+ * and for IO_TIMEOUT and IO_TERMINATED too.
+ */
+bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e) MUST_USE;
+
+/* The TLS connection as a stream; lives as long as `t`. shut() sends close_notify: it ends our direction only. */
+struct stream *tls_stream(struct tls *t);
+
+/* For the log: "TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519". */
+const char *tls_version(const struct tls *t);
+const char *tls_cipher(const struct tls *t);
+const char *tls_group(const struct tls *t);
+
+/* OpenSSL's version, the one compiled with and the one running, for --version. Returns `buf`. */
+const char *tls_library(char *buf, size_t size);
+
+#endif

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * wrapper.c - pgssl: TLS in front of PostgreSQL, one process per connection.
+ *
+ * main() is the table of contents: the life of one connection in ten steps, and their order is the security argument. The client is on
+ * standard input and output; whatever goes wrong, nothing is ever written to standard error while that is the client too.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "pidfile.h"
+#include "sandbox.h"
+#include "server.h"
+#include "session.h"
+
+/* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
+#define GREET_AGAIN_MS 2000
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- 0: before anything ---- */
+
+static bool same_file(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+}
+
+/* Descriptors 0, 1 and 2 exist from here on, and 2 is not the client. True if 2 was something of its own: then somebody reads it. */
+static bool guard_stderr(void)
+{
+	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
+	bool client = !closed && (same_file(STDERR_FILENO, STDIN_FILENO) || same_file(STDERR_FILENO, STDOUT_FILENO));
+	int null = open("/dev/null", O_RDWR | O_NOCTTY);
+
+	while (null >= 0 && null < STDERR_FILENO) /* 0 or 1 was closed: nothing opened later may take its place */
+		null = dup(null);
+	if (null < 0)
+		_exit(EX_OSERR);
+	if (isatty(STDERR_FILENO)) /* a person, started by hand */
+		return true;
+	bool void_already = !closed && same_file(STDERR_FILENO, null);
+	if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
+		_exit(EX_OSERR);
+	return !closed && !client && !void_already;
+}
+
+static bool before_anything(int argc, char **argv, char **envp)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	stream_catch_sigterm();
+	bool stderr_is_read = guard_stderr();
+	closefrom(STDERR_FILENO + 1);
+	setprogname("pgssl");
+	setproctitle_init(argc, argv, envp);
+	return stderr_is_read;
+}
+
+/* ---- 1: options ---- */
+
+static void print_and_exit(const struct options *o)
+{
+	struct error e;
+	char library[128];
+
+	if (o->help)
+		options_help();
+	else if (o->version)
+		options_version(tls_library(library, sizeof library));
+	else if (o->sessions != NULL) {
+		if (!pidfile_list(o->sessions, &e))
+			die(e.status, "%s", e.text);
+	} else
+		return;
+	exit(EX_OK);
+}
+
+static void read_options(struct session *s, int argc, char **argv, bool stderr_is_read)
+{
+	struct options *o = &s->options;
+	struct error usage = {.status = 0}, e;
+
+	s->started_ms = now_ms();
+	bool ok = options_parse(o, argc, argv, &usage);
+	if (!log_open(o->log, stderr_is_read, o->service, o->debug, &e)) {
+		(void)!log_open(NULL, stderr_is_read, o->service, o->debug, &(struct error){.status = 0});
+		die(e.status, "%s", e.text);
+	}
+	if (!ok)
+		die(usage.status, "%s", usage.text);
+	print_and_exit(o);
+	if (isatty(STDIN_FILENO))
+		die(EX_USAGE, "standard input is a terminal: pgssl is started by xinetd, inetd or systemd with a "
+			      "client there (see --help)");
+	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
+}
+
+/* ---- 2: greet ---- */
+
+static void know_client(struct session *s)
+{
+	fd_stream_init(&s->raw, STDIN_FILENO, STDOUT_FILENO);
+	s->client = &s->raw.stream;
+	sock_peer(STDIN_FILENO, &s->peer);
+	log_set_peer(s->peer.host, s->peer.port);
+	sock_nodelay(STDOUT_FILENO);
+	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
+}
+
+/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. */
+static void greet(struct session *s)
+{
+	if (!s->promised_tls && sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
+		session_promise_tls(s);
+}
+
+/* ---- 3: certificate and key ---- */
+
+/* Something is wrong here, not with the client: log it, and let a client that was promised TLS see an alert. */
+static noreturn void fail_here(struct session *s, const struct error *e)
+{
+	log_peer_line(LOG_ERR, "%s", e->text);
+	if (!s->promised_tls && stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS)) == IO_DONE)
+		greet(s);
+	if (s->promised_tls)
+		tls_send_internal_error(&s->raw.stream, deadline_in(SESSION_LAST_WORDS_MS));
+	session_leave(s, e->status);
+}
+
+static void open_tls(struct session *s)
+{
+	const struct options *o = &s->options;
+	struct tls_options to = {
+	    .key = o->key,
+	    .passphrase_command = o->passphrase_command,
+	    .ciphers = o->ciphers,
+	    .ciphersuites = o->ciphersuites,
+	    .groups = o->groups,
+	    .min_protocol = (enum tls_protocol)o->min_protocol,
+	    .max_protocol = (enum tls_protocol)o->max_protocol,
+	    .alpn_required = o->alpn == 2,
+	};
+	struct error e;
+
+	for (int i = 0; i < TLS_CERTS; i++)
+		to.cert[i] = o->cert[i];
+	if (!tls_open(&s->tls, &to, &e))
+		fail_here(s, &e);
+}
+
+/* ---- 4: PostgreSQL's address; an unknown host is told to the client in step 8, under TLS ---- */
+
+static void check_backend(struct session *s)
+{
+	session_prepare_backend(s);
+	if (s->backend_error.status == EX_USAGE)
+		fail_here(s, &s->backend_error);
+}
+
+/* ---- 5: sandbox ---- */
+
+static void enter_sandbox(struct session *s)
+{
+	const struct options *o = &s->options;
+	struct sandbox_user who;
+	struct sock_name local;
+	struct error e;
+	uint16_t ports[BACKEND_ADDRESSES];
+
+	if (!sandbox_find_user(o->user, o->group, &who, &e) || !sandbox_drop_privileges(&who, &e))
+		fail_here(s, &e);
+	sock_local(STDIN_FILENO, &local);
+	if (o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
+		log_peer_line(LOG_WARNING, "%s", e.text);
+	atexit(pidfile_delete);
+	struct sandbox_needs needs = {
+	    .remove_in = pidfile_folder(),
+	    .tcp_ports = ports,
+	    .tcp_port_count = backend_tcp_ports(&s->backend, ports),
+	    .unix_connect = backend_is_unix(&s->backend),
+	    .log_to_file = log_is_file(),
+	};
+	if (!sandbox_enter(&needs, &e))
+		fail_here(s, &e);
+}
+
+/* ---- 9 and 10: the session ---- */
+
+static void describe(const struct session *s, struct log_session *line, char *port, size_t size)
+{
+	*line = (struct log_session){
+	    .user = s->startup.user,
+	    .database = s->startup.database,
+	    .application_name = s->startup.application_name,
+	    .backend_port = backend_port(&s->backend, port, size),
+	    .tls = tls_version(s->tls),
+	    .cipher = tls_cipher(s->tls),
+	    .group = tls_group(s->tls),
+	    .started_ms = s->started_ms,
+	};
+}
+
+static void carry(struct session *s, const struct log_session *line)
+{
+	log_authorized(line);
+	s->splice = (struct splice){
+	    .client = s->client,
+	    .server = &s->server.stream,
+	    .idle_ms = s->options.idle_timeout * 1000,
+	    .until = DEADLINE_NEVER,
+	    .received = s->startup.len,
+	};
+	splice_run(&s->splice);
+}
+
+static noreturn void finish(struct session *s, struct log_session *line)
+{
+	line->received = s->splice.received;
+	line->sent = s->splice.sent;
+	line->reason = splice_reason(s->splice.end);
+	log_disconnection(line, now_ms());
+	close(s->backend.fd); /* its backend need not wait for our client's last acknowledgement */
+	if (s->splice.end == SPLICE_CLIENT_RESET)
+		exit(EX_OK);
+	session_leave(s, EX_OK);
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	static struct session s;
+	struct log_session line;
+	char port[8];
+
+	bool stderr_is_read = before_anything(argc, argv, envp); /* 0 */
+	read_options(&s, argc, argv, stderr_is_read);            /* 1 */
+	know_client(&s);
+	greet(&s);              /* 2 */
+	open_tls(&s);           /* 3 */
+	check_backend(&s);      /* 4 */
+	enter_sandbox(&s);      /* 5: from here on client bytes are parsed */
+	server_negotiate(&s);   /* 6 */
+	server_shake_hands(&s); /* 7 */
+	server_admit(&s);       /* 8 */
+	describe(&s, &line, port, sizeof port);
+	carry(&s, &line);  /* 9 */
+	finish(&s, &line); /* 10 */
+}
