@@ -15,7 +15,7 @@ noreturn void session_leave(struct session *s, int status)
 {
 	if (s->client != &s->raw.stream) /* close_notify */
 		(void)!stream_shut_all(s->client, deadline_in(SESSION_LAST_WORDS_MS));
-	stream_linger(STDIN_FILENO, STDOUT_FILENO, deadline_in(LINGER_MS));
+	stream_linger(s->raw.stream.rfd, s->raw.stream.wfd, deadline_in(LINGER_MS));
 	exit(status);
 }
 

@@ -104,8 +104,19 @@ static enum io fd_shut(struct stream *s)
 
 static const struct stream_verbs fd_verbs = {fd_read, fd_write, fd_pending, fd_shut};
 
+/* Two descriptors of one socket, as inetd gives them, are one for poll(), shutdown() and resets. */
+static bool same_socket(int a, int b)
+{
+	struct stat st_a, st_b;
+
+	return is_socket(a) && fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
+	       st_a.st_ino == st_b.st_ino;
+}
+
 void fd_stream_init(struct fd_stream *fs, int rfd, int wfd)
 {
+	if (same_socket(rfd, wfd))
+		wfd = rfd;
 	*fs = (struct fd_stream){
 	    .stream = {.verbs = &fd_verbs, .rfd = rfd, .wfd = wfd},
 	    .rsocket = is_socket(rfd),
