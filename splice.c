@@ -191,8 +191,8 @@ void splice_run(struct splice *sp)
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;
 	for (;;) {
+		move(&down); /* first: when PostgreSQL's end and the client's come together, PostgreSQL's came first */
 		move(&up);
-		move(&down);
 		if (over(sp, &up, &down))
 			return;
 		if ((up.readable && empty(&up)) || (down.readable && empty(&down)))
