@@ -63,7 +63,8 @@ DOCDIR = $(PREFIX)/share/doc/pgssl
 EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service
 
 # The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
-PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/sbin/pgssl|$(SBINDIR)/pgssl|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
+PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
+	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
 
 install: pgssl
 	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \

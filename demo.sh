@@ -130,13 +130,10 @@ END
 }
 
 start_xinetd() {
-	{
-		echo 'defaults { }'
-		sed -e "s|/usr/local/sbin/pgssl|$dir/pgssl|" -e "s|/etc/pgssl/pgssl.pem|$dir/pgssl.pem|" \
-			-e "s|-P/tmp/|-P $dir/run/ -o $dir/pgssl.log|" -e "s|-r 5432|-r $pg_port|" \
-			-e "s|^\([[:blank:]]*port[[:blank:]]*=\).*|\1 $port\n\tbind		= 127.0.0.1|" \
-			-e "s|log_type.*|log_type	= FILE $dir/xinetd.log|" xinetd.d/pgssl
-	} >"$dir/xinetd.conf"
+	sed -e "s|/usr/local/sbin/pgssl|$dir/pgssl|" -e "s|/etc/pgssl/pgssl.pem|$dir/pgssl.pem|" \
+		-e "s|-P/tmp/|-P $dir/run/ -o $dir/pgssl.log|" -e "s|-r 5432|-r $pg_port|" \
+		-e "s|^\([[:blank:]]*port[[:blank:]]*=\).*|\1 $port\n\tbind\t\t= 127.0.0.1|" \
+		-e "s|log_type.*|log_type\t= FILE $dir/xinetd.log|" xinetd.d/pgssl >"$dir/xinetd.conf"
 	install -d -m 1777 "$dir/run"
 	cp pgssl "$dir/pgssl" # a home folder may be closed to others
 	setsid xinetd -dontfork -f "$dir/xinetd.conf" -pidfile "$dir/xinetd.pid" -filelog "$dir/xinetd.log" </dev/null >/dev/null 2>&1 &
@@ -176,7 +173,7 @@ ${MAKE:-make} pgssl >"$dir/build.log" 2>&1 || die "the build failed"
 say "$(./pgssl -V 2>&1 | head -n 1)"
 
 step "3. Certificate: make cert CN=localhost"
-CN=localhost SAN='localhost 127.0.0.1' DAYS=30 OUT="$dir/pgssl.pem" ./mkcert | sed 's/^/   /'
+CN=localhost SAN='localhost 127.0.0.1' DAYS=30 OUT="$dir/pgssl.pem" ./mkcert | sed -n '1,2s/^/   /p'
 openssl x509 -in "$dir/pgssl.pem" -out "$dir/pgssl.crt"
 chmod 644 "$dir/pgssl.crt"
 
