@@ -41,7 +41,7 @@ missing() {
 }
 
 # A fresh install of postgresql or xinetd would start them, now and at every boot. policy-rc.d says no to the first while apt-get
-# runs (it is removed at once, and one that was there before is left alone); systemctl disable says no to the second.
+# runs (it is removed at once, and one that was there before is left alone); disable_service says no to the second.
 install_packages() {
 	if [ ! -e $POLICY ]; then
 		printf '#!/bin/sh\n# Put here by the demo of pgssl while it installs packages.\nexit 101\n' >$POLICY
@@ -56,9 +56,18 @@ install_packages() {
 	remove_policy
 	for service in postgresql xinetd; do
 		case " $* " in *" $service "*) ;; *) continue ;; esac
-		command -v systemctl >/dev/null && systemctl disable $service >/dev/null 2>&1 || true
-		say "$service is installed but neither started nor enabled: systemctl enable --now $service does both"
+		disable_service $service
 	done
+}
+
+disable_service() {
+	if command -v systemctl >/dev/null; then
+		systemctl disable "$1" >/dev/null 2>&1 || true
+		say "the service $1 was not started, now or at boot: systemctl enable --now $1 does that"
+	else
+		update-rc.d "$1" disable >/dev/null 2>&1 || true
+		say "the service $1 was not started, now or at boot: update-rc.d $1 enable; service $1 start does that"
+	fi
 }
 
 remove_policy() {
