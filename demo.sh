@@ -209,7 +209,7 @@ psql -X "$url" -c '\conninfo' -c 'SELECT count(*) AS tables, current_user FROM p
 sed 's/^/   /' "$dir/out"
 
 step "7. And without TLS"
-psql -X "host=localhost port=$port user=demo dbname=demo sslmode=disable" -c '\conninfo' 2>&1 | fold -s -w 100 | sed 's/^/   /' || true
+psql -X "host=localhost port=$port user=demo dbname=demo sslmode=disable" -c '\conninfo' 2>&1 | sed 's/^/   /' || true
 
 step "8. The log of pgssl (syslog, if it were not for -o)"
 wait_for logged disconnection: || die "the end of the session is not in the log"
