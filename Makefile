@@ -52,3 +52,48 @@ clean:
 	rm -rf build t/bin
 
 .PHONY: all clean
+
+# ---- Packaging: certificate, installation, demonstration, README's line counts -------------------------------------------------
+
+# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 (mkcert says what is the default)
+cert:
+	@./mkcert
+
+DOCDIR = $(PREFIX)/share/doc/pgssl
+EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service
+
+# The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
+PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
+	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
+
+install: pgssl
+	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
+		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd'
+	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
+	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
+	$(PATHS) README >'$(DESTDIR)$(DOCDIR)/README'
+	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
+	for f in $(EXAMPLES); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
+	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
+
+# SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
+uninstall:
+	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/LICENSE'
+	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) && rmdir xinetd.d systemd . || true
+	for d in '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
+
+# make demo, make demo KEEP=1
+demo:
+	@MAKE='$(MAKE)' ./demo.sh
+
+# README's reading order says how long each file is; `make counts` sets the numbers right, `make counts-check` fails when one is more than a tenth off.
+COUNT = awk -v mode=$(1) -f t/counts.awk README
+counts:
+	$(call COUNT,write) >README.new && mv README.new README
+
+counts-check:
+	@$(call COUNT,check)
+
+.PHONY: cert install uninstall demo counts counts-check
+
+# ---- end of packaging ----------------------------------------------------------------------------------------------------------

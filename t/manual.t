@@ -1,0 +1,71 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: ISC
+#
+# The texts: pgssl.8 is clean mdoc and says what the program can say; README's line counts are true; the super-servers' examples are
+# what those programs take.
+# sabotage: pgssl.8 s/^\.Sh FILES/.Sh FILE/
+use strict;
+use warnings;
+use Test::More;
+use File::Temp qw(tempdir);
+
+sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
+sub have { my ($prog) = @_; return grep { -x "$_/$prog" } split(/:/, $ENV{PATH}), '/usr/sbin', '/sbin' }
+
+my $dir = tempdir(CLEANUP => 1);
+my $man = slurp('pgssl.8');
+
+SKIP: {
+	skip 'mandoc is not installed', 1 unless have('mandoc');
+	is `mandoc -T lint pgssl.8 2>&1`, '', 'mandoc -T lint has nothing to say';
+}
+
+my @sections = $man =~ /^\.Sh (.*)$/mg;
+my %seen = map { $_ => 1 } @sections;
+ok $seen{$_}, "the manual has the section $_"
+    for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG', 'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE",
+    'FILES', 'EXAMPLES', 'DIAGNOSTICS', 'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
+
+# Every message of startup.c's table of refusals stands in the manual, with its SQLSTATE.
+SKIP: {
+	my ($table) = slurp('startup.c') =~ /refusals\[\] = \{(.*?)^\};/ms;
+	skip 'startup.c has no table of refusals', 1 unless $table;
+	(my $rows = $man) =~ s/VERSION/%s/g;
+	$rows =~ s/ADDRESS: REASON/%s/g;
+	my $count = 0;
+	while ($table =~ /\{"(\w{5})",\s*"([^"]+)"/g) {
+		my ($state, $message) = ($1, $2);
+		$message =~ s/protocol 2\.0/protocol %s/;
+		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m, "the manual has $state $message";
+		$count++;
+	}
+	cmp_ok $count, '>', 5, 'the table was read';
+}
+
+is `make -s counts-check 2>&1`, '', 'README\'s line counts are true';
+
+my ($readme, $warning) = (slurp('README'));
+cmp_ok index($readme, 'trust'), '<', index($readme, 'make demo'), 'README warns before it says how';
+unlike $readme, qr/^#|\*\*|```/m, 'README is plain text';
+is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [], 'README has short lines';
+
+SKIP: {
+	skip 'systemd-analyze is not installed', 1 unless have('systemd-analyze');
+	for my $unit ('pgssl.socket', 'pgssl@.service') {
+		(my $text = slurp("systemd/$unit")) =~ s{/usr/local/sbin/pgssl}{/bin/true}g;
+		open my $f, '>', "$dir/$unit" or die;
+		print $f $text;
+		close $f;
+	}
+	my $said = `systemd-analyze verify --man=no $dir/pgssl.socket $dir/pgssl\@.service 2>&1`;
+	is join('', grep { /pgssl/ } split /^/, $said), '', 'systemd-analyze verify has nothing to say of the units';
+}
+
+# inetd.conf: service, type, protocol, nowait, user, path, and then argv from argv[0] on.
+my @entry = split ' ', (grep { !/^#/ } split /\n/, slurp('inetd.conf.example'))[0];
+is "@entry[0, 1, 2, 4]", 'pgssl stream tcp root', 'inetd.conf.example has the fields in order';
+like $entry[3], qr/^nowait\.\d+$/, '... raises the limit of starts a minute';
+is $entry[6], 'pgssl', '... and gives the program its name';
+like slurp('services.example'), qr/^pgssl\s+9000\/tcp\s/m, 'services.example has the port';
+
+done_testing;
