@@ -97,3 +97,24 @@ counts-check:
 .PHONY: cert install uninstall demo counts counts-check
 
 # ---- end of packaging ----------------------------------------------------------------------------------------------------------
+# --- tests ----------------------------------------------------------------------------------------------------------------------
+
+# Unit tests are C programs that print TAP; t/unit_NAME.c links the modules that it names on a line " * modules: a b c".
+UNITS := $(patsubst t/%.c,t/bin/%,$(wildcard t/unit_*.c))
+
+t/bin/unit_%: t/unit_%.c $(MODULES:=.o)
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) -I. $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(filter-out $(UNIT_WITHOUT_$*),$(MODULES:=.o)) $(LIBS)
+
+# One prove for all: the programs in t/bin as well as the scripts.
+check:
+	t/setup
+	$(MAKE) all units
+	prove -j4 t/ $(UNITS)
+
+units: $(UNITS)
+
+sabotage: all units
+	t/sabotage
+
+.PHONY: check units sabotage

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: ISC
+#
+# Under inetd: the handbook's line has no program name, so argv[0] is "-P/tmp/" and the options begin at -p. It must work all the same.
+# sabotage: wrapper.c s/setprogname("pgssl")/setprogname(NULL)/
+use lib 't/lib';
+use T;
+
+my $c = server_pem();
+my $pg = start_pg();
+my @verify = (sslmode => 'verify-full', rootcert => $c->{root});
+
+subtest 'inetd.conf as printed, without a name' => sub {
+	my $s = serve_inetd(argv => [ '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port ]);
+	my $r = psql('\conninfo', port => $s->port, @verify);
+	like($r->{out}, qr/SSL connection/, 'conninfo');
+	is($r->{err}, '', 'nothing on standard error');
+	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
+};
+
+subtest 'with a name, as our example has it' => sub {
+	my $s = serve_inetd(argv => [ 'pgssl', '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port, '-o', "$TMP/named.log" ]);
+	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
+	wait_for('the log line', sub { log_lines("$TMP/named.log", qr/disconnection/) });
+};
+
+subtest 'an empty argv[0], and none at all' => sub {
+	for my $name ('', '-P/tmp/') {
+		my $s = session(pg => $pg, argv0 => $name, stderr => 'client');
+		ok($s->conn->login, "argv[0] is '$name'");
+		$s->conn->send("X\0\0\0\4");
+		is($s->conn->rest, '', 'nothing more');
+		is($s->wait, 0, 'status');
+	}
+};
+done_testing;

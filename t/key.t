@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: ISC
+#
+# The private key: its file's owner and mode as PostgreSQL checks server.key, passphrases, a key that does not match, and files that are
+# replaced while connections arrive (18 of 200 connections failed on another wrapper).
+# sabotage: tls.c s/0077/0000/; s/S_IRWXG | S_IRWXO/0/
+use lib 't/lib';
+use T;
+
+my $c = server_pem();
+my $fake = fake_backend();
+
+# Does a client get through with these arguments? (yes or no, the log, the exit status)
+sub try_with {
+	my (@args) = @_;
+	my $s = session(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/try.log", '-D', 'debug' ], stderr => 'client');
+	unlink "$TMP/try.log";
+	my $ok = $s->conn->negotiate ? 1 : 0;
+	$s->conn->close;
+	my $status = $s->wait >> 8;
+	return ($ok, slurp("$TMP/try.log"), $status);
+}
+
+sub refused {
+	my ($what, $status, $pattern, @args) = @_;
+	my ($ok, $log, $got) = try_with(@args);
+	ok(!$ok, "$what: no handshake");
+	is($got, $status, "status $status");
+	like($log, $pattern, 'the log says why');
+}
+
+sub taken {
+	my ($what, @args) = @_;
+	my ($ok, $log) = try_with(@args);
+	ok($ok, "$what: taken") or diag($log);
+}
+
+subtest 'owner and mode' => sub {
+	my $pem = make_pem($c->{cert}, "$TMP/mode.pem");
+	for my $mode (0600, 0400, 0700) {
+		chmod $mode, $pem;
+		taken(sprintf('mode %o', $mode), '-p', $pem);
+	}
+	for my $mode (0644, 0604, 0660, 0620, 0601, 0666) {
+		chmod $mode, $pem;
+		refused(sprintf('mode %o', $mode), 77, qr/\Q$pem\E.*(?:0600|permission|group|world)/i, '-p', $pem);
+	}
+	chmod 0640, $pem;
+	is_root() ? taken('mode 640 of root', '-p', $pem) : refused('mode 640', 77, qr/\Q$pem\E/, '-p', $pem);
+	if (is_root()) {
+		chmod 0600, $pem;
+		chown 1, 1, $pem;
+		refused("another user's", 77, qr/\Q$pem\E.*own/i, '-p', $pem);
+	}
+};
+
+subtest 'a separate key file is what counts' => sub {
+	my $cert = spew("$TMP/sep.crt", slurp($c->{cert}{chain}), 0644);
+	my $key = spew("$TMP/sep.key", slurp($c->{cert}{key}), 0600);
+	taken('certificate 0644, key 0600', '-p', $cert, "--key=$key");
+	chmod 0644, $key;
+	refused('key 0644', 77, qr/\Q$key\E/, '-p', $cert, "--key=$key");
+};
+
+subtest 'files that are not what they should be' => sub {
+	refused('no file', 66, qr{\Q$TMP\E/none\.pem.*No such file}, '-p', "$TMP/none.pem");
+	refused('a folder', 66, qr/\Q$TMP\E/, '-p', $TMP) if 0;
+	refused('no key in it', 78, qr/key/i, '-p', spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
+	refused('no certificate in it', 78, qr/certificate/i, '-p', spew("$TMP/nocert.pem", slurp($c->{cert}{key}), 0600));
+	refused('empty', 78, qr/certificate/i, '-p', spew("$TMP/empty.pem", '', 0600));
+	refused('noise', 78, qr/certificate/i, '-p', spew("$TMP/noise.pem", join('', map { chr int rand 256 } 1 .. 5000), 0600));
+	my $other = make_cert(name => 'othercert');
+	refused('a key of another certificate', 78, qr/match/i, '-p', spew("$TMP/mismatch.pem", slurp($c->{cert}{chain}) . slurp($other->{key}), 0600));
+};
+
+subtest 'passphrases' => sub {
+	my $pem = make_pem(make_cert(name => 'locked', passphrase => 'open sesame'));
+	taken('the right one', '-p', $pem, '--passphrase-command=echo open sesame');
+	taken('only the first line counts', '-p', $pem, '--passphrase-command=printf "open sesame\nsecond\n"');
+	refused('the wrong one', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=echo nonsense');
+	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=exit 3');
+	refused('none: nobody is asked', 78, qr/passphrase/i, '-p', $pem);
+	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1], qr/nonsense\b(?!.*command)|open sesame/, 'no secret in the log');
+};
+
+subtest "the passphrase command gets none of the client's descriptors" => sub {
+	my $pem = make_pem(make_cert(name => 'locked2', passphrase => 'x'));
+	my $cmd = "ls -l /proc/self/fd >$TMP/fds; echo to-stderr >&2; cat >/dev/null; echo x";
+	taken('a curious command', '-p', $pem, "--passphrase-command=$cmd");
+	my $fds = slurp("$TMP/fds");
+	like($fds, qr{0 -> /dev/null}, 'standard input is /dev/null');
+	unlike($fds, qr/socket:/, 'no socket is there');
+};
+
+# 200 connections, each must come through, while `replace` runs again and again.
+sub replaced_while_connecting {
+	my ($replace, @args) = @_;
+	my $s = serve(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/replace.log" ]);
+	watch_log("$TMP/replace.log");
+	my $pid = fork;
+	if (!$pid) {
+		$SIG{TERM} = 'DEFAULT';
+		alarm 100;
+		for (my $n = 0;; $n++) { $replace->($n % 2); nap(0.003) }
+	}
+	my ($good, %name) = (0);
+	for (1 .. 200) {
+		my $k = connect_to($s->port);
+		$good++, $name{ ($k->chain)[0] }++ if $k->negotiate;
+		$k->close;
+	}
+	stop($pid, 'KILL');
+	is($good, 200, 'all came through');
+	is(scalar keys %name, 2, 'and met both certificates');
+}
+
+my @pair = map { make_cert(name => "turn$_", cn => "turn$_", issuer => $c->{ca}) } 0, 1;
+
+subtest 'one PEM replaced by rename' => sub {
+	my $pem = make_pem($pair[0], "$TMP/rename.pem");
+	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], "$TMP/rename.new"); rename "$TMP/rename.new", $pem }, '-p', $pem);
+};
+
+subtest 'one PEM rewritten in place' => sub {
+	my $pem = make_pem($pair[0], "$TMP/place.pem");
+	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], $pem) }, '-p', $pem);
+};
+
+subtest 'certificate and key in two files, renamed one after the other' => sub {
+	my ($cert, $key) = ("$TMP/two.crt", "$TMP/two.key");
+	my $put = sub {
+		my ($n) = @_;
+		rename spew("$cert.new", slurp($pair[$n]{chain}), 0644), $cert;
+		nap(0.002);
+		rename spew("$key.new", slurp($pair[$n]{key}), 0600), $key;
+		nap(0.05);
+	};
+	$put->(0);
+	replaced_while_connecting($put, '-p', $cert, "--key=$key");
+};
+done_testing;

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: ISC
+#
+# T.pm - what every test stands on: a folder of its own, ports of its own, processes that are ended, waiting for
+# events instead of for time, and the logs shown when something fails.
+#
+# A test file is alone on the machine as far as it can tell: nothing here uses a fixed name, port or path. Each wait has a limit, and the
+# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn.
+package T;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use Fcntl qw(:flock O_RDWR O_CREAT);
+use File::Basename qw(basename dirname);
+use File::Path qw(remove_tree);
+use File::Temp qw(tempdir);
+use IO::Socket::INET;
+use POSIX qw(_exit WNOHANG);
+use Test::More;
+use Time::HiRes qw(time);
+
+our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive nap free_port descendants stop limit watch_log
+	is_root nobody log_lines needs);
+
+our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
+our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
+our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (), reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
+our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
+my $owner = $$;
+my (@locks, @logs, @at_end, $counter);
+
+chmod 0755, $TMP;
+umask 022;
+delete @ENV{grep { /^PG(?!BIN$|SSL$)/ } keys %ENV};
+$ENV{PGSSLROOTCERT} = "$TMP/none"; # nobody's ~/.postgresql must matter
+$ENV{PGCONNECT_TIMEOUT} = 20;
+$ENV{LC_ALL} = 'C';
+$ENV{PATH} = "$PGBIN:$ENV{PATH}:/usr/sbin:/sbin";
+$SIG{PIPE} = 'IGNORE';
+$SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
+limit(150);
+
+# Children of a super-server that ends become ours, so that END finds them.
+my %prctl = (x86_64 => 157, aarch64 => 167);
+my $machine = (POSIX::uname())[4];
+syscall($prctl{$machine}, 36, 1, 0, 0, 0) if $prctl{$machine}; # PR_SET_CHILD_SUBREAPER
+
+# The whole file's time limit: a hang is a failure with logs, not a mystery.
+sub limit {
+	my ($seconds) = @_;
+	$SIG{ALRM} = sub { die "time limit of $seconds s for this test file\n" };
+	alarm $seconds;
+}
+
+sub is_root { return $> == 0 }
+
+# The user that runs PostgreSQL, which refuses root.
+sub nobody {
+	return undef unless is_root();
+	return defined getpwnam('postgres') ? 'postgres' : 'nobody';
+}
+
+# Skip the file when something is not there; a test that cannot be made here must say so.
+sub needs {
+	my ($ok, $what) = @_;
+	plan(skip_all => "needs $what") unless $ok;
+}
+
+sub slurp {
+	my ($path) = @_;
+	open my $fh, '<:raw', $path or return '';
+	local $/;
+	my $text = <$fh>;
+	return defined $text ? $text : '';
+}
+
+sub spew {
+	my ($path, $text, $mode) = @_;
+	open my $fh, '>:raw', $path or die "$path: $!\n";
+	print $fh $text;
+	close $fh or die "$path: $!\n";
+	chmod $mode, $path if defined $mode;
+	return $path;
+}
+
+sub append {
+	my ($path, $text) = @_;
+	open my $fh, '>>:raw', $path or die "$path: $!\n";
+	print $fh $text;
+	close $fh;
+}
+
+# Shown when the file fails.
+sub watch_log { push @logs, grep { my $new = $_; !grep { $_ eq $new } @logs } @_ }
+
+sub log_lines {
+	my ($path, $pattern) = @_;
+	return grep { !defined $pattern || /$pattern/ } split /\n/, slurp($path);
+}
+
+sub nap { select undef, undef, undef, $_[0] || 0.01 }
+
+# Wait until the condition holds, and give its value. Failing that is the end of the test file: what follows would only mislead.
+sub wait_for {
+	my ($what, $condition, $seconds) = @_;
+	my $end = time + ($seconds || 20);
+	while (1) {
+		my $value = $condition->();
+		return $value if $value;
+		last if time > $end;
+		nap();
+	}
+	fail("waited in vain for: $what");
+	die "gave up\n";
+}
+
+# A port of 127.0.0.1 that no other test takes: below the ephemeral range, and locked until this process ends.
+sub free_port {
+	my $folder = "/tmp/pgssl-test-ports-$>";
+	mkdir $folder, 0700;
+	for (1 .. 1000) {
+		my $port = 10000 + int rand 20000;
+		sysopen(my $lock, "$folder/$port", O_RDWR | O_CREAT, 0600) or die "$folder/$port: $!\n";
+		next unless flock $lock, LOCK_EX | LOCK_NB;
+		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
+		close $probe;
+		push @locks, $lock;
+		return $port;
+	}
+	die "no free port\n";
+}
+
+# Start a program: cmd => [...], in/out/err => path or handle (default: /dev/null, and files that are shown on failure), user, env, dir.
+sub spawn {
+	my (%o) = @_;
+	my $tag = basename($o{cmd}[0]) . '.' . ++$counter;
+	$o{out} = "$TMP/$tag.out" unless defined $o{out};
+	$o{err} = "$TMP/$tag.err" unless defined $o{err};
+	watch_log(grep { !ref } $o{out}, $o{err}) unless $o{quiet};
+	my $pid = fork;
+	die "fork: $!\n" unless defined $pid;
+	return $pid if $pid;
+	child(%o);
+	_exit(127);
+}
+
+# In the child: descriptors, user, environment, exec.
+sub child {
+	my (%o) = @_;
+	$SIG{$_} = 'DEFAULT' for qw(PIPE TERM INT HUP ALRM CHLD);
+	alarm 0;
+	redirect(0, '<', $o{in} || '/dev/null');
+	redirect(1, '>', $o{out});
+	redirect(2, '>>', $o{err});
+	$o{before}->() if $o{before};
+	become($o{user}) if defined $o{user};
+	chdir($o{dir} || '/');
+	for my $name (keys %{ $o{env} || {} }) {
+		defined $o{env}{$name} ? ($ENV{$name} = $o{env}{$name}) : delete $ENV{$name};
+	}
+	no warnings 'exec';
+	exec { $o{program} || $o{cmd}[0] } @{ $o{cmd} };
+}
+
+sub redirect {
+	my ($fd, $mode, $what) = @_;
+	my $from = $what;
+	if (!ref $what) {
+		undef $from;
+		open $from, $mode, $what or _exit(126);
+	}
+	POSIX::dup2(fileno($from), $fd);
+}
+
+sub become {
+	my ($user) = @_;
+	my (undef, undef, $uid, $gid) = getpwnam $user or _exit(125);
+	$) = "$gid $gid";
+	POSIX::setgid($gid);
+	POSIX::setuid($uid);
+}
+
+# Run to the end: (cmd, %options as spawn; stdin => text, seconds => limit). Gives { out, err, status, signal }.
+sub run {
+	my ($cmd, %o) = @_;
+	my $tag = "$TMP/run." . ++$counter;
+	$o{in} = spew("$tag.in", $o{stdin}) if defined $o{stdin};
+	my %file = (out => $o{out} || "$tag.out", err => $o{err} || "$tag.err");
+	my $pid = spawn(%o, cmd => $cmd, %file, quiet => 1);
+	my $status = wait_exit($pid, $o{seconds} || 60);
+	my %result = (status => $status >> 8, signal => $status & 127, pid => $pid);
+	$result{$_} = ref $file{$_} ? '' : slurp($file{$_}) for keys %file;
+	unlink grep { -e } "$tag.in", "$tag.out", "$tag.err";
+	note("@$cmd: status $result{status}: $result{err}") if $result{status} && !$o{quiet};
+	return \%result;
+}
+
+my %ended;
+
+# The wait status of a child, or undef while it lives.
+sub reap {
+	my ($pid) = @_;
+	return $ended{$pid} if defined $ended{$pid};
+	return undef unless waitpid($pid, WNOHANG) == $pid;
+	return $ended{$pid} = $?;
+}
+
+sub wait_exit {
+	my ($pid, $seconds) = @_;
+	wait_for("process $pid to end", sub { defined reap($pid) }, $seconds);
+	return $ended{$pid};
+}
+
+sub alive {
+	my ($pid) = @_;
+	return slurp("/proc/$pid/stat") =~ /\) [^ZX]/;
+}
+
+# All processes below one (default: us).
+sub descendants {
+	my ($root) = (@_, $$);
+	my %parent = map { slurp("/proc/$_/stat") =~ /^(\d+) \(.*\) \S (\d+)/s ? ($1 => $2) : () } map { m{/proc/(\d+)$} } glob '/proc/[0-9]*';
+	my @found = ($root);
+	for my $of (@found) {
+		push @found, grep { $parent{$_} == $of } keys %parent;
+	}
+	shift @found;
+	return @found;
+}
+
+# End a process and wait for it.
+sub stop {
+	my ($pid, $signal) = @_;
+	kill $signal || 'TERM', $pid;
+	return wait_exit($pid, 20);
+}
+
+sub at_end { push @at_end, @_ }
+
+sub dump_logs {
+	for my $log (grep { -s } @logs) {
+		my @lines = split /\n/, slurp($log);
+		splice @lines, 0, @lines - 40 if @lines > 40;
+		diag("--- $log", map { "\n    $_" } @lines);
+	}
+}
+
+END {
+	if ($$ == $owner) {
+		my $status = $?;
+		alarm 0;
+		$_->() for @at_end;
+		for (1 .. 20) {
+			my @left = descendants() or last;
+			kill 'KILL', @left;
+			1 while waitpid(-1, WNOHANG) > 0;
+			nap(0.005);
+		}
+		dump_logs() if $status || !Test::More->builder->is_passing;
+		$ENV{KEEP} ? diag("kept $TMP") : remove_tree($TMP);
+		$? = $status;
+	}
+}
+
+require T::Cert;
+require T::Pg;
+require T::Serve;
+require T::Conn;
+
+# The helpers of all parts under one `use T`.
+sub import {
+	my $caller = caller;
+	no strict 'refs';
+	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn)) {
+		for my $export (@{"${package}::EXPORT"}) {
+			my $name = $export;
+			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});
+		}
+	}
+	Test::More->export_to_level(1);
+	strict->import;
+	warnings->import;
+}
+
+1;

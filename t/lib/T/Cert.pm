@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: ISC
+#
+# T::Cert - keys and certificates for tests, made with the openssl command. ECDSA P-256 unless told otherwise: RSA keys take seconds.
+package T::Cert;
+
+use strict;
+use warnings;
+
+our @EXPORT = qw(make_cert make_ca make_pem fingerprint);
+
+my $serial = 1000;
+
+sub openssl {
+	my (@args) = @_;
+	my $r = T::run([ 'openssl', @args ]);
+	die "openssl @args: $r->{err}" if $r->{status};
+	return $r->{out};
+}
+
+my %algorithm = (
+	ecdsa => [ '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256' ],
+	rsa => [ '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048' ],
+	ed25519 => [ '-algorithm', 'ED25519' ],
+);
+
+# make_cert(name => 'server', cn => ..., san => 'DNS:localhost,IP:127.0.0.1', key => 'ecdsa', issuer => {a make_cert}, ca => 1, days => 30,
+# ext => [lines], passphrase => ...): { key, cert, chain, name }, all paths. chain: this certificate and the issuers above it, without the root.
+sub make_cert {
+	my (%o) = @_;
+	my $base = "$T::TMP/" . ($o{name} || 'cert' . ++$serial);
+	my $subject = $o{subject} || '/CN=' . (defined $o{cn} ? $o{cn} : 'localhost');
+	my @secret = defined $o{passphrase} ? ('-aes256', '-pass', "pass:$o{passphrase}") : ();
+	my @unlock = defined $o{passphrase} ? ('-passin', "pass:$o{passphrase}") : ();
+	openssl('genpkey', @{ $algorithm{ $o{key} || 'ecdsa' } }, @secret, '-out', "$base.key");
+	chmod 0600, "$base.key";
+	T::spew("$base.ext", join "\n", extensions(%o), '');
+	T::spew("$base.conf", "[req]\ndistinguished_name=dn\n[dn]\n");
+	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock, '-subj', $subject, '-out', "$base.csr");
+	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key}) : ('-key', "$base.key", @unlock);
+	my @dates = $o{expired} ? ('-days', '-1') : ('-days', $o{days} || 30);
+	push @signer, '-signkey', "$base.key" if 0;
+	@signer = ('-signkey', "$base.key", @unlock) unless $o{issuer};
+	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial', $o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
+	my $above = $o{issuer} && !$o{issuer}{root} ? T::slurp($o{issuer}{chain}) : '';
+	T::spew("$base.chain", T::slurp("$base.crt") . $above);
+	return { key => "$base.key", cert => "$base.crt", chain => "$base.chain", name => $base, root => !$o{issuer} };
+}
+
+sub extensions {
+	my (%o) = @_;
+	return @{ $o{ext} } if $o{ext};
+	my @lines = $o{ca} ? ('basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign') : ('basicConstraints=CA:FALSE');
+	push @lines, 'subjectKeyIdentifier=hash';
+	my $san = exists $o{san} ? $o{san} : $o{ca} ? undef : 'DNS:localhost,IP:127.0.0.1';
+	push @lines, "subjectAltName=$san" if defined $san;
+	return @lines;
+}
+
+sub make_ca { return make_cert(cn => 'Test CA', @_, ca => 1) }
+
+# One file with chain and key, mode 0600, as -p takes it.
+sub make_pem {
+	my ($cert, $path) = @_;
+	$path ||= "$cert->{name}.pem";
+	return T::spew($path, T::slurp($cert->{chain}) . T::slurp($cert->{key}), 0600);
+}
+
+sub fingerprint {
+	my ($path) = @_;
+	my $out = openssl('x509', '-in', $path, '-noout', '-fingerprint', '-sha256');
+	$out =~ s/.*=//;
+	$out =~ s/[:\s]//g;
+	return lc $out;
+}
+
+1;

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: ISC
+#
+# T::Serve - the ways in which pgssl is started: xinetd, inetd, systemd-socket-activate, a ten-line inetd of our own (the default: quick, and it
+# says where descriptor 2 goes), and directly on a socket or on pipes with the test as its client.
+package T::Serve;
+
+use strict;
+use warnings;
+use IO::Socket::INET;
+use POSIX qw(_exit);
+use Socket;
+
+our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd session server_pem build_program);
+
+# The certificate that most tests use: { ca, cert, pem }; made once a test file.
+my $made;
+
+sub server_pem {
+	return $made ||= do {
+		my $ca = T::Cert::make_ca(name => 'ca');
+		my $cert = T::Cert::make_cert(name => 'server', issuer => $ca);
+		{ ca => $ca, cert => $cert, pem => T::Cert::make_pem($cert), root => $ca->{cert} };
+	};
+}
+
+my $services = 0;
+
+# What all ways share: port, log, arguments. args: extra ones; pg: an object with a port; connect: another -r; argv: instead of all.
+sub service {
+	my (%o) = @_;
+	my $self = bless { port => $o{port} || T::free_port(), log => "$T::TMP/pgssl" . ++$services . '.log', host => '127.0.0.1' }, 'T::Serve';
+	$self->{args} = $o{argv} || [
+		'-p', $o{pem} || server_pem()->{pem}, '-r', $o{connect} || '127.0.0.1:' . ($o{pg} ? $o{pg}->port : 1), $o{nolog} ? () : ('-o', $self->{log}), '-D', 'debug', @{ $o{args} || [] } ];
+	T::watch_log($self->{log});
+	return $self;
+}
+
+sub port { return $_[0]{port} }
+sub log { return T::slurp($_[0]{log}) }
+
+# Wait for a log line and give it (all captures or the line).
+sub logged {
+	my ($self, $pattern) = @_;
+	my @found;
+	T::wait_for("log line $pattern", sub { @found = grep { /$pattern/ } split /\n/, T::slurp($self->{log}) });
+	return $found[-1];
+}
+
+# The pgssl processes below this service.
+sub sessions {
+	my ($self) = @_;
+	return T::descendants($self->{pid});
+}
+
+sub wait_port {
+	my ($self) = @_;
+	T::wait_for("port $self->{port} to listen", sub { listening($self->{port}) });
+	return $self;
+}
+
+# Looked up, not tried: a trial connection would start a session.
+sub listening {
+	my ($port) = @_;
+	my $hex = sprintf ':%04X', $port;
+	return T::slurp('/proc/net/tcp') . T::slurp('/proc/net/tcp6') =~ /^\s*\d+: [0-9A-F]+$hex [0-9A-F:]+ 0A /m;
+}
+
+# Our own inetd: stderr => 'client' (as inetd does, the default) or a path; env; program.
+sub serve {
+	my (%o) = @_;
+	my $self = service(%o);
+	my $listener = IO::Socket::INET->new(LocalAddr => $o{bind} || '127.0.0.1', LocalPort => $self->{port}, Listen => 1024, ReuseAddr => 1) or die "serve: $!\n";
+	$self->{pid} = fork;
+	die "fork: $!\n" unless defined $self->{pid};
+	if ($self->{pid}) {
+		close $listener;
+		return $self;
+	}
+	alarm 0;
+	$SIG{$_} = 'DEFAULT' for qw(TERM INT HUP ALRM);
+	$SIG{CHLD} = 'IGNORE';
+	while (1) {
+		my $socket = $listener->accept or next;
+		next if fork;
+		my $err = !defined $o{stderr} || $o{stderr} eq 'client' ? $socket : $o{stderr};
+		$SIG{CHLD} = 'DEFAULT';
+		T::child(%o, cmd => [ $o{argv0} || 'pgssl', @{ $self->{args} } ], program => $o{program} || $T::PGSSL, in => $socket, out => $socket, err => $err);
+		_exit(127);
+	}
+}
+
+# xinetd in the foreground. shipped => 1: the project's own xinetd.d/pgssl with program, port and arguments put in.
+sub serve_xinetd {
+	my (%o) = @_;
+	my $self = service(%o);
+	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1', type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
+	$set{server_args} = join ' ', @{ $self->{args} };
+	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/pgssl") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
+	for my $key (sort keys %set) {
+		$entry =~ s/^\s*\Q$key\E\s*=.*\n//mg;
+		$entry =~ s/^\}/\t$key = $set{$key}\n}/m;
+	}
+	my $conf = T::spew("$T::TMP/xinetd$services.conf", "defaults\n{\n\tlog_type = FILE $T::TMP/xinetd$services.log\n\tlog_on_failure = HOST\n}\n\n$entry");
+	T::watch_log("$T::TMP/xinetd$services.log");
+	$self->{pid} = T::spawn(cmd => [ 'xinetd', '-dontfork', '-stayalive', '-f', $conf, '-pidfile', "$T::TMP/xinetd$services.pid" ], env => $o{env});
+	return $self->wait_port;
+}
+
+# openbsd-inetd's binary. argv: the words of inetd.conf after the program's path, argv[0] first.
+sub serve_inetd {
+	my (%o) = @_;
+	my $self = service(%o);
+	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd', '/usr/libexec/inetd';
+	die "no inetd: run t/setup\n" unless $inetd;
+	my @words = $o{argv} ? @{ $self->{args} } : ('pgssl', @{ $self->{args} });
+	my $line = join ' ', "127.0.0.1:$self->{port}", 'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
+	my $conf = T::spew("$T::TMP/inetd$services.conf", "$line\n");
+	$self->{pid} = T::spawn(cmd => [ $inetd, '-i', $conf ], env => $o{env});
+	return $self->wait_port;
+}
+
+# systemd-socket-activate: descriptor 2 is not the client there.
+sub serve_systemd {
+	my (%o) = @_;
+	my $self = service(%o);
+	$self->{err} = "$T::TMP/systemd$services.err";
+	my @cmd = ('systemd-socket-activate', '--accept', '--inetd', '-l', "127.0.0.1:$self->{port}");
+	$self->{pid} = T::spawn(cmd => [ @cmd, $o{program} || $T::PGSSL, @{ $self->{args} } ], env => $o{env}, err => $self->{err});
+	return $self->wait_port;
+}
+
+# One pgssl with the test as its client. over => 'tcp' (default), 'pair' (socketpair), 'pairs' (two of them), 'pipes'. stderr as in serve; the
+# default is a file, $self->{err}. Gives an object with conn (a T::Conn), pid, log, wait().
+sub session {
+	my (%o) = @_;
+	my $self = service(%o);
+	$self->{err} = "$T::TMP/session$services.err";
+	my ($in, $out, $read, $write) = ends($o{over} || 'tcp', $o{rcvbuf});
+	my $err = defined $o{stderr} ? ($o{stderr} eq 'client' ? $out : $o{stderr}) : $self->{err};
+	my @wrap = @{ $o{wrap} || [] };
+	my $program = @wrap ? $wrap[0] : $o{program} || $T::PGSSL;
+	my @cmd = @wrap ? (@wrap, $o{program} || $T::PGSSL) : ($o{argv0} || 'pgssl');
+	$self->{pid} = T::spawn(%o, cmd => [ @cmd, @{ $self->{args} } ], program => $program, in => $in, out => $out, err => $err);
+	T::watch_log($self->{err});
+	@$self{qw(child_in child_out)} = ($in, $out) if $o{keep};
+	close $in;
+	close $out if $out != $in && !$o{keep};
+	$self->{conn} = T::Conn->new($read, $write, chop => $o{chop});
+	return $self;
+}
+
+sub conn { return $_[0]{conn} }
+sub wait { return T::wait_exit($_[0]{pid}, $_[1]) }
+
+# (pgssl's 0, pgssl's 1, ours to read, ours to write)
+sub ends {
+	my ($over, $rcvbuf) = @_;
+	if ($over eq 'pipes') {
+		pipe(my $in, my $write) && pipe(my $read, my $out) or die "pipe: $!\n";
+		return ($in, $out, $read, $write);
+	}
+	my ($a, $b) = $over eq 'tcp' ? tcp_pair($rcvbuf) : pair();
+	return ($a, $a, $b, $b) unless $over eq 'pairs';
+	my ($c, $d) = pair();
+	return ($a, $c, $d, $b);
+}
+
+sub pair {
+	socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!\n";
+	return ($a, $b);
+}
+
+sub tcp_pair {
+	my ($rcvbuf) = @_;
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => T::free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
+	socket(my $b, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+	setsockopt $b, SOL_SOCKET, SO_RCVBUF, $rcvbuf if $rcvbuf;
+	connect($b, $listener->sockname) or die "connect: $!\n";
+	my $a = $listener->accept or die "accept: $!\n";
+	return ($a, $b);
+}
+
+1;

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: ISC
+#
+# The log: two lines a session, their fields; names that would forge a field; where the lines go, and that none ever goes to the client.
+# never: A byte on descriptor 2 while it is the client
+# sabotage: log.c s/c == '\\\\'/c == '~'/
+use lib 't/lib';
+use T;
+use Socket;
+
+my $c = server_pem();
+my $pg = start_pg();
+
+subtest 'both lines of a session' => sub {
+	my $s = session(pg => $pg, stderr => 'client', args => [ '-D', 'notice' ]);
+	ok($s->conn->login(application_name => 'logtest'), 'login');
+	my $port = $s->conn->local_port;
+	my $first = $s->logged(qr/connection authorized/);
+	like($first, qr/connection authorized: user=alice database=sales application_name=logtest host=127\.0\.0\.1 port=$port backend_port=\d+ tls=TLSv1\.3 cipher=TLS_AES_256_GCM_SHA384 group=X25519$/, 'first line');
+	my ($backend_port) = $first =~ /backend_port=(\d+)/;
+	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m, "backend_port is what PostgreSQL's log shows");
+	$s->conn->send("X\0\0\0\4");
+	$s->conn->rest;
+	is($s->wait, 0, 'status');
+	like($s->log, qr/disconnection: session time: 0:00:0\d\.\d{3} user=alice database=sales host=127\.0\.0\.1 port=$port received=\d+ sent=\d+ reason=\S/, 'last line');
+	is(scalar(log_lines($s->{log})), 2, 'and no other');
+};
+
+subtest 'received and sent count the bytes of the session' => sub {
+	my $fake = fake_backend(sub { my ($k, $self) = @_; $self->take($k, 500); syswrite $k, 'x' x 300; $self->take($k) });
+	my $s = session(pg => $fake);
+	$s->conn->negotiate;
+	my $packet = startup_packet(user => 'alice');
+	$s->conn->send($packet);
+	$s->conn->send('y' x (500 - length $packet));
+	is(length $s->conn->recv(300), 300, 'answer');
+	$s->conn->close;
+	$s->wait;
+	like($s->log, qr/disconnection: .*received=500 sent=300 reason=/, 'counted');
+};
+
+subtest 'names cannot forge a field or a line' => sub {
+	my $s = session(pg => $pg);
+	$s->conn->login(user => "eve database=x\n\\\x1b[2J\xc3\xa4", database => 'a b', application_name => "x\r\ny");
+	$s->conn->close;
+	$s->wait;
+	my ($line) = log_lines($s->{log}, qr/connection authorized/);
+	like($line, qr/user=eve\\x20database=x\\x0a\\x5c\\x1b\[2J\\xc3\\xa4 database=a\\x20b application_name=x\\x0d\\x0ay host=/i, 'escaped');
+	ok(!grep({ !/^[\x20-\x7e]*$/ } log_lines($s->{log})), 'nothing but printable ASCII');
+};
+
+subtest 'a probe is a debug line and no more' => sub {
+	for my $level (qw(debug info)) {
+		my $s = session(pg => $pg, args => [ '-D', $level ]);
+		$s->conn->close;
+		$s->wait;
+		is(!!log_lines($s->{log}), $level eq 'debug', "at level $level");
+	}
+};
+
+subtest 'a failure before the session is one line with host, port and cause' => sub {
+	my $s = session(pg => $pg, args => [ '-D', 'notice' ]);
+	my $port = $s->conn->local_port;
+	$s->conn->send('GET / HTTP/1.0');
+	$s->conn->rest;
+	$s->conn->close;
+	$s->wait;
+	my @lines = log_lines($s->{log});
+	is(scalar @lines, 1, 'one line');
+	like($lines[0], qr/startup packet.* host=127\.0\.0\.1 port=$port$/, 'cause, host, port');
+};
+
+subtest 'nothing is written to descriptor 2 when it is the client' => sub {
+	for my $over (qw(tcp pair pipes)) {
+		my $s = session(pg => $pg, over => $over, stderr => 'client', nolog => 1, args => [ '-D', '7' ]);
+		ok($s->conn->login, "login over $over");
+		$s->conn->send("X\0\0\0\4");
+		is($s->conn->rest, '', 'no strange byte');
+		is($s->wait, 0, 'status');
+	}
+	for my $bad ([ '--nonsense' ], [ '-p', "$TMP/nosuch" ], [ '-r', 'no such place!' ], [ '-D' ]) {
+		my $s = session(argv => $bad, stderr => 'client');
+		is($s->conn->rest, '', "not one byte for @$bad");
+		isnt($s->wait, 0, 'status');
+	}
+};
+
+subtest 'standard error, when it is not the client; [local] without a socket' => sub {
+	my $s = session(pg => $pg, over => 'pipes', nolog => 1);
+	ok($s->conn->login, 'login');
+	$s->conn->close;
+	$s->wait;
+	like(slurp($s->{err}), qr/connection authorized: user=alice .*host=\[local\]/, 'there it is');
+};
+
+subtest '-o overrules, and appends' => sub {
+	spew("$TMP/old.log", "old line\n", 0644);
+	my $s = session(argv => [ '-p', $c->{pem}, '-r', $pg->port, '-o', "$TMP/old.log" ]);
+	ok($s->conn->login, 'login');
+	$s->conn->close;
+	$s->wait;
+	like(slurp("$TMP/old.log"), qr/^old line\n.*connection authorized/, 'appended');
+	is(slurp($s->{err}), '', 'nothing on standard error');
+};
+
+# A private /dev/log: a tmpfs over /dev in a mount namespace, with a link to a socket of ours.
+my $private = 'mount --make-rprivate / && mkdir -p "$T/dev" && mount --rbind /dev "$T/dev" && mount -t tmpfs none /dev && '
+	. 'for f in null zero random urandom; do touch /dev/$f && mount --bind "$T/dev/$f" /dev/$f; done && ln -s "$T/syslog" /dev/log && exec "$@"';
+
+subtest 'syslog, facility daemon, when descriptor 2 is the client' => sub {
+	plan skip_all => 'needs root and mount namespaces' unless is_root() && !T::run([ 'unshare', '-m', 'true' ], quiet => 1)->{status};
+	socket(my $syslog, AF_UNIX, SOCK_DGRAM, 0) or die;
+	bind($syslog, pack_sockaddr_un("$TMP/syslog")) or die;
+	chmod 0666, "$TMP/syslog";
+	my $s = session(pg => $pg, nolog => 1, stderr => 'client', args => [ '-N', 'mypgssl', '-D', 'notice' ], wrap => [ 'unshare', '-m', 'sh', '-c', $private, 'sh' ], env => { T => $TMP });
+	ok($s->conn->login, 'login');
+	$s->conn->send("X\0\0\0\4");
+	is($s->conn->rest, '', 'no strange byte');
+	$s->wait;
+	recv $syslog, my $first, 4096, MSG_DONTWAIT;
+	recv $syslog, my $last, 4096, MSG_DONTWAIT;
+	like($first, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: connection authorized: user=alice/, 'first line');
+	like($last, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: disconnection: /, 'last line');
+};
+done_testing;

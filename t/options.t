@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: ISC
+#
+# Options that make no sense: one line that names the culprit and what is wrong, exit 64. -h and -V. The classic program's letters.
+# sabotage: options.c s/EX_USAGE/EX_SOFTWARE/g
+use lib 't/lib';
+use T;
+
+sub pgssl { return T::run([ $PGSSL, @_ ], quiet => 1) }
+
+# arguments => what the line must name
+my @bad = (
+	[ [ '--nonsense' ], qr/--nonsense|nonsense/ ],
+	[ [ '-Z' ], qr/-Z|'Z'/ ],
+	[ [ '-p' ], qr/-p/ ],
+	[ [ '--cert' ], qr/cert/ ],
+	[ [ '-r', '' ], qr/-r|--connect/ ],
+	[ [ '-r', 'localhost:0' ], qr/localhost:0/ ],
+	[ [ '-r', 'localhost:65536' ], qr/localhost:65536/ ],
+	[ [ '-r', '[::1' ], qr/\[::1/ ],
+	[ [ '-r', '5432x:nosuchservice' ], qr/nosuchservice/ ],
+	[ [ '--handshake-timeout=abc' ], qr/handshake-timeout.*abc|abc.*handshake-timeout/ ],
+	[ [ '--handshake-timeout=-1' ], qr/handshake-timeout/ ],
+	[ [ '--handshake-timeout=' ], qr/handshake-timeout/ ],
+	[ [ '--handshake-timeout=1x' ], qr/handshake-timeout/ ],
+	[ [ '--connect-timeout=99999999999999999999' ], qr/connect-timeout/ ],
+	[ [ '--idle-timeout=1.5' ], qr/idle-timeout/ ],
+	[ [ '--keepalive=often' ], qr/keepalive/ ],
+	[ [ '-D', '8' ], qr/-D|--debug/ ],
+	[ [ '-D', 'loud' ], qr/loud/ ],
+	[ [ '--min-protocol=TLSv1.1' ], qr/TLSv1\.1/ ],
+	[ [ '--min-protocol=SSLv3' ], qr/SSLv3/ ],
+	[ [ '--min-protocol=TLSv1.3', '--max-protocol=TLSv1.2' ], qr/m(?:in|ax)-protocol/ ],
+	[ [ '--alpn=maybe' ], qr/maybe/ ],
+	[ [ '--clientcert=perhaps' ], qr/perhaps/ ],
+	[ [ '--clientcert=verify-ca' ], qr/clientcert.*(?:-A|--ca)/ ],
+	[ [ '--clientname=UID' ], qr/UID/ ],
+	[ [ '--clientname=DN' ], qr/clientname/ ],
+	[ [ '--map=x' ], qr/map/ ],
+	[ [ '--ident-map=/etc/passwd' ], qr/ident-map/ ],
+	[ [ '--gss', '--clientcert=verify-ca', '-A', '/etc/passwd' ], qr/gss/ ],
+	[ [ '--early-connect', '--proxy-protocol' ], qr/early-connect/ ],
+	[ [ '--early-connect', '-T' ], qr/early-connect/ ],
+	[ [ '--help=me' ], qr/help/ ],
+	[ [ 'stray' ], qr/stray/ ],
+	[ [ '-v', '7' ], qr/-v/ ],
+	[ [ '-n', 'smtp' ], qr/smtp/ ],
+	map { [ [ "-$_", 'x' ], qr/-$_/ ] } qw(a l u),
+);
+
+for my $case (@bad) {
+	my ($args, $names) = @$case;
+	my $r = pgssl(@$args);
+	my $title = "pgssl @$args";
+	is($r->{status}, 64, "$title: exit 64");
+	my @lines = split /\n/, $r->{err};
+	is(scalar @lines, 1, "$title: one line") or diag($r->{err});
+	like($r->{err}, $names, "$title: names the culprit");
+	is($r->{out}, '', "$title: nothing on standard output");
+}
+
+subtest '-h' => sub {
+	for my $word (qw(-h --help)) {
+		my $r = pgssl($word);
+		is($r->{status}, 0, 'status');
+		like($r->{out}, qr/--cert.*--connect.*--pidfile/s, 'the options');
+		is($r->{err}, '', 'on standard output');
+	}
+};
+
+subtest '-V' => sub {
+	for my $word (qw(-V --version)) {
+		my $r = pgssl($word);
+		is($r->{status}, 0, 'status');
+		like($r->{out}, qr/^pgssl \d+\.\d/, 'its version');
+		my $count = () = $r->{out} =~ /OpenSSL 3\.\d/g;
+		is($count, 2, "OpenSSL's, compiled-in and running");
+	}
+};
+
+subtest 'attached and separate arguments, classic letters' => sub {
+	my $c = server_pem();
+	my $fake = fake_backend();
+	my $r = '127.0.0.1:' . $fake->port;
+	for my $args (
+		[ '-p', $c->{pem}, '-r', $r ], [ "-p$c->{pem}", "-r$r" ], [ "--cert=$c->{pem}", "--connect=$r" ], [ '--cert', $c->{pem}, '--connect', $r ],
+		[ '-p', $c->{pem}, '-r', $fake->port ], [ '-p', $c->{pem}, '-r', 'localhost:' . $fake->port ],
+		[ '-p', $c->{pem}, '-r', $r, '-v', '0' ], [ '-p', $c->{pem}, '-r', $r, '-n', 'pgsql' ],
+		[ '-p', $c->{pem}, '-r', $r, '-t', '300', '-O', 'l:SO_LINGER=1:60', '-R', '/dev/urandom', '-E', '/egd', '-B', '64', '-W' ],
+	) {
+		my $s = session(argv => [ @$args, '-o', "$TMP/opt.log" ]);
+		ok($s->conn->negotiate, join(' ', @$args) =~ s/\Q$TMP\E/TMP/r);
+		$s->conn->close;
+		$s->wait;
+	}
+	watch_log("$TMP/opt.log");
+};
+done_testing;

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: ISC
+#
+# Pid files: their names, that /tmp is safe, and that no kind of end leaves one behind.
+# sabotage: pidfile.c s/O_EXCL/0/g
+use lib 't/lib';
+use T;
+use Socket;
+
+my $pg = start_pg();
+my $folder = "$TMP/pids";
+mkdir $folder;
+chmod 01777, $folder;
+
+sub files { return map { s{.*/}{}r } glob "$_[0]/*" }
+
+# The name that pgssl will take, found in the child before it starts: nobody else can know the process id.
+sub own_name {
+	my $port = (unpack_sockaddr_in(getsockname STDIN))[0];
+	return "$folder/pgssl.localhost.$port.$$.pid";
+}
+
+subtest 'a folder' => sub {
+	my $s = session(pg => $pg, args => [ "-P$folder/" ]);
+	my $port = (unpack_sockaddr_in(getpeername $s->conn->{read}))[0];
+	ok($s->conn->login, 'login');
+	is_deeply([ files($folder) ], [ "pgssl.localhost.$port.$s->{pid}.pid" ], 'its name');
+	my ($file) = glob "$folder/*";
+	like(slurp($file), qr/^$s->{pid}\n?$/, 'the process id');
+	my $owner = (stat $file)[4];
+	is($owner, is_root() ? scalar getpwnam('nobody') : $>, 'written as the final user');
+	my $list = T::run([ $PGSSL, "--sessions=$folder" ]);
+	is($list->{status}, 0, '--sessions');
+	like($list->{out}, qr/\b$s->{pid}\b/, 'lists it');
+	$s->conn->close;
+	$s->wait;
+	is_deeply([ files($folder) ], [], 'removed');
+};
+
+subtest 'a folder without the slash, and a file name' => sub {
+	for my $case ([ $folder, qr/^pgssl\.localhost\.\d+\.PID\.pid$/ ], [ "$folder/mine.pid", qr/^mine\.PID\.pid$/ ]) {
+		my ($path, $want) = @$case;
+		my $s = session(pg => $pg, args => [ '-P', $path ]);
+		ok($s->conn->login, $path);
+		my ($name) = files($folder);
+		like($name =~ s/\.$s->{pid}\./.PID./r, $want, 'its name');
+		$s->conn->close;
+		$s->wait;
+		is_deeply([ files($folder) ], [], 'removed');
+	}
+};
+
+subtest 'every kind of end removes it' => sub {
+	my %end = (
+		'Terminate' => sub { $_[0]->send("X\0\0\0\4"); $_[0]->rest },
+		'a plain close' => sub { $_[0]->close },
+		'a reset' => sub { $_[0]->reset },
+		'SIGTERM' => sub { kill 'TERM', $_[1]{pid}; $_[0]->rest },
+		"PostgreSQL's end" => sub { psql("select pg_terminate_backend(pid) from pg_stat_activity where usename='alice'", user => 'postgres', port => $pg->port, sslmode => 'disable'); $_[0]->rest },
+	);
+	for my $how (sort keys %end) {
+		my $s = session(pg => $pg, args => [ '-P', $folder ]);
+		ok($s->conn->login, $how);
+		is(scalar(files($folder)), 1, 'there');
+		$end{$how}->($s->conn, $s);
+		$s->wait;
+		is(scalar(files($folder)), 0, 'and gone');
+	}
+};
+
+subtest 'so does every failure before a session' => sub {
+	my %failure = (
+		'silence' => sub { },
+		'garbage' => sub { $_[0]->send('GET / HTTP/1.0') },
+		'no handshake' => sub { $_[0]->send(ssl_request() . 'rubbish rubbish rubbish') },
+		'a probe' => sub { $_[0]->finish },
+	);
+	for my $how (sort keys %failure) {
+		my $s = session(pg => $pg, args => [ '-P', $folder, '--handshake-timeout=1' ]);
+		$failure{$how}->($s->conn);
+		$s->conn->rest;
+		$s->conn->close;
+		$s->wait;
+		is(scalar(files($folder)), 0, $how);
+	}
+};
+
+# What somebody else put where our file goes stays as it is; the session goes on with a warning.
+subtest 'planted files are left alone' => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my $victim = spew("$TMP/victim", "precious\n", 0666);
+	my %plant = (
+		'a symbolic link' => sub { symlink $victim, $_[0] },
+		'a dangling link' => sub { symlink "$TMP/created", $_[0] },
+		'a hard link' => sub { link $victim, $_[0] },
+		"another user's file" => sub { spew($_[0], "precious\n", 0666); chown 1, 1, $_[0] },
+		'a folder' => sub { mkdir $_[0] },
+		'a pipe' => sub { POSIX::mkfifo($_[0], 0666) },
+	);
+	for my $what (sort keys %plant) {
+		my $s = session(pg => $pg, args => [ '-P', $folder ], before => sub { $plant{$what}->(own_name()) });
+		ok($s->conn->login, "$what: the session goes on");
+		$s->conn->close;
+		is($s->wait, 0, 'status');
+		is(slurp($victim), "precious\n", 'the victim is as it was');
+		ok(!-e "$TMP/created", 'nothing was made through a link');
+		like($s->log, qr/pid/i, 'a warning');
+		my @left = glob "$folder/*";
+		is(scalar @left, 1, 'not removed either');
+		is(slurp($left[0]), "precious\n", 'its contents are as they were') if $what =~ /file/;
+		T::run([ 'rm', '-rf', @left ]);
+	}
+};
+
+subtest 'a folder that all may write to without the sticky bit is refused' => sub {
+	my $open = "$TMP/open";
+	mkdir $open;
+	chmod 0777, $open;
+	my $s = session(pg => $pg, args => [ '-P', $open ]);
+	ok($s->conn->login, 'the session goes on');
+	is(scalar(files($open)), 0, 'no file');
+	like($s->log, qr/\Q$open\E.*(?:sticky|writ)/, 'a warning that says why');
+	$s->conn->close;
+	is($s->wait, 0, 'status');
+};
+
+subtest 'a folder that is not there: a warning, not the end' => sub {
+	my $s = session(pg => $pg, args => [ '-P', "$TMP/nosuch/" ]);
+	ok($s->conn->login, 'the session goes on');
+	like($s->log, qr/\Q$TMP\E\/nosuch/, 'a warning');
+	$s->conn->close;
+	is($s->wait, 0, 'status');
+};
+
+subtest '--sessions passes over stale files' => sub {
+	spew("$folder/pgssl.localhost.9000.1.pid", "1\n");
+	spew("$folder/pgssl.localhost.9000.999999999.pid", "999999999\n");
+	my $list = T::run([ $PGSSL, "--sessions=$folder" ]);
+	is($list->{status}, 0, 'status');
+	unlike($list->{out}, qr/999999999/, 'not listed');
+};
+done_testing;

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: ISC
+#
+# The table "What the client is told", in psql's own words.
+# sabotage: startup.c s/57P03/57P04/
+use lib 't/lib';
+use T;
+
+my $c = server_pem();
+my $pg = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n");
+my $service = serve(pg => $pg);
+
+subtest 'no TLS' => sub {
+	my $r = psql('select 1', port => $service->port, sslmode => 'disable');
+	is($r->{status}, 2, 'psql fails');
+	like($r->{err}, qr/FATAL:  this port accepts only TLS connections$/m, 'message');
+	like($r->{err}, qr/^HINT: .*sslmode=require/m, 'hint');
+	$service->logged(qr/this port accepts only TLS connections.* host=127\.0\.0\.1 port=\d+/);
+};
+
+subtest 'sslmode=allow tries in clear and then comes with TLS' => sub {
+	is(psql('select 1', port => $service->port, sslmode => 'allow', password => 'secret')->{out}, "1\n", 'a query');
+};
+
+subtest "PostgreSQL's own errors arrive" => sub {
+	my $r = psql('select 1', port => $service->port, password => 'wrong');
+	like($r->{err}, qr/FATAL:  password authentication failed for user "alice"$/m, 'wrong password');
+	$r = psql('select 1', port => $service->port, user => 'postgres', dbname => 'nosuch');
+	like($r->{err}, qr/FATAL:  database "nosuch" does not exist$/m, 'no such database');
+	is(psql('select 1', port => $service->port, password => 'secret')->{out}, "1\n", 'SCRAM goes through');
+};
+
+my $dead = free_port();
+
+subtest 'PostgreSQL cannot be reached' => sub {
+	my $s = serve(connect => "127.0.0.1:$dead");
+	my $r = psql('select 1', port => $s->port);
+	is($r->{status}, 2, 'psql fails');
+	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused$/m, 'message');
+	$s->logged(qr/could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused.* host=127\.0\.0\.1 port=\d+/);
+	$s = session(connect => "127.0.0.1:$dead");
+	ok(!$s->conn->login, 'a session');
+	is(parse_error('E' . pack('N', 4 + length $s->conn->{error}) . $s->conn->{error})->{C}, '57P03', 'SQLSTATE');
+	is($s->conn->ending, 'closed', 'closed, not reset');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+};
+
+subtest 'a Unix socket that is not there' => sub {
+	my $s = serve(connect => "$TMP/nowhere/.s.PGSQL.5432");
+	my $r = psql('select 1', port => $s->port);
+	like($r->{err}, qr{FATAL:  could not connect to PostgreSQL at \Q$TMP\E/nowhere/\.s\.PGSQL\.5432: No such file or directory$}m, 'message');
+};
+
+subtest 'with 57P03 libpq goes on to its next host' => sub {
+	my $s = serve(connect => "127.0.0.1:$dead");
+	my $r = psql('select 1', host => '127.0.0.1,127.0.0.1', port => $s->port . ',' . $service->port, password => 'secret');
+	is($r->{out}, "1\n", 'the second host answers');
+};
+
+subtest 'PostgreSQL closes before the startup packet was sent' => sub {
+	my $fake = fake_backend(sub { my ($socket, $self) = @_; close $socket; append("$TMP/closed", 'x') });
+	my $s = session(pg => $fake);
+	ok($s->conn->negotiate, 'TLS is up');
+	wait_for('PostgreSQL to close', sub { -s "$TMP/closed" });
+	$s->conn->send(startup_packet(user => 'alice'));
+	my $error = parse_error($s->conn->rest);
+	is($error->{C}, '57P03', 'SQLSTATE');
+	like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: /, 'message');
+	is($s->conn->ending, 'closed', 'closed, not reset');
+};
+
+subtest 'a certificate that cannot be read: an alert after S, not a bare end' => sub {
+	my $s = serve(pg => $pg, pem => "$TMP/nosuch.pem");
+	my $r = psql('select 1', port => $s->port, password => 'secret');
+	like($r->{err}, qr/SSL error: tlsv1 alert internal error/, 'alert');
+	$s->logged(qr{\Q$TMP\E/nosuch\.pem.*No such file});
+	$s = session(pg => $pg, pem => "$TMP/nosuch.pem");
+	ok(!$s->conn->negotiate, 'a session');
+	is($s->wait, 66, 'EX_NOINPUT');
+};
+
+subtest 'psql trusts another authority: its alert, one line in the log' => sub {
+	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other')->{cert});
+	like($r->{err}, qr/certificate verify failed/, 'psql says so');
+	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/, 'logged with host and port');
+};
+done_testing;

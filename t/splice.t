@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: ISC
+#
+# The pump: whatever 0 and 1 are, no byte lost, repeated or reordered; bounded memory; half closes; ends.
+# never: A byte lost, repeated or reordered.
+# sabotage: splice.c s/SHUT_WR/SHUT_RDWR/
+use lib 't/lib';
+use T;
+use Digest::SHA qw(sha256_hex);
+use Fcntl qw(F_GETFL O_NONBLOCK);
+
+my $c = server_pem();
+my $pg = start_pg();
+
+# A fake PostgreSQL that takes the startup packet of `start`, then does more.
+sub after_startup {
+	my ($then) = @_;
+	return fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length startup_packet(user => 'alice')); $then->($socket, $fake) });
+}
+
+sub start {
+	my (%o) = @_;
+	my $s = session(%o);
+	ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or diag($s->conn->{tls_error});
+	$s->conn->send(startup_packet(user => 'alice'));
+	return $s;
+}
+
+# Random bytes that are the same on both sides.
+my $seed = join '', map { chr int rand 256 } 1 .. 1 << 20;
+sub block { my ($n) = @_; return substr($seed, ($n * 7919) % 65536) . $n }
+
+subtest 'one socket, a Unix socket, two sockets, two pipes; none is left non-blocking' => sub {
+	for my $over (qw(tcp pair pairs pipes)) {
+		my $s = session(pg => $pg, over => $over, keep => 1);
+		ok($s->conn->login, "login over $over");
+		$s->conn->query("select repeat('x', 300000)");
+		my $text = '';
+		while (my ($type, $body) = $s->conn->message) {
+			$text = $body if $type eq 'D';
+			last if $type eq 'Z';
+		}
+		is(length $text, 300006, 'a long answer');
+		$s->conn->send("X\0\0\0\4");
+		CORE::close $s->{child_in} if $over ne 'pipes' && $over ne 'pairs';
+		is($s->wait, 0, 'status');
+		for my $end (grep { defined fileno $_ } @$s{qw(child_in child_out)}) {
+			ok(!(fcntl($end, F_GETFL, 0) & O_NONBLOCK), 'the descriptor blocks as before');
+		}
+	}
+};
+
+subtest 'descriptors that others share stay blocking during the session' => sub {
+	my $s = session(pg => $pg, over => 'pipes', keep => 1);
+	ok($s->conn->login, 'login');
+	ok(!(fcntl($s->{$_}, F_GETFL, 0) & O_NONBLOCK), $_) for qw(child_in child_out);
+};
+
+subtest '40 MB to the client, 40 MB from it, checksums' => sub {
+	my $fake = after_startup(sub {
+		my ($socket, $self) = @_;
+		for my $n (1 .. 40) {
+			my $data = block($n);
+			syswrite($socket, $data, length($data) - $_, $_) for 0; # blocking: all of it
+		}
+		shutdown $socket, 1;
+		my $sha = Digest::SHA->new(256);
+		while (sysread $socket, my $data, 65536) { $sha->add($data) }
+		spew("$TMP/up.sha", $sha->hexdigest);
+	});
+	my $s = start(pg => $fake);
+	my ($down, $up) = (Digest::SHA->new(256), Digest::SHA->new(256));
+	my $want = Digest::SHA->new(256);
+	$want->add(block($_)) for 1 .. 40;
+	while ($s->conn->more(65536)) {
+		$down->add($s->conn->{plain});
+		$s->conn->{plain} = '';
+	}
+	is($down->hexdigest, $want->clone->hexdigest, 'down');
+	for my $n (1 .. 40) {
+		my $data = block($n);
+		$up->add($data);
+		ok(0, "write $n") unless $s->conn->send($data);
+	}
+	$s->conn->close_notify;
+	$s->conn->finish;
+	wait_for('all of it', sub { -s "$TMP/up.sha" });
+	is(slurp("$TMP/up.sha"), $up->hexdigest, 'up');
+	is($s->wait, 0, 'status');
+};
+
+sub rss { return slurp("/proc/$_[0]/status") =~ /VmRSS:\s+(\d+)/ ? $1 : 0 }
+
+# The last value of a growing file once it stands still.
+sub stalled {
+	my ($file) = @_;
+	my ($last, $since) = (-1, Time::HiRes::time());
+	wait_for("$file to stand still", sub {
+		my $now = -s $file || 0;
+		($last, $since) = ($now, Time::HiRes::time()) if $now != $last;
+		return $now && Time::HiRes::time() - $since > 0.3;
+	});
+	return $last;
+}
+
+subtest 'a client that does not read bounds memory, and loses nothing' => sub {
+	my $total = 100;
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		for (1 .. $total) { syswrite $socket, 'x' x (1 << 20) or last; append("$TMP/pushed", '.') }
+		close $socket;
+	});
+	my $s = start(pg => $fake);
+	my $before = rss($s->{pid});
+	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL is held back');
+	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has not grown by 2 MB');
+	my $got = 0;
+	while ($s->conn->more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
+	is($got, $total << 20, 'all of it arrives');
+	is($s->wait, 0, 'status');
+};
+
+subtest 'a PostgreSQL that does not read holds the client back' => sub {
+	my $fake = after_startup(sub { my ($socket) = @_; wait_for('the word', sub { -e "$TMP/go" }, 60); my $n = 0; while (my $got = sysread $socket, my $data, 65536) { $n += $got } spew("$TMP/taken", $n) });
+	my $s = start(pg => $fake);
+	my $pid = fork;
+	if (!$pid) {
+		for (1 .. 60) { $s->conn->send('x' x (1 << 20)) or last; append("$TMP/sent", '.') }
+		$s->conn->close_notify;
+		$s->conn->finish;
+		POSIX::_exit(0);
+	}
+	cmp_ok(stalled("$TMP/sent"), '<', 60, 'the client is held back');
+	cmp_ok(rss($s->{pid}), '<', 30000, 'memory is bounded');
+	spew("$TMP/go", '');
+	$s->conn->close;
+	wait_for('all of it', sub { -s "$TMP/taken" });
+	is(slurp("$TMP/taken"), 60 << 20, 'all of it arrives');
+};
+
+subtest 'TCP_NODELAY, keepalive and TCP_USER_TIMEOUT on both sockets' => sub {
+	my $trace = "$TMP/trace";
+	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
+	ok($s->conn->login, 'login');
+	$s->conn->close;
+	$s->wait;
+	my $text = slurp($trace);
+	for my $option (qw(TCP_NODELAY SO_KEEPALIVE TCP_KEEPIDLE TCP_USER_TIMEOUT)) {
+		my %fd = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, $option, .* = 0$/mg;
+		cmp_ok(scalar keys %fd, '>=', 2, "$option on two sockets");
+	}
+	like($text, qr/TCP_KEEPIDLE, \[60\]/, '60 s of silence');
+	like($text, qr/TCP_USER_TIMEOUT, \[120000\]/, 'a total of 120 s');
+};
+
+subtest '--keepalive=0 sets none' => sub {
+	my $trace = "$TMP/trace0";
+	my $s = session(pg => $pg, args => ['--keepalive=0'], wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
+	ok($s->conn->login, 'login');
+	$s->conn->close;
+	$s->wait;
+	unlike(slurp($trace), qr/KEEP|USER_TIMEOUT/, 'none');
+};
+
+subtest "the client's end, with close_notify or a plain FIN: the command in hand finishes and its result arrives" => sub {
+	for my $how (qw(close_notify finish both)) {
+		my $s = session(pg => $pg);
+		ok($s->conn->login, $how);
+		$s->conn->query('select 40+2 from pg_sleep(0.2)');
+		$s->conn->close_notify if $how ne 'finish';
+		$s->conn->finish if $how ne 'close_notify';
+		my $answer = $s->conn->rest;
+		like($answer, qr/42C/, 'the result arrives');
+		ok($s->conn->got_close_notify, 'then close_notify');
+		is($s->conn->ending, 'closed', 'then the end');
+		is($s->wait, 0, 'status');
+	}
+};
+
+subtest "PostgreSQL's end: everything arrives, then close_notify, then the end" => sub {
+	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'z' x 2_000_000; close $socket });
+	my $s = start(pg => $fake);
+	is(length $s->conn->rest, 2_000_000, 'everything');
+	ok($s->conn->got_close_notify, 'close_notify');
+	is($s->conn->ending, 'closed', 'closed, not reset');
+	is($s->wait, 0, 'status');
+};
+
+subtest 'PostgreSQL half-closes: the client can go on sending' => sub {
+	my $fake = after_startup(sub { my ($socket, $self) = @_; syswrite $socket, 'bye'; shutdown $socket, 1; $self->take($socket) });
+	my $s = start(pg => $fake);
+	is($s->conn->rest, 'bye', 'what it said');
+	pass('the end is seen');
+};
+
+subtest 'the last FATAL arrives while the client is sending' => sub {
+	my $s = session(pg => $pg);
+	ok($s->conn->login, 'login');
+	$s->conn->query('create temp table t(x text); copy t from stdin');
+	my ($type) = ('');
+	while ($type ne 'G') { ($type) = $s->conn->message or last }
+	my $row = 'd' . pack('N', 4 + 8001) . 'r' x 8000 . "\n";
+	$s->conn->send($row x 50);
+	psql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%copy t from%' and pid<>pg_backend_pid()", host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmode => 'disable');
+	my $sent = 0;
+	while (!$s->conn->readable(0) && $sent < 5000) { $s->conn->send($row) or last; $sent++ }
+	$s->conn->send($row) or last for 1 .. 500; # 4 MB more, unread answer or not
+	my $rest = $s->conn->rest;
+	like($rest, qr/\0C57P01\0.*terminating connection due to administrator command/s, 'the FATAL is there');
+};
+
+subtest 'TLS 1.3 KeyUpdate, both ways' => sub {
+	my $fake = fake_backend(sub { my ($socket) = @_; while (sysread $socket, my $data, 65536) { syswrite $socket, $data } });
+	my $service = serve(pg => $fake);
+	my ($from, $to);
+	pipe $from, $to;
+	my $pid = spawn(cmd => [ 'openssl', 's_client', '-connect', '127.0.0.1:' . $service->port, '-tls1_3', '-nocommands' eq '' ? () : () ], in => $from, out => "$TMP/ku.out", err => "$TMP/ku.err");
+	my $say = sub { syswrite $to, $_[0] };
+	wait_for('the handshake', sub { slurp("$TMP/ku.out") =~ /Verify return code/ });
+	$say->(startup_packet(user => 'alice', application_name => 'ping0'));
+	wait_for('the echo', sub { slurp("$TMP/ku.out") =~ /ping0/ });
+	for my $n (1 .. 3) {
+		$say->($n == 2 ? "k\n" : "K\n");
+		wait_for('s_client to update its keys', sub { my $n_seen = () = slurp("$TMP/ku.err") . slurp("$TMP/ku.out") =~ /KEYUPDATE/g; $n_seen >= $n });
+		$say->("ping$n\n");
+		wait_for("the echo after KeyUpdate $n", sub { slurp("$TMP/ku.out") =~ /ping$n/ });
+	}
+	pass('bytes flow after three of them');
+	stop($pid, 'KILL');
+};
+
+subtest 'a reset by the client ends both sides at once' => sub {
+	my $s = session(pg => $pg);
+	ok($s->conn->login, 'login');
+	$s->conn->reset;
+	$s->wait;
+	wait_for('PostgreSQL to be rid of it', sub { $pg->backends == 0 });
+	like($s->log, qr/disconnection: .*reason=.*reset/, 'logged as that');
+};
+
+subtest 'SIGTERM: what was received is delivered, close_notify, the end' => sub {
+	my $s = session(pg => $pg);
+	ok($s->conn->login, 'login');
+	kill 'HUP', $s->{pid};
+	$s->conn->query('select 1');
+	my @m = $s->conn->message;
+	is($m[0], 'T', 'SIGHUP changes nothing');
+	while (@m && $m[0] ne 'Z') { @m = $s->conn->message }
+	kill 'TERM', $s->{pid};
+	$s->conn->rest;
+	ok($s->conn->got_close_notify, 'close_notify');
+	is($s->conn->ending, 'closed', 'closed, not reset');
+	is($s->wait, 0, 'status');
+	wait_for('PostgreSQL to be rid of it', sub { $pg->backends == 0 });
+	like($s->log, qr/disconnection: .*reason=/, 'logged');
+};
+
+subtest '--idle-timeout' => sub {
+	my $s = session(pg => $pg, args => ['--idle-timeout=1']);
+	ok($s->conn->login, 'login');
+	$s->conn->rest;
+	is($s->conn->{ended}, 'closed', 'closed');
+	is($s->wait, 0, 'status');
+	like($s->log, qr/reason=.*(?:idle|timeout)/, 'logged as that');
+};
+done_testing;

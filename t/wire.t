@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: ISC
+#
+# What goes over the client's wire and what stays in memory: after S nothing but TLS records either way, no secret of the session in clear, no
+# private key in the process once the handshake is over, and no client byte read before the sandbox is on.
+# never: Plaintext to or from the client where TLS was promised.
+# never: The private key in memory after the handshake.
+# never: A client byte parsed before step 5
+# sabotage: tls.c s/SSL_certs_clear([^;]*;//
+use lib 't/lib';
+use T;
+
+my $c = server_pem();
+my $pg = start_pg();
+
+subtest 'after S nothing but TLS records' => sub {
+	my $s = session(pg => $pg, stderr => 'client', args => [ '-D', '7' ]);
+	ok($s->conn->login(application_name => 'VerySecretName'), 'login');
+	$s->conn->query("select 'Very' || 'SecretAnswer'");
+	my $answer = '';
+	while (my ($type, $body) = $s->conn->message) { $answer .= $body; last if $type eq 'Z' }
+	like($answer, qr/VerySecretAnswer/, 'the answer');
+	$s->conn->send("X\0\0\0\4");
+	$s->conn->rest;
+	my $raw = $s->conn->{raw};
+	my $length = 0;
+	for my $record ($s->conn->records) {
+		ok(0, "a record of type $record->[0]") unless $record->[0] >= 20 && $record->[0] <= 23;
+		$length += 5 + $record->[1];
+	}
+	is($length, length $raw, 'records, and not a byte between or behind them');
+	unlike($raw . $s->conn->{sent}, qr/VerySecret|SELECT 1|sales/, 'nothing in clear');
+};
+
+# All readable memory of a process.
+sub memory {
+	my ($pid) = @_;
+	my $all = '';
+	open my $mem, '<:raw', "/proc/$pid/mem" or return undef;
+	for (split /\n/, slurp("/proc/$pid/maps")) {
+		my ($from, $to) = /^([0-9a-f]+)-([0-9a-f]+) r/ or next;
+		next if /\[vvar|\[vsyscall/;
+		sysseek $mem, hex $from, 0 or next;
+		my $left = hex($to) - hex $from;
+		while ($left > 0) {
+			my $n = sysread $mem, my $data, $left > 1 << 20 ? 1 << 20 : $left or last;
+			$all .= $data;
+			$left -= $n;
+		}
+	}
+	return $all;
+}
+
+# The numbers of a private key that may not be found: of EC the scalar, of RSA d, p and q, both byte orders.
+sub secrets {
+	my ($key) = @_;
+	my $text = T::run([ 'openssl', 'pkey', '-in', $key, '-noout', '-text' ])->{out};
+	my @found;
+	while ($text =~ /^(priv|privateExponent|prime1|prime2):\n((?:\s+[0-9a-f:]+\n)+)/mg) {
+		my $bytes = pack 'H*', $2 =~ s/[^0-9a-f]//gr;
+		$bytes =~ s/^\0+//;
+		push @found, substr $bytes, -24; # OpenSSL keeps words little-endian: the reverse is searched for too
+		push @found, scalar reverse substr $bytes, -24;
+	}
+	open my $fh, '<', $key;
+	my @pem = grep { !/-----/ } <$fh>;
+	chomp @pem;
+	return (@found, $pem[1]);
+}
+
+subtest 'the private key is gone after the handshake' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	for my $kind (qw(ecdsa rsa ed25519)) {
+		my $cert = make_cert(name => "mem$kind", key => $kind);
+		my $s = session(pg => $pg, pem => make_pem($cert));
+		ok($s->conn->login, "$kind: login");
+		my $memory = memory($s->{pid});
+		plan skip_all => 'cannot read memory' unless defined $memory;
+		cmp_ok(length $memory, '>', 1 << 20, 'memory was read');
+		like($memory, qr/\Qalice\E/, 'and searched');
+		my @secrets = secrets($cert->{key});
+		cmp_ok(scalar @secrets, '>=', 3, 'there is something to search for');
+		is(scalar(grep { index($memory, $_) >= 0 } @secrets), 0, 'no part of the key is there');
+		$s->conn->close;
+		$s->wait;
+	}
+};
+
+# One system call a line, with the descriptors' names.
+subtest 'no client byte is read before the sandbox is on (the peek of step 2 aside), and no file is opened after' => sub {
+	my $trace = "$TMP/trace";
+	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-o', $trace ]);
+	ok($s->conn->login, 'login');
+	$s->conn->send("X\0\0\0\4");
+	$s->conn->rest;
+	$s->conn->close;
+	$s->wait;
+	my ($before, $after) = split /^\d+ +(?:seccomp\(SECCOMP_SET_MODE_FILTER|prctl\(PR_SET_SECCOMP)[^\n]*\n/m, slurp($trace), 2;
+	ok(defined $after, 'the sandbox is entered');
+	unlike($before, qr/^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,(?!.*MSG_PEEK).* = [1-9]/m, 'nothing of the client is taken before');
+	unlike($after || '', qr/^\d+ +(?:open|openat|creat)\(/m, 'nothing is opened after');
+	unlike($before, qr/ connect\(.*htons\(${\ $pg->port}\)/, 'PostgreSQL is not connected before the handshake');
+};
+done_testing;
