@@ -52,3 +52,21 @@ clean:
 	rm -rf build t/bin
 
 .PHONY: all clean
+
+# Unit tests --------------------------------------------------------------------------------------------------------
+# `make units` builds t/bin/unit_NAME, which prints TAP, from t/unit_NAME.c and the objects that are named for it here.
+
+UNIT = proxy identmap
+
+units: $(UNIT:%=t/bin/unit_%)
+
+t/bin/unit_proxy: proxy.o stream.o log.o
+t/bin/unit_identmap: identmap.o log.o
+
+t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
+
+-include $(UNIT:=.d)
+
+.PHONY: units
