@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * proxy.h - PROXY protocol headers, versions 1 and 2 (haproxy's doc/proxy-protocol.txt).
+ * proxy.h - PROXY protocol headers, versions 1 and 2 (haproxy's doc/proxy-protocol.txt), step 6.
  *
  * Reads exactly the header and never a byte of what follows it; trusts no length in it. Knows nothing of sockets: it gets a stream.
  */
@@ -14,13 +14,19 @@
 
 /* The client as the header names it. */
 struct proxy_client {
-	bool given;                      /* false for LOCAL and UNKNOWN: the connection's own address counts */
-	struct sockaddr_storage address; /* AF_INET, AF_INET6 (with port) or AF_UNIX */
+	bool spoke; /* set on failure too: false if not one byte came, as with a load balancer's probes all day */
+	bool given; /* false for LOCAL, UNKNOWN and UNSPEC: the connection's own address counts */
+	/*
+	 * AF_INET, AF_INET6 (with port; an IPv4 address may come mapped) or AF_UNIX. The path of AF_UNIX is as it came: perhaps empty, abstract
+	 * (first byte NUL), without a NUL at its end, or not printable.
+	 */
+	struct sockaddr_storage address;
 };
 
 /*
- * Read one header from `s`, which must be the first thing on it, until `when`. On success fills in `client`. Fails with EX_PROTOCOL and a text that
- * says what was wrong, and nothing may be answered then.
+ * Read one header from `s`, which must be the first thing on it; blocks until `when` at most. On success fills in `client`. Fails with a text
+ * that says what was wrong and EX_PROTOCOL (EX_TEMPFAIL for SIGTERM), and nothing may be answered then: who speaks without a header is
+ * no load balancer of ours, and nothing that it said is known to come from a client.
  */
 bool proxy_read(struct stream *s, struct proxy_client *client, deadline when, struct error *e) MUST_USE;
 

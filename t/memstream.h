@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * memstream.h - a stream in memory, for unit tests of whatever gets a stream (proxy.c, startup.c, splice.c).
+ *
+ * It feeds given bytes and records what is written:
+ *
+ *	struct memstream m;
+ *	memstream_init(&m, bytes, length);
+ *	m.chunk = 1;                    a read gives 1 byte at most (0: as many as asked for)
+ *	m.stutter = true;               every other read and write first answers IO_WANT_READ or IO_WANT_WRITE
+ *	m.after = IO_WANT_READ;         behind the input: silence (IO_END unless set; IO_FAILED: a reset)
+ *	m.write_chunk = 3;              a write takes 3 bytes at most (0: all)
+ *	m.out_room = 100;               the sink takes 100 bytes in all (at most MEMSTREAM_OUT), then answers m.out_after (IO_WANT_WRITE: full, IO_FAILED: gone)
+ *	m.hold = true;                  written bytes stay inside, as in a TLS library, until a write of size 0: pending() says STREAM_UNSENT
+ *	m.buffered = true;              pending() says STREAM_READABLE while input is left, as a TLS library that has decrypted it does
+ *	thing_under_test(&m.stream, ...);
+ *	memstream_left(&m)              bytes of the input that nobody read: "and not one byte more"
+ *	m.out, m.out_len, m.shut        what was written, and whether our direction was ended
+ *	memstream_close(&m);
+ *
+ * poll() is kept working by /dev/null, which is always ready; a stream that is silent or full polls as -1, which never is, so that a wait for
+ * it lasts until its deadline. Silence therefore wants a deadline: deadline_in(0) is one that has passed and costs no time.
+ */
+#ifndef PGSSL_MEMSTREAM_H
+#define PGSSL_MEMSTREAM_H
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../stream.h"
+
+enum { MEMSTREAM_OUT = 1 << 16 };
+
+struct memstream {
+	struct stream stream; /* first, so that a stream is also its memstream */
+	const unsigned char *in;
+	size_t in_len, in_at;
+	size_t chunk, write_chunk;
+	bool stutter, hold, buffered;
+	enum io after, out_after;
+	size_t out_room;
+	unsigned char out[MEMSTREAM_OUT];
+	size_t out_len, unsent;
+	bool shut;
+	int null_fd;
+	bool read_stuttered, write_stuttered;
+};
+
+static inline size_t memstream_min(size_t size, size_t limit)
+{
+	return limit == 0 || size < limit ? size : limit;
+}
+
+static inline enum io memstream_read(struct stream *s, void *buf, size_t size, size_t *got)
+{
+	struct memstream *m = (struct memstream *)s;
+	size_t left = m->in_len - m->in_at;
+
+	s->rfd = m->null_fd;
+	if (m->stutter && (m->read_stuttered = !m->read_stuttered))
+		return IO_WANT_READ;
+	if (left == 0) {
+		if (m->after == IO_WANT_READ)
+			s->rfd = -1;
+		return m->after;
+	}
+	size = memstream_min(size, m->chunk);
+	*got = size < left ? size : left;
+	memcpy(buf, m->in + m->in_at, *got);
+	m->in_at += *got;
+	return IO_DONE;
+}
+
+static inline enum io memstream_write(struct stream *s, const void *buf, size_t size, size_t *put)
+{
+	struct memstream *m = (struct memstream *)s;
+
+	s->wfd = m->null_fd;
+	if (m->stutter && (m->write_stuttered = !m->write_stuttered))
+		return IO_WANT_WRITE;
+	if (size == 0) {
+		m->unsent = 0;
+		*put = 0;
+		return IO_DONE;
+	}
+	if (m->shut || m->out_len >= m->out_room) {
+		if (m->out_after == IO_WANT_WRITE)
+			s->wfd = -1;
+		return m->shut ? IO_FAILED : m->out_after;
+	}
+	size = memstream_min(size, m->write_chunk);
+	*put = memstream_min(size, m->out_room - m->out_len);
+	memcpy(m->out + m->out_len, buf, *put);
+	m->out_len += *put;
+	if (m->hold)
+		m->unsent += *put;
+	return IO_DONE;
+}
+
+static inline unsigned memstream_pending(struct stream *s)
+{
+	struct memstream *m = (struct memstream *)s;
+
+	return (m->buffered && m->in_at < m->in_len ? STREAM_READABLE : 0u) | (m->unsent > 0 ? STREAM_UNSENT : 0u);
+}
+
+static inline enum io memstream_shut(struct stream *s)
+{
+	((struct memstream *)s)->shut = true;
+	return IO_DONE;
+}
+
+static const struct stream_verbs memstream_verbs = {memstream_read, memstream_write, memstream_pending, memstream_shut};
+
+/* Make `m` a stream that gives the `len` bytes at `in`, which must outlive it, and then ends. */
+static inline void memstream_init(struct memstream *m, const void *in, size_t len)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		abort();
+	memset(m, 0, sizeof *m);
+	m->stream.verbs = &memstream_verbs;
+	m->stream.rfd = m->stream.wfd = m->null_fd = fd;
+	m->in = in;
+	m->in_len = len;
+	m->after = IO_END;
+	m->out_after = IO_WANT_WRITE;
+	m->out_room = MEMSTREAM_OUT;
+}
+
+static inline size_t memstream_left(const struct memstream *m)
+{
+	return m->in_len - m->in_at;
+}
+
+static inline void memstream_close(struct memstream *m)
+{
+	close(m->null_fd);
+}
+
+#endif
