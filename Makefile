@@ -53,68 +53,12 @@ clean:
 
 .PHONY: all clean
 
-# ---- Packaging: certificate, installation, demonstration, README's line counts -------------------------------------------------
+# ---- unit tests of sandbox.c ----
+# Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
+UNIT += sandbox sandbox_layers
+SANDBOX_TEST_OBJS = sandbox.o sandbox_landlock.o sandbox_seccomp.o log.o
 
-# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 (mkcert says what is the default)
-cert:
-	@./mkcert
-
-DOCDIR = $(PREFIX)/share/doc/pgssl
-EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service
-
-# The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
-PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
-	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
-
-install: pgssl
-	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
-		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd'
-	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
-	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
-	$(PATHS) README >'$(DESTDIR)$(DOCDIR)/README'
-	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
-	for f in $(EXAMPLES); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
-	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
-
-# SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
-uninstall:
-	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/LICENSE'
-	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) && rmdir xinetd.d systemd . || true
-	for d in '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
-
-# make demo, make demo KEEP=1
-demo:
-	@MAKE='$(MAKE)' ./demo.sh
-
-# README's reading order says how long each file is; `make counts` sets the numbers right, `make counts-check` fails when one is more than a tenth off.
-COUNT = awk -v mode=$(1) -f t/counts.awk README
-counts:
-	$(call COUNT,write) >README.new && mv README.new README
-
-counts-check:
-	@$(call COUNT,check)
-
-.PHONY: cert install uninstall demo counts counts-check
-
-# ---- end of packaging ----------------------------------------------------------------------------------------------------------
-# --- tests ----------------------------------------------------------------------------------------------------------------------
-
-# Unit tests are C programs that print TAP; t/unit_NAME.c links the modules that it names on a line " * modules: a b c".
-UNITS := $(patsubst t/%.c,t/bin/%,$(wildcard t/unit_*.c))
-
-t/bin/unit_%: t/unit_%.c $(MODULES:=.o)
-	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) -I. $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(filter-out $(UNIT_WITHOUT_$*),$(MODULES:=.o)) $(LIBS)
-
-# One prove for all: the programs in t/bin as well as the scripts.
-check:
-	t/setup
-	$(MAKE) all units
-	prove -j4 t/ $(UNITS)
-
-units: $(UNITS)
-
-sabotage: all units
-	t/sabotage
-
-.PHONY: check units sabotage
+t/bin/unit_sandbox t/bin/unit_sandbox_layers: t/bin/%: t/%.c t/sandbox_harness.h $(SANDBOX_TEST_OBJS)
+	mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=prctl,--wrap=syscall -o $@ $< $(SANDBOX_TEST_OBJS) $(LIBS)
+# ---- end of unit tests of sandbox.c ----

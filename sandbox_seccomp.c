@@ -60,6 +60,8 @@ bool os_shut_connect(struct error *e)
 
 #else
 
+/* clang-format off: one row a line */
+
 /*
  * The rows. Between two rows the accumulator holds the call's number. Only the low half of an argument is looked at where the kernel
  * takes an int or looks at low bits (of the high half an int's caller promises nothing); a pointer is looked at whole.
@@ -127,7 +129,7 @@ static const struct sock_filter session[] = {
     ALLOW(writev),
     ALLOW(close),
     ALLOW(shutdown),
-    ALLOW_IF(ioctl, 1, SIOCOUTQ), /* lingering: has the peer acknowledged all? */
+    ALLOW_IF(ioctl, 1, SIOCOUTQ),                          /* lingering: has the peer acknowledged all? */
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* how the connect went */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
     ALLOW(getsockname), /* backend_port of the log line */
@@ -176,25 +178,17 @@ static const struct sock_filter may_remove[] = {
 
 /* What libraries try harmlessly, and do without: syslog opens its socket again, localtime() its file, qsort() asks for the memory's size. */
 static const struct sock_filter refused[] = {
-    REFUSE(openat, EACCES),
-    REFUSE(socket, EACCES),
-    REFUSE(connect, EACCES),
-    REFUSE(newfstatat, EACCES),
-    REFUSE(faccessat, EACCES),
-    REFUSE(readlinkat, EACCES),
-    REFUSE(lseek, ESPIPE),
-    REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
-    REFUSE(fcntl, EPERM),
-    REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
-    REFUSE(getsockopt, EPERM),
-    REFUSE(prctl, EPERM),
-    REFUSE(prlimit64, EPERM),
-    REFUSE(sysinfo, EPERM),
-    REFUSE(uname, EPERM),
-    REFUSE(sched_getaffinity, EPERM),
+    REFUSE(openat, EACCES),    REFUSE(socket, EACCES),
+    REFUSE(connect, EACCES),   REFUSE(newfstatat, EACCES),
+    REFUSE(faccessat, EACCES), REFUSE(readlinkat, EACCES),
+    REFUSE(lseek, ESPIPE),     REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
+    REFUSE(fcntl, EPERM),      REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
+    REFUSE(getsockopt, EPERM), REFUSE(prctl, EPERM),
+    REFUSE(prlimit64, EPERM),  REFUSE(sysinfo, EPERM),
+    REFUSE(uname, EPERM),      REFUSE(sched_getaffinity, EPERM),
 #ifdef __x86_64__
-    REFUSE(open, EACCES),        REFUSE(stat, EACCES),
-    REFUSE(lstat, EACCES),       REFUSE(access, EACCES),
+    REFUSE(open, EACCES),      REFUSE(stat, EACCES),
+    REFUSE(lstat, EACCES),     REFUSE(access, EACCES),
     REFUSE(readlink, EACCES),
 #endif
 };
@@ -236,6 +230,8 @@ static const struct sock_filter parent[] = {
 };
 
 static const struct sock_filter else_refuse[] = {ANSWER(ERRNO(EPERM))};
+
+/* clang-format on */
 
 /* Lists put one behind another; jumps never leave their row. */
 struct program {
