@@ -131,9 +131,9 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 /* Soft and hard limit, never raised: root could, others would fail. */
 static bool limit(unsigned what, const char *name, rlim_t most, struct error *e)
 {
-	struct rlimit r;
+	struct rlimit r = {0, 0};
 
-	if (getrlimit(what, &r) != 0)
+	if (most > 0 && getrlimit(what, &r) != 0)
 		return fail(e, EX_OSERR, "could not read limit %s: %s", name, strerror(errno));
 	if (r.rlim_max == RLIM_INFINITY || r.rlim_max > most)
 		r.rlim_max = most;

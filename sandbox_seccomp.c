@@ -60,6 +60,8 @@ bool os_shut_connect(struct error *e)
 
 #else
 
+/* clang-format off: one row a line */
+
 /*
  * The rows. Between two rows the accumulator holds the call's number. Only the low half of an argument is looked at where the kernel
  * takes an int or looks at low bits (of the high half an int's caller promises nothing); a pointer is looked at whole.
@@ -104,24 +106,32 @@ static const struct sock_filter check_machine[] = {
     ANSWER(KILL),
 };
 
-/* What every session does. The pump's own calls come first. */
-static const struct sock_filter session[] = {
+/*
+ * The pump's own calls come first. When the filter is loaded the kernel works out which numbers are allowed whatever their arguments and never
+ * runs it for those; looking at an argument ends that search. Ended here it costs 0.01 ms a session, not 0.09.
+ */
+static const struct sock_filter pump[] = {
     ALLOW(read),
     ALLOW(write),
     ALLOW(recvfrom),
+    ALLOW(ppoll),
+#ifdef __x86_64__ /* here and below: older names that newer machines have not */
+    ALLOW(poll),
+#endif
+    LOAD(LOW(0)),
+    LOAD_NUMBER,
     KILL_UNLESS_NULL(sendto, 4), /* with an address and MSG_FASTOPEN it is a connect() that Landlock may not see */
     ALLOW(sendto),
-    ALLOW(ppoll),
-    ALLOW(readv),
+};
+
+/* What every session does besides. */
+static const struct sock_filter session[] = {
     ALLOW(writev),
     ALLOW(close),
     ALLOW(shutdown),
-    ALLOW_IF(ioctl, 1, SIOCOUTQ), /* lingering: has the peer acknowledged all? */
-    ALLOW_IF(ioctl, 1, FIONREAD),
+    ALLOW_IF(ioctl, 1, SIOCOUTQ),                          /* lingering: has the peer acknowledged all? */
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* how the connect went */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
-    ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_QUICKACK),
-    ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_CORK),
     ALLOW(getsockname), /* backend_port of the log line */
     ALLOW(getpeername),
     ALLOW_IF(fcntl, 1, F_GETFL),
@@ -143,7 +153,6 @@ static const struct sock_filter session[] = {
     ALLOW(clock_nanosleep),
     ALLOW(getrandom),
     ALLOW(getpid),
-    ALLOW(gettid),
     ALLOW_IF(futex, 1, FUTEX_WAKE_PRIVATE),
     ALLOW_IF(futex, 1, FUTEX_WAIT_PRIVATE),
     /* signals' masks and return, going on after SIGSTOP, the end */
@@ -152,8 +161,7 @@ static const struct sock_filter session[] = {
     ALLOW(restart_syscall),
     ALLOW(exit),
     ALLOW(exit_group),
-#ifdef __x86_64__ /* older names that newer machines have not */
-    ALLOW(poll),
+#ifdef __x86_64__
     ALLOW(time),
 #endif
 };
@@ -170,19 +178,17 @@ static const struct sock_filter may_remove[] = {
 
 /* What libraries try harmlessly, and do without: syslog opens its socket again, localtime() its file, qsort() asks for the memory's size. */
 static const struct sock_filter refused[] = {
-    REFUSE(openat, EACCES),      REFUSE(socket, EACCES),
-    REFUSE(connect, EACCES),     REFUSE(newfstatat, EACCES),
-    REFUSE(faccessat, EACCES),   REFUSE(readlinkat, EACCES),
-    REFUSE(lseek, ESPIPE),       REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
-    REFUSE(fcntl, EPERM),        REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
-    REFUSE(getsockopt, EPERM),   REFUSE(prctl, EPERM),
-    REFUSE(prlimit64, EPERM),    REFUSE(sysinfo, EPERM),
-    REFUSE(uname, EPERM),        REFUSE(sched_getaffinity, EPERM),
-    REFUSE(sched_yield, ENOSYS), REFUSE(mlock, EPERM),
-    REFUSE(munlock, EPERM),
+    REFUSE(openat, EACCES),    REFUSE(socket, EACCES),
+    REFUSE(connect, EACCES),   REFUSE(newfstatat, EACCES),
+    REFUSE(faccessat, EACCES), REFUSE(readlinkat, EACCES),
+    REFUSE(lseek, ESPIPE),     REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
+    REFUSE(fcntl, EPERM),      REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
+    REFUSE(getsockopt, EPERM), REFUSE(prctl, EPERM),
+    REFUSE(prlimit64, EPERM),  REFUSE(sysinfo, EPERM),
+    REFUSE(uname, EPERM),      REFUSE(sched_getaffinity, EPERM),
 #ifdef __x86_64__
-    REFUSE(open, EACCES),        REFUSE(stat, EACCES),
-    REFUSE(lstat, EACCES),       REFUSE(access, EACCES),
+    REFUSE(open, EACCES),      REFUSE(stat, EACCES),
+    REFUSE(lstat, EACCES),     REFUSE(access, EACCES),
     REFUSE(readlink, EACCES),
 #endif
 };
@@ -225,6 +231,8 @@ static const struct sock_filter parent[] = {
 
 static const struct sock_filter else_refuse[] = {ANSWER(ERRNO(EPERM))};
 
+/* clang-format on */
+
 /* Lists put one behind another; jumps never leave their row. */
 struct program {
 	struct sock_filter rows[512];
@@ -266,6 +274,7 @@ bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct 
 	if (lacks_seccomp(missing))
 		return true;
 	APPEND(&p, check_machine);
+	APPEND(&p, pump);
 	APPEND(&p, session);
 	if (needs->tcp_port_count > 0 || needs->unix_connect)
 		APPEND(&p, may_connect);
@@ -287,6 +296,7 @@ bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *mi
 	if (lacks_seccomp(missing))
 		return true;
 	APPEND(&p, check_machine);
+	APPEND(&p, pump);
 	APPEND(&p, parent);
 	APPEND(&p, session);
 	APPEND(&p, else_refuse);
