@@ -12,11 +12,11 @@ my $fake = fake_backend();
 # Does a client get through with these arguments? (yes or no, the log, the exit status)
 sub try_with {
 	my (@args) = @_;
-	my $s = session(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/try.log", '-D', 'debug' ], stderr => 'client');
 	unlink "$TMP/try.log";
+	my $s = session(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/try.log", '-D', 'debug' ], stderr => 'client');
 	my $ok = $s->conn->negotiate ? 1 : 0;
 	$s->conn->close;
-	my $status = $s->wait >> 8;
+	my $status = $s->wait;
 	return ($ok, slurp("$TMP/try.log"), $status);
 }
 

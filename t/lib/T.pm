@@ -238,9 +238,11 @@ sub stop {
 sub at_end { push @at_end, @_ }
 
 sub dump_logs {
-	for my $log (grep { -s } @logs) {
+	my @full = grep { -s } @logs;
+	splice @full, 0, @full - 12 if @full > 12;
+	for my $log (@full) {
 		my @lines = split /\n/, slurp($log);
-		splice @lines, 0, @lines - 40 if @lines > 40;
+		splice @lines, 0, @lines - 25 if @lines > 25;
 		diag("--- $log", map { "\n    $_" } @lines);
 	}
 }

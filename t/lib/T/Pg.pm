@@ -103,7 +103,7 @@ sub backends {
 # The environment for libpq: host, port, user, dbname, sslmode, ... and anything else by its PG name.
 sub pg_env {
 	my (%o) = @_;
-	my %env = (PGUSER => 'alice', PGDATABASE => 'sales', PGHOST => '127.0.0.1', PGSSLMODE => 'require', PGPASSFILE => '/dev/null', PGSSLROOTCERT => '/nonexistent', HOME => '/nonexistent');
+	my %env = (PGUSER => 'alice', PGDATABASE => 'sales', PGHOST => '127.0.0.1', PGSSLMODE => 'require', PGPASSFILE => '/nonexistent/pgpass', PGSSLROOTCERT => '/nonexistent', HOME => '/nonexistent');
 	my %name = (dbname => 'PGDATABASE', password => 'PGPASSWORD', cert => 'PGSSLCERT', key => 'PGSSLKEY', rootcert => 'PGSSLROOTCERT', appname => 'PGAPPNAME');
 	for my $key (grep { !/^(?:stdin|seconds|args|quiet)$/ } keys %o) {
 		$env{ $name{$key} || ($key =~ /^PG/ ? $key : 'PG' . uc $key) } = $o{$key};

@@ -62,7 +62,7 @@ sub wait_port {
 sub listening {
 	my ($port) = @_;
 	my $hex = sprintf ':%04X', $port;
-	return T::slurp('/proc/net/tcp') . T::slurp('/proc/net/tcp6') =~ /^\s*\d+: [0-9A-F]+$hex [0-9A-F:]+ 0A /m;
+	return (T::slurp('/proc/net/tcp') . T::slurp('/proc/net/tcp6')) =~ /^\s*\d+: [0-9A-F]+$hex [0-9A-F:]+ 0A /m;
 }
 
 # Our own inetd: stderr => 'client' (as inetd does, the default) or a path; env; program.
@@ -150,7 +150,12 @@ sub session {
 }
 
 sub conn { return $_[0]{conn} }
-sub wait { return T::wait_exit($_[0]{pid}, $_[1]) }
+# The exit status, or "signal N".
+sub wait {
+	my ($self, $seconds) = @_;
+	my $status = T::wait_exit($self->{pid}, $seconds);
+	return $status & 127 ? 'signal ' . ($status & 127) : $status >> 8;
+}
 
 # (pgssl's 0, pgssl's 1, ours to read, ours to write)
 sub ends {
