@@ -51,23 +51,43 @@ static bool split(const char *text, struct parts *p, struct error *e)
 	return true;
 }
 
-static bool find_port(const char *text, in_port_t *port, struct error *e)
+/* A port's number; false with status EX_USAGE if it is none that can be, with status 0 if it is a name. */
+static bool parse_port(const char *text, in_port_t *port, struct error *e)
 {
 	char *end;
-	long number = strtol(text, &end, 10);
+	unsigned long number = strtoul(text, &end, 10);
 
-	if (*end == '\0' && number >= 1 && number <= 65535) {
-		*port = htons((in_port_t)number);
-		return true;
-	}
-	if (*end == '\0')
+	e->status = 0;
+	if (*end != '\0')
+		return false;
+	if (number < 1 || number > 65535)
 		return fail(e, EX_USAGE, "-r: port %s is not between 1 and 65535", text);
+	*port = htons((in_port_t)number);
+	return true;
+}
+
+static bool find_port(const char *text, in_port_t *port, struct error *e)
+{
+	if (parse_port(text, port, e))
+		return true;
+	if (e->status != 0)
+		return false;
 	struct servent *service = getservbyname(text, "tcp");
 	if (service == NULL)
 		return fail(e, EX_NOHOST, "-r: unknown service \"%s\" (see services(5), or give the port's number)",
 			    text);
 	*port = (in_port_t)service->s_port;
 	return true;
+}
+
+bool backend_check_syntax(const char *address, struct error *e)
+{
+	struct parts p;
+	in_port_t port;
+
+	if (!split(address, &p, e))
+		return false;
+	return parse_port(p.port, &port, e) || e->status == 0;
 }
 
 static bool add(struct backend *b, const void *sa, socklen_t len)

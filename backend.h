@@ -42,6 +42,9 @@ struct backend_options {
 	int keepalive;       /* as sock_keepalive takes it */
 };
 
+/* Step 1: is this an address, as far as that can be said without asking anybody? Fails with EX_USAGE. */
+bool backend_check_syntax(const char *address, struct error *e) MUST_USE;
+
 /*
  * Look up the address and make a socket for each meaning of it. May block as long as the resolver does. Fails with EX_USAGE (syntax),
  * EX_NOHOST (unknown name) or EX_OSERR. The sockets belong to `b` and live as long as the process.

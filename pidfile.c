@@ -37,6 +37,8 @@ static bool set_path(const char *where, const char *host, const char *port, stru
 	size_t len = strlen(where), stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
 
+	if (strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0)
+		host = "localhost";
 	if (is_folder(where))
 		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s.%d.pid", where, where[len - 1] == '/' ? "" : "/", host,
 			     port, getpid());

@@ -105,7 +105,7 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 		(void)!log_open(NULL, stderr_is_read, o->service, o->debug, &(struct error){.status = 0});
 		die(e.status, "%s", e.text);
 	}
-	if (!ok)
+	if (!ok || !backend_check_syntax(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
 	print_and_exit(o);
 	if (isatty(STDIN_FILENO))
