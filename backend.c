@@ -90,6 +90,16 @@ bool backend_check_syntax(const char *address, struct error *e)
 	return parse_port(p.port, &port, e) || e->status == 0;
 }
 
+void backend_host(const char *address, char *host, size_t size)
+{
+	struct parts p;
+	struct error e;
+
+	host[0] = '\0';
+	if (split(address, &p, &e) && p.host[0] != '/')
+		snprintf(host, size, "%s", p.host[0] != '\0' ? p.host : "localhost");
+}
+
 static bool add(struct backend *b, const void *sa, socklen_t len)
 {
 	struct backend_address *a = &b->addresses[b->count];

@@ -45,6 +45,9 @@ struct backend_options {
 /* Step 1: is this an address, as far as that can be said without asking anybody? Fails with EX_USAGE. */
 bool backend_check_syntax(const char *address, struct error *e) MUST_USE;
 
+/* The host in an address that backend_check_syntax accepts: "localhost" for a bare port, "" for a Unix socket. */
+void backend_host(const char *address, char *host, size_t size);
+
 /*
  * Look up the address and make a socket for each meaning of it. May block as long as the resolver does. Fails with EX_USAGE (syntax),
  * EX_NOHOST (unknown name) or EX_OSERR. The sockets belong to `b` and live as long as the process.

@@ -44,6 +44,12 @@ static const struct row {
     {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR", "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
     {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
     {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH", "write a pid file: a folder or a file's name"},
+    {'c', "client", FLAG, AT(client), 0, 0, NULL, "client mode: plaintext on standard input, TLS to PostgreSQL"},
+    {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full", "client mode: how to verify the server [verify-full with -A]"},
+    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), 0, 0, "postgres|direct", "client mode: how TLS begins [postgres]"},
+    {0, "servername", TEXT, AT(servername), 0, 0, "NAME", "client mode: name for SNI and verification [the host of -r]"},
+    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE", "certificates of the authorities to trust for the other side"},
+    {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "revocation lists, checked for the whole chain"},
     {'C', "ciphers", TEXT, AT(ciphers), 0, 0, "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
     {0, "ciphersuites", TEXT, AT(ciphersuites), 0, 0, "LIST", "TLS 1.3 cipher suites"},
     {0, "groups", TEXT, AT(groups), 0, 0, "LIST", "key-exchange groups"},
@@ -249,13 +255,42 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 	return true;
 }
 
+static bool check_client(const struct options *o, struct error *e)
+{
+	if (o->early_connect || o->alpn != 0)
+		return fail(e, EX_USAGE, "%s makes no sense in client mode (-c)", o->alpn != 0 ? "--alpn" : "--early-connect");
+	if (o->connect[0] == '/')
+		return fail(e, EX_USAGE, "-r %s: PostgreSQL speaks no TLS on a Unix socket: client mode needs a host and port", o->connect);
+	if (o->cert[1] != NULL)
+		return fail(e, EX_USAGE, "-p %s: in client mode there is one certificate", o->cert[1]);
+	if (o->key != NULL && o->cert[0] == NULL)
+		return fail(e, EX_USAGE, "--key makes no sense without -p");
+	if (o->sslmode > 1 && o->ca == NULL)
+		return fail(e, EX_USAGE, "--sslmode=verify-ca and verify-full need -A: whom to trust");
+	if (o->ca != NULL && strcmp(o->ca, "system") == 0 && o->sslmode != 0 && o->sslmode != 3)
+		return fail(e, EX_USAGE, "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities");
+	return true;
+}
+
+static bool check_server(const struct options *o, struct error *e)
+{
+	if (o->sslmode != 0 || o->sslnegotiation != 0 || o->servername != NULL)
+		return fail(e, EX_USAGE, "%s makes sense in client mode (-c) only",
+		            o->sslmode != 0          ? "--sslmode"
+		            : o->sslnegotiation != 0 ? "--sslnegotiation"
+		                                     : "--servername");
+	return true;
+}
+
 /* What makes no sense together. */
 static bool check(const struct options *o, struct error *e)
 {
 	if (o->key != NULL && o->cert[1] != NULL)
 		return fail(e, EX_USAGE,
 			    "--key makes no sense with two certificates: each -p file must hold its own key");
-	return true;
+	if (o->crl != NULL && o->ca == NULL)
+		return fail(e, EX_USAGE, "--crl makes no sense without -A");
+	return o->client ? check_client(o, e) : check_server(o, e);
 }
 
 bool options_parse(struct options *o, int argc, char **argv, struct error *e)
@@ -269,7 +304,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	    .debug = LOG_NOTICE,
 	};
 	bool ok = parse(o, argc, argv, e);
-	if (o->cert[0] == NULL)
+	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
 	return ok && check(o, e);
 }

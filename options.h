@@ -21,6 +21,11 @@ struct options {
 	int min_protocol, max_protocol; /* 1: TLSv1.2, 2: TLSv1.3 */
 	int alpn;                       /* 1: optional, 2: require */
 	const char *connect, *local;
+	bool client;
+	const char *ca, *crl;
+	int sslmode;        /* 1: require, 2: verify-ca, 3: verify-full */
+	int sslnegotiation; /* 1: postgres, 2: direct */
+	const char *servername;
 	const char *pidfile, *sessions;
 	const char *user, *group;
 	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */

@@ -7,8 +7,6 @@
 #include "server.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 /* ---- 6: the client's request, outside TLS ---- */
 
@@ -76,19 +74,6 @@ static void read_startup(struct session *s)
 	}
 }
 
-static void set_title(const struct session *s)
-{
-	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
-	const struct startup *st = &s->startup;
-
-	log_escape(user, sizeof user, st->user, strlen(st->user));
-	log_escape(database, sizeof database, st->database, strlen(st->database));
-	if (s->peer.port[0] == '\0')
-		setproctitle("%s %s %s", user, database, s->peer.host);
-	else
-		setproctitle("%s %s %s(%s)", user, database, s->peer.host, s->peer.port);
-}
-
 void server_admit(struct session *s)
 {
 	struct startup *st = &s->startup;
@@ -99,7 +84,7 @@ void server_admit(struct session *s)
 		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
-	set_title(s);
-	if (stream_write_all(&s->server.stream, st->packet, st->len, s->deadline) != IO_DONE)
+	session_set_title(s);
+	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
 		session_refuse(s, REFUSE_BACKEND, s->backend.name, EX_UNAVAILABLE);
 }

@@ -5,6 +5,7 @@
 #include "session.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "sandbox.h"
@@ -79,23 +80,37 @@ void session_connect_backend(struct session *s)
 	if (s->backend_error.status != 0)
 		return;
 	fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
+	s->postgres = &s->server.stream;
 }
 
 noreturn void session_carry_cancel(struct session *s)
 {
-	struct stream *server = &s->server.stream;
 	char byte;
 	size_t n;
 
-	session_connect_backend(s);
+	if (s->postgres == NULL)
+		session_connect_backend(s);
 	if (s->backend_error.status != 0) {
 		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s", s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}
 	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
-	if (stream_write_all(server, s->startup.packet, s->startup.len, when) == IO_DONE)
-		while (stream_read_exactly(server, &byte, 1, &n, when) == IO_DONE)
+	if (stream_write_all(s->postgres, s->startup.packet, s->startup.len, when) == IO_DONE)
+		while (stream_read_exactly(s->postgres, &byte, 1, &n, when) == IO_DONE)
 			;
 	log_peer_line(LOG_INFO, "cancel request handed to PostgreSQL");
 	session_leave(s, EX_OK);
+}
+
+void session_set_title(const struct session *s)
+{
+	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
+	const struct startup *st = &s->startup;
+
+	log_escape(user, sizeof user, st->user, strlen(st->user));
+	log_escape(database, sizeof database, st->database, strlen(st->database));
+	if (s->peer.port[0] == '\0')
+		setproctitle("%s %s %s", user, database, s->peer.host);
+	else
+		setproctitle("%s %s %s(%s)", user, database, s->peer.host, s->peer.port);
 }

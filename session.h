@@ -27,8 +27,10 @@ struct session {
 	struct sock_name peer;
 	struct fd_stream raw;  /* the client as it is */
 	struct stream *client; /* the client as it is spoken to: raw, or TLS over it */
-	struct fd_stream server;
+	struct fd_stream server;  /* PostgreSQL as it is */
+	struct stream *postgres;  /* PostgreSQL as it is spoken to: server, or in client mode TLS over it */
 	struct tls *tls;
+	struct error tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
 	struct backend backend;
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
@@ -57,5 +59,8 @@ void session_connect_backend(struct session *s);
 
 /* Hand the CancelRequest in s->startup to PostgreSQL and wait until it has closed: only then has the signal been sent. There is no answer. */
 noreturn void session_carry_cancel(struct session *s);
+
+/* The process title, as PostgreSQL sets it: "pgssl: alice sales 192.0.2.7(51234)". */
+void session_set_title(const struct session *s);
 
 #endif

@@ -20,9 +20,9 @@ static const struct request {
 	bool once;
 	enum startup_kind kind;
 } requests[] = {
-    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT, false, STARTUP_CANCEL},
-    {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT, true, STARTUP_SSL_REQUEST},
-    {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT, true, STARTUP_GSS_REQUEST},
+    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false, STARTUP_CANCEL},
+    {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_SSL_REQUEST},
+    {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS_REQUEST},
     {CODE(3, 0), 8, STARTUP_MAX, STARTUP_NEGOTIATED | STARTUP_DIRECT, false,
      STARTUP_SESSION}, /* of any minor version */
 };
@@ -42,6 +42,7 @@ static const struct {
     [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte", NULL},
     [REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
     [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
+    [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s", NULL},
 };
 
 const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
@@ -235,6 +236,58 @@ enum io startup_refuse(struct stream *s, enum refusal why, const char *detail, d
 	else
 		build_error(&m, why, text);
 	return stream_write_all(s, m.bytes, m.len, when);
+}
+
+#define AUTHENTICATION_SASL 10
+#define MESSAGE_HEAD 5 /* type and length */
+#define RELAY_MAX 8192 /* the longest message looked into; errors before authentication are far shorter */
+
+/* Take SCRAM-SHA-256-PLUS out of the list of names in an AuthenticationSASL, message `m` of `len` bytes. Returns its new length. */
+static size_t take_plus(unsigned char *m, size_t len)
+{
+	static const char plus[] = "SCRAM-SHA-256-PLUS";
+	size_t at = MESSAGE_HEAD + 4;
+
+	while (at < len) {
+		size_t n = strnlen((char *)m + at, len - at) + 1;
+
+		if (at + n > len) /* no NUL: not ours to repair */
+			break;
+		if (n == sizeof plus && memcmp(m + at, plus, n) == 0) {
+			memmove(m + at, m + at + n, len - at - n);
+			len -= n;
+		} else {
+			at += n;
+		}
+	}
+	uint32_t length = htonl((uint32_t)(len - 1));
+	memcpy(m + 1, &length, sizeof length);
+	return len;
+}
+
+enum io startup_relay_authentication(struct stream *server, struct stream *client, deadline when)
+{
+	unsigned char m[RELAY_MAX];
+	size_t got, body;
+	char type;
+
+	do {
+		enum io io = stream_read_exactly(server, m, MESSAGE_HEAD, &got, when);
+		type = got == MESSAGE_HEAD ? (char)m[0] : '\0';
+		size_t len = got == MESSAGE_HEAD ? (size_t)big_endian(m + 1) + 1 : got;
+		if (io == IO_DONE && len >= MESSAGE_HEAD && len <= sizeof m) {
+			io = stream_read_exactly(server, m + MESSAGE_HEAD, len - MESSAGE_HEAD, &body, when);
+			got += body;
+			if (io == IO_DONE && type == 'R' && len >= MESSAGE_HEAD + 4 && big_endian(m + MESSAGE_HEAD) == AUTHENTICATION_SASL)
+				got = take_plus(m, len);
+		}
+		enum io put = stream_write_all(client, m, got, when);
+		if (put != IO_DONE)
+			return put;
+		if (io != IO_DONE) /* an end is found again, and told, by whoever reads next */
+			return io == IO_END ? IO_DONE : io;
+	} while (type == 'N' || type == 'v'); /* NoticeResponse, NegotiateProtocolVersion */
+	return IO_DONE;
 }
 
 const char *startup_broken_text(const struct startup *st)

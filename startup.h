@@ -28,6 +28,7 @@ enum startup_place {
 	STARTUP_CLEAR = 1,      /* outside TLS */
 	STARTUP_NEGOTIATED = 2, /* inside TLS that began with SSLRequest */
 	STARTUP_DIRECT = 4,     /* inside TLS that began at once */
+	STARTUP_LOCAL = 8,      /* client mode: from a client on this machine, which needs no encryption */
 };
 
 enum startup_kind {
@@ -51,6 +52,7 @@ enum refusal {
 	REFUSE_LAYOUT,
 	REFUSE_NO_USER,
 	REFUSE_BACKEND,
+	REFUSE_BACKEND_TLS,
 };
 
 /* One packet. About 10 kB: the caller keeps it static or on the stack. */
@@ -80,6 +82,13 @@ enum io startup_answer(struct stream *s, char answer, deadline when) MUST_USE;
  * Send ErrorResponse, severity FATAL. `detail` is what the row's message leaves open (may be NULL). For REFUSE_VERSION_2 in the old form.
  */
 enum io startup_refuse(struct stream *s, enum refusal why, const char *detail, deadline when);
+
+/*
+ * Client mode, step 8: hand the server's messages to the client up to and with its first authentication request, out of which SCRAM-SHA-256-PLUS is
+ * taken: libpq without TLS gives up when that is offered, and we may take it out since we verified the server ourselves. Nothing else is changed or
+ * looked at. IO_DONE when it is done, or when what comes is not for us to judge and may be carried as it is; else as the stream that failed.
+ */
+enum io startup_relay_authentication(struct stream *server, struct stream *client, deadline when) MUST_USE;
 
 /* The message of a refusal as the client gets it, for the log. Returns `buf`. */
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size);

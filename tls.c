@@ -31,6 +31,8 @@ struct tls {
 	SSL *ssl;
 	struct stream *raw;
 	bool direct, alpn_required;
+	const char *verify_name; /* client mode: the certificate must name it, or NULL */
+	char failure[128];       /* why the connection broke */
 	bool more;              /* what was read may not be all that is inside */
 	bool out_failed;        /* the transport took no more */
 	size_t out_at, out_len; /* records not yet sent: out[out_at..out_len) */
@@ -144,6 +146,7 @@ static enum io judge(struct tls *t, int result)
 	case SSL_ERROR_ZERO_RETURN:
 		return IO_END;
 	default:
+		strlcpy(t->failure, openssl_reason(""), sizeof t->failure);
 		return IO_FAILED;
 	}
 }
@@ -199,8 +202,7 @@ static const struct stream_verbs tls_verbs = {tls_read, tls_write, tls_pending, 
 /* ---- the context ---- */
 
 /* PostgreSQL's protocol name for ALPN (PostgreSQL 17, "SSL Session Encryption"; RFC 7301). */
-static const unsigned char alpn[] = "\012postgresql";
-#define ALPN_LEN (sizeof alpn - 1)
+const unsigned char alpn_postgresql[] = "\012postgresql";
 
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
 		       unsigned in_len, void *arg)
@@ -209,7 +211,7 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 	(void)ssl;
 	(void)arg;
-	if (SSL_select_next_proto(&chosen, out_len, alpn, ALPN_LEN, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in, in_len) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -342,7 +344,7 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 	wiping_memory_begin();
 	t->stream.verbs = &tls_verbs;
 	t->alpn_required = o->alpn_required;
-	t->ctx = SSL_CTX_new(TLS_server_method());
+	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
 	if (t->ctx == NULL)
 		return fail(e, EX_SOFTWARE, "could not initialise OpenSSL (is openssl.cnf in order?): %s",
 			    openssl_reason("no reason given"));
@@ -354,6 +356,9 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++)
 		if (!use_certificate(t, o, i, kinds, e))
 			return false;
+	if (o->client && !client_open(t->ssl, o, e))
+		return false;
+	t->verify_name = o->verify == TLS_VERIFY_FULL ? o->servername : NULL;
 	*out = t;
 	return true;
 }
@@ -379,7 +384,7 @@ static enum io handshake(struct tls *t, deadline when)
 {
 	for (;;) {
 		ERR_clear_error();
-		enum io io = judge(t, SSL_accept(t->ssl));
+		enum io io = judge(t, SSL_do_handshake(t->ssl));
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io;
@@ -405,6 +410,7 @@ static bool handshake_failed(struct error *e, enum io io)
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e)
 {
 	t->direct = direct;
+	SSL_set_accept_state(t->ssl);
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io io = handshake(t, when);
@@ -413,6 +419,38 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 		return handshake_failed(e, io);
 	t->more = SSL_has_pending(t->ssl) == 1;
 	return true;
+}
+
+/* A certificate that was not accepted is the reason that helps; OpenSSL's own words then are just "certificate verify failed". */
+static bool connect_failed(struct tls *t, struct error *e, enum io io)
+{
+	long verified = SSL_get_verify_result(t->ssl);
+
+	if (io == IO_TIMEOUT)
+		return fail(e, EX_UNAVAILABLE, "the server did not finish the TLS handshake in time");
+	if (io == IO_TERMINATED)
+		return fail(e, EX_UNAVAILABLE, "terminated by SIGTERM during the TLS handshake");
+	if (verified != X509_V_OK)
+		return fail(e, EX_UNAVAILABLE, "the server's certificate cannot be verified: %s", X509_verify_cert_error_string(verified));
+	return fail(e, EX_UNAVAILABLE, "%s", t->failure[0] != '\0' ? t->failure : "the server closed the connection during the handshake");
+}
+
+bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e)
+{
+	SSL_set_connect_state(t->ssl);
+	if (!attach_bio(t, raw))
+		return fail(e, EX_OSERR, "out of memory");
+	enum io io = handshake(t, when);
+	wipe_key(t);
+	if (io != IO_DONE)
+		return connect_failed(t, e, io);
+	t->more = SSL_has_pending(t->ssl) == 1;
+	return t->verify_name == NULL || client_check_name(t->ssl, t->verify_name, e);
+}
+
+const char *tls_failure(const struct tls *t)
+{
+	return t->failure;
 }
 
 struct stream *tls_stream(struct tls *t)

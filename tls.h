@@ -16,6 +16,8 @@
 
 enum tls_protocol { TLS_PROTOCOL_DEFAULT, TLS_PROTOCOL_1_2, TLS_PROTOCOL_1_3 };
 
+enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL };
+
 struct tls_options {
 	const char *cert[TLS_CERTS]; /* PEM files; NULL where there is none */
 	const char *key;             /* PEM file of the key, or NULL: it is in cert[0] */
@@ -46,6 +48,15 @@ void tls_send_internal_error(struct stream *raw, deadline when);
  * and for IO_TIMEOUT and IO_TERMINATED too.
  */
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e) MUST_USE;
+
+/*
+ * Step 7 in client mode: the client's handshake over `raw`, with SNI, ALPN "postgresql" and the verification that was asked for. As tls_accept; fails
+ * with EX_UNAVAILABLE.
+ */
+bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e) MUST_USE;
+
+/* Why the connection broke, after IO_FAILED: OpenSSL's words, such as the alert that the other side sent. "" if it has none. */
+const char *tls_failure(const struct tls *t);
 
 /* The TLS connection as a stream; lives as long as `t`. shut() sends close_notify: it ends our direction only. */
 struct stream *tls_stream(struct tls *t);

@@ -8,6 +8,7 @@
 #include <openssl/ssl.h>
 
 #include "log.h"
+#include "tls.h"
 
 /* A certificate with what belongs to it. */
 struct credential {
@@ -37,6 +38,16 @@ void wiping_memory_begin(void);
 
 /* The key is gone: memory freed from now on need not be wiped. */
 void wiping_memory_end(void);
+
+/* Client mode, step 3: ALPN, SNI, whom to trust and what to verify. Fails as tls_open does. */
+bool client_open(SSL *ssl, const struct tls_options *o, struct error *e) MUST_USE;
+
+/* Client mode, step 7: does the server's certificate, which was verified, name the server? `e` says what it names. */
+bool client_check_name(SSL *ssl, const char *servername, struct error *e) MUST_USE;
+
+/* PostgreSQL's protocol name for ALPN, as it stands on the wire. */
+extern const unsigned char alpn_postgresql[];
+#define ALPN_POSTGRESQL_LEN 11
 
 /* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
 const char *openssl_reason(const char *otherwise);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "log.h"
 #include "pidfile.h"
 #include "sandbox.h"
@@ -129,7 +130,7 @@ static void know_client(struct session *s)
 /* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
+	if (!s->promised_tls && !s->options.client && sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
 
@@ -146,6 +147,22 @@ static noreturn void fail_here(struct session *s, const struct error *e)
 	session_leave(s, e->status);
 }
 
+/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
+static void choose_verification(const struct options *o, struct tls_options *to)
+{
+	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
+	static char host[256];
+
+	backend_host(o->connect, host, sizeof host);
+	to->client = true;
+	to->servername = o->servername != NULL ? o->servername : host;
+	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
+	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
+		to->verify = TLS_VERIFY_CA;
+	if (to->verify == TLS_VERIFY_NONE)
+		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
+}
+
 static void open_tls(struct session *s)
 {
 	const struct options *o = &s->options;
@@ -157,14 +174,22 @@ static void open_tls(struct session *s)
 	    .groups = o->groups,
 	    .min_protocol = (enum tls_protocol)o->min_protocol,
 	    .max_protocol = (enum tls_protocol)o->max_protocol,
+	    .ca = o->ca,
+	    .crl = o->crl,
 	    .alpn_required = o->alpn == 2,
 	};
 	struct error e;
 
+	if (o->client)
+		choose_verification(o, &to);
 	for (int i = 0; i < TLS_CERTS; i++)
 		to.cert[i] = o->cert[i];
-	if (!tls_open(&s->tls, &to, &e))
+	if (tls_open(&s->tls, &to, &e))
+		return;
+	if (!o->client)
 		fail_here(s, &e);
+	log_peer_line(LOG_ERR, "%s", e.text);
+	s->tls_error = e; /* the local client is told in step 7, when it can read an answer */
 }
 
 /* ---- 4: PostgreSQL's address; an unknown host is told to the client in step 8, under TLS ---- */
@@ -224,7 +249,7 @@ static void carry(struct session *s, const struct log_session *line)
 	log_authorized(line);
 	s->splice = (struct splice){
 	    .client = s->client,
-	    .server = &s->server.stream,
+	    .server = s->postgres,
 	    .idle_ms = s->options.idle_timeout * 1000,
 	    .until = DEADLINE_NEVER,
 	    .received = s->startup.len,
@@ -238,11 +263,23 @@ static noreturn void finish(struct session *s, struct log_session *line)
 	line->sent = s->splice.sent;
 	line->reason = splice_reason(s->splice.end);
 	log_disconnection(line, now_ms());
+	if (s->options.client) /* close_notify */
+		(void)!stream_shut_all(s->postgres, deadline_in(SESSION_LAST_WORDS_MS));
 	close(s->backend.fd); /* its backend need not wait for our client's last acknowledgement */
 	if (s->splice.end == SPLICE_CLIENT_RESET)
 		exit(EX_OK);
 	session_leave(s, EX_OK);
 }
+
+/* Steps 6 to 8 of the two modes. */
+struct mode {
+	void (*negotiate)(struct session *);
+	void (*shake_hands)(struct session *);
+	void (*admit)(struct session *);
+};
+
+static const struct mode server_mode = {server_negotiate, server_shake_hands, server_admit};
+static const struct mode client_mode = {client_negotiate, client_shake_hands, client_admit};
 
 int main(int argc, char **argv, char **envp)
 {
@@ -257,9 +294,10 @@ int main(int argc, char **argv, char **envp)
 	open_tls(&s);           /* 3 */
 	check_backend(&s);      /* 4 */
 	enter_sandbox(&s);      /* 5: from here on client bytes are parsed */
-	server_negotiate(&s);   /* 6 */
-	server_shake_hands(&s); /* 7 */
-	server_admit(&s);       /* 8 */
+	const struct mode *mode = s.options.client ? &client_mode : &server_mode;
+	mode->negotiate(&s);   /* 6 */
+	mode->shake_hands(&s); /* 7 */
+	mode->admit(&s);       /* 8 */
 	describe(&s, &line, port, sizeof port);
 	carry(&s, &line);  /* 9 */
 	finish(&s, &line); /* 10 */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * client.c - steps 6 to 8 of client mode: plaintext from a program on this machine, TLS to PostgreSQL elsewhere.
+ *
+ * The local client is told what went wrong as a FATAL; an ErrorResponse that a server sends before TLS is up is nobody's word and is not handed on (CVE-2024-10977).
+ */
+#include "client.h"
+
+#include <stdio.h>
+
+void client_negotiate(struct session *s)
+{
+	for (;;) {
+		startup_read(&s->startup, s->client, STARTUP_LOCAL, false, s->deadline);
+		switch (s->startup.kind) {
+		case STARTUP_SSL_REQUEST:
+		case STARTUP_GSS_REQUEST:
+			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
+				session_leave(s, EX_PROTOCOL);
+			break;
+		case STARTUP_SESSION:
+		case STARTUP_CANCEL:
+			return;
+		default:
+			session_end_startup(s);
+		}
+	}
+}
+
+/* TLS cannot be had; `why` is for the log and for the client. */
+static noreturn void refuse(struct session *s, const char *why, int status)
+{
+	char detail[512];
+
+	snprintf(detail, sizeof detail, "%s: %s", s->backend.name, why);
+	if (s->startup.kind != STARTUP_CANCEL) /* whose client reads no answer */
+		session_refuse(s, REFUSE_BACKEND_TLS, detail, status);
+	log_peer_line(LOG_ERR, "could not hand on a cancel request to %s", detail);
+	session_leave(s, status);
+}
+
+/* SSLRequest, and exactly one byte of answer: what comes behind it must be TLS (CVE-2021-23222). */
+static void ask_for_tls(struct session *s)
+{
+	char answer = '\0';
+	size_t got;
+
+	if (stream_write_all(s->postgres, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline) != IO_DONE ||
+	    stream_read_exactly(s->postgres, &answer, 1, &got, s->deadline) != IO_DONE)
+		refuse(s, "it closed the connection when asked for TLS", EX_UNAVAILABLE);
+	if (answer == 'N')
+		refuse(s, "the server does not support TLS", EX_UNAVAILABLE);
+	if (answer != 'S')
+		refuse(s, "the server did not understand the request for TLS", EX_UNAVAILABLE);
+}
+
+void client_shake_hands(struct session *s)
+{
+	struct error e;
+
+	if (s->tls_error.status != 0)
+		refuse(s, "TLS is not set up rightly here, see pgssl's log", s->tls_error.status);
+	session_connect_backend(s);
+	if (s->backend_error.status != 0 && s->startup.kind == STARTUP_CANCEL)
+		session_carry_cancel(s); /* which says so */
+	if (s->backend_error.status != 0)
+		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	if (s->options.sslnegotiation != 2)
+		ask_for_tls(s);
+	if (!tls_connect(s->tls, s->postgres, s->deadline, &e))
+		refuse(s, e.text, e.status);
+	s->postgres = tls_stream(s->tls);
+}
+
+void client_admit(struct session *s)
+{
+	const struct startup *st = &s->startup;
+
+	if (st->kind == STARTUP_CANCEL)
+		session_carry_cancel(s);
+	session_set_title(s);
+	enum io io = stream_write_all(s->postgres, st->packet, st->len, s->deadline);
+	if (io == IO_DONE)
+		io = startup_relay_authentication(s->postgres, s->client, s->deadline);
+	if (io == IO_FAILED && tls_failure(s->tls)[0] != '\0') /* under TLS 1.3 the server refuses our certificate only now */
+		refuse(s, tls_failure(s->tls), EX_UNAVAILABLE);
+	if (io != IO_DONE)
+		refuse(s, io == IO_TIMEOUT ? "it did not answer in time" : "the connection was lost", EX_UNAVAILABLE);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * tls_client.c - client mode: whom to trust, which name to ask for, what to verify (steps 3 and 7).
+ *
+ * libpq's rules (PostgreSQL's documentation, "SSL Support" of libpq; fe-secure-common.c): a name is compared with the certificate's DNS names, or its
+ * common name if it has none; a wildcard stands for one label; an address is compared with its IP addresses, and then as if it were a name.
+ */
+#include "tls_internal.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/x509v3.h>
+
+static bool is_address(const char *name)
+{
+	unsigned char binary[sizeof(struct in6_addr)];
+
+	return inet_pton(AF_INET, name, binary) == 1 || inet_pton(AF_INET6, name, binary) == 1;
+}
+
+/* The system's authorities as one file: OpenSSL would look into a folder during the handshake, when no file can be opened any more. */
+static const char *system_file(void)
+{
+	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
+	const char *file = getenv(X509_get_default_cert_file_env());
+
+	if (file != NULL)
+		return file;
+	for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+		if (access(usual[i], R_OK) == 0)
+			return usual[i];
+	return X509_get_default_cert_file();
+}
+
+static bool set_trust(SSL *ssl, const struct tls_options *o, struct error *e)
+{
+	const char *ca = strcmp(o->ca, "system") == 0 ? system_file() : o->ca;
+
+	return trust_load(SSL_get_SSL_CTX(ssl), ca, o->crl, e);
+}
+
+bool client_open(SSL *ssl, const struct tls_options *o, struct error *e)
+{
+	if (o->ca != NULL && !set_trust(ssl, o, e))
+		return false;
+	SSL_set_verify(ssl, o->verify == TLS_VERIFY_NONE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
+		return fail(e, EX_OSERR, "out of memory");
+	/* RFC 6066, 3: no addresses in SNI. */
+	if (!is_address(o->servername) && SSL_set_tlsext_host_name(ssl, o->servername) != 1)
+		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername", o->servername);
+	return true;
+}
+
+bool client_check_name(SSL *ssl, const char *servername, struct error *e)
+{
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+
+	if (cert != NULL && X509_check_host(cert, servername, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+		return true;
+	if (cert != NULL && is_address(servername) && X509_check_ip_asc(cert, servername, 0) == 1)
+		return true;
+	return fail(e, EX_UNAVAILABLE, "the server's certificate does not name \"%s\"", servername);
+}
