@@ -51,6 +51,14 @@ static const struct row {
     {0, "max-protocol", CHOICE, AT(max_protocol), 0, 0, "TLSv1.2|TLSv1.3", "highest TLS version"},
     {0, "alpn", CHOICE, AT(alpn), 0, 0, "optional|require",
      "with direct TLS, must the client offer ALPN \"postgresql\" [optional]"},
+    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE", "PEM file of the authorities to trust for clients' certificates"},
+    {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "PEM file of revocation lists, for the whole chain"},
+    {0, "clientcert", CHOICE, AT(clientcert), 0, 0, "verify-ca|verify-full",
+     "demand a client certificate; one that names the user [with -A: verified if given]"},
+    {0, "clientname", CHOICE, AT(clientname), 0, 0, "CN|DN|SAN", "which of its names is the user [CN]"},
+    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL, "end the session when the certificate expires"},
+    {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE", "certificate names to users, as pg_ident.conf has them"},
+    {0, "map", TEXT, AT(map), 0, 0, "NAME", "the map in that file"},
     {'s', "user", TEXT, AT(user), 0, 0, "USER", "run as this user [as started; root becomes nobody]"},
     {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
     {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
@@ -68,6 +76,7 @@ static const struct row {
     {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER", "list the live sessions whose pid files are there, and exit"},
     {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
+    {'v', NULL, CHOICE, AT(classic_verify), 0, 0, "0|1|2", NULL},
     {'n', NULL, PASSED, 0, 0, 0, "pgsql", NULL},
     {'t', NULL, PASSED, 0, 0, 0, NULL, NULL},
     {'O', NULL, PASSED, 0, 0, 0, NULL, NULL},
@@ -252,9 +261,32 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 /* What makes no sense together. */
 static bool check(const struct options *o, struct error *e)
 {
-	if (o->key != NULL && o->cert[1] != NULL)
-		return fail(e, EX_USAGE,
-			    "--key makes no sense with two certificates: each -p file must hold its own key");
+	bool demanded = o->clientcert != 0, full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	const struct {
+		bool wrong;
+		const char *text;
+	} rules[] = {
+	    {o->key != NULL && o->cert[1] != NULL,
+	     "--key makes no sense with two certificates: each -p file must hold its own key"},
+	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: without authorities no certificate is asked for"},
+	    {o->classic_verify != 0 && demanded, "-v makes no sense with --clientcert: leave out -v"},
+	    {o->classic_verify == 1 && o->ca != NULL, "-v 0 makes no sense with -A, which asks for certificates"},
+	    {o->classic_verify > 1 && o->ca == NULL, "-v 1 and -v 2 need -A: the authorities to trust"},
+	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
+	    {o->clientcert_expiry && o->ca == NULL, "--clientcert-expiry needs -A: the authorities to trust"},
+	    {o->clientname != 0 && !full, "--clientname makes sense only with --clientcert=verify-full"},
+	    {o->ident_map != NULL && !full, "--ident-map makes sense only with --clientcert=verify-full"},
+	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
+	    {o->ident_map != NULL && o->map == NULL, "--ident-map needs --map: which of its maps is meant?"},
+	    {o->map != NULL && o->ident_map == NULL, "--map needs --ident-map: the file that it is in"},
+	    {o->early_connect && (demanded || o->classic_verify == 3),
+	     "--early-connect makes no sense with --clientcert or -v 2: PostgreSQL would be connected before the "
+	     "certificate is seen"},
+	};
+
+	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+		if (rules[i].wrong)
+			return fail(e, EX_USAGE, "%s", rules[i].text);
 	return true;
 }
 
@@ -271,7 +303,12 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	bool ok = parse(o, argc, argv, e);
 	if (o->cert[0] == NULL)
 		o->cert[0] = DEFAULT_CERT;
-	return ok && check(o, e);
+	ok = ok && check(o, e);
+	if (o->classic_verify == 3)
+		o->clientcert = CLIENTCERT_VERIFY_CA;
+	if (o->clientname == 0)
+		o->clientname = 1;
+	return ok;
 }
 
 void options_help(void)

@@ -41,6 +41,8 @@ static const struct {
     [REFUSE_LENGTH] = {"08P01", "invalid length of startup packet", "This port speaks the PostgreSQL protocol."},
     [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte", NULL},
     [REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
+    [REFUSE_NO_CERTIFICATE] = {"28000", "connection requires a valid client certificate", NULL},
+    [REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
     [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
 };
 
@@ -118,8 +120,10 @@ static void take_parameter(struct startup *st, const char *name, const char *val
 		where = &st->application_name;
 	if (where == NULL)
 		return;
-	if (*where != NULL && where != &st->application_name)
-		st->user_twice = true;
+	if (where != &st->application_name) {
+		st->user_twice |= *where != NULL;
+		st->name_too_long |= strlen(value) > STARTUP_NAME_MAX;
+	}
 	*where = value;
 }
 
@@ -149,7 +153,7 @@ void startup_read(struct startup *st, struct stream *s, enum startup_place place
 {
 	st->len = 0;
 	st->user = st->database = st->application_name = NULL;
-	st->user_twice = false;
+	st->user_twice = st->name_too_long = false;
 	if (!more(st, s, 1, when))
 		return;
 	if (first && st->packet[0] == 0x16) { /* RFC 8446, 5.1: ContentType handshake */

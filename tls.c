@@ -348,6 +348,11 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 			    openssl_reason("no reason given"));
 	if (!set_context(t, o, e))
 		return false;
+	if (o->ca != NULL) {
+		if (!trust_load(t->ctx, o->ca, o->crl, e))
+			return false;
+		peer_ask(t->ctx);
+	}
 	t->ssl = SSL_new(t->ctx);
 	if (t->ssl == NULL)
 		return fail(e, EX_OSERR, "out of memory");
@@ -391,6 +396,8 @@ static enum io handshake(struct tls *t, deadline when)
 
 static bool handshake_failed(struct error *e, enum io io)
 {
+	if (peer_was_refused(e))
+		return false;
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_PROTOCOL, "client did not finish the TLS handshake in time");
 	if (io == IO_TERMINATED)
@@ -413,6 +420,11 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 		return handshake_failed(e, io);
 	t->more = SSL_has_pending(t->ssl) == 1;
 	return true;
+}
+
+SSL *tls_ssl(const struct tls *t)
+{
+	return t->ssl;
 }
 
 struct stream *tls_stream(struct tls *t)

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "certauth.h"
 #include "log.h"
 #include "pidfile.h"
 #include "sandbox.h"
@@ -133,7 +134,7 @@ static void greet(struct session *s)
 		session_promise_tls(s);
 }
 
-/* ---- 3: certificate and key ---- */
+/* ---- 3: certificate and key, authorities, names ---- */
 
 /* Something is wrong here, not with the client: log it, and let a client that was promised TLS see an alert. */
 static noreturn void fail_here(struct session *s, const struct error *e)
@@ -157,13 +158,15 @@ static void open_tls(struct session *s)
 	    .groups = o->groups,
 	    .min_protocol = (enum tls_protocol)o->min_protocol,
 	    .max_protocol = (enum tls_protocol)o->max_protocol,
+	    .ca = o->ca,
+	    .crl = o->crl,
 	    .alpn_required = o->alpn == 2,
 	};
 	struct error e;
 
 	for (int i = 0; i < TLS_CERTS; i++)
 		to.cert[i] = o->cert[i];
-	if (!tls_open(&s->tls, &to, &e))
+	if (!tls_open(&s->tls, &to, &e) || (o->map != NULL && !identmap_load(o->ident_map, o->map, &s->map, &e)))
 		fail_here(s, &e);
 }
 
@@ -207,6 +210,8 @@ static void enter_sandbox(struct session *s)
 
 static void describe(const struct session *s, struct log_session *line, char *port, size_t size)
 {
+	static struct tls_peer peer;
+
 	*line = (struct log_session){
 	    .user = s->startup.user,
 	    .database = s->startup.database,
@@ -217,6 +222,11 @@ static void describe(const struct session *s, struct log_session *line, char *po
 	    .group = tls_group(s->tls),
 	    .started_ms = s->started_ms,
 	};
+	if (tls_peer(s->tls, &peer)) {
+		line->subject = peer.subject;
+		line->issuer = peer.issuer;
+		line->serial = peer.serial;
+	}
 }
 
 static void carry(struct session *s, const struct log_session *line)
@@ -226,7 +236,7 @@ static void carry(struct session *s, const struct log_session *line)
 	    .client = s->client,
 	    .server = &s->server.stream,
 	    .idle_ms = s->options.idle_timeout * 1000,
-	    .until = DEADLINE_NEVER,
+	    .until = certauth_until(s),
 	    .received = s->startup.len,
 	};
 	splice_run(&s->splice);
