@@ -82,7 +82,8 @@ void client_admit(struct session *s)
 	enum io io = stream_write_all(s->postgres, st->packet, st->len, s->deadline);
 	if (io == IO_DONE)
 		io = startup_relay_authentication(s->postgres, s->client, s->deadline);
-	if (io == IO_FAILED && tls_failure(s->tls)[0] != '\0') /* under TLS 1.3 the server refuses our certificate only now */
+	if (io == IO_FAILED &&
+	    tls_failure(s->tls)[0] != '\0') /* under TLS 1.3 the server refuses our certificate only now */
 		refuse(s, tls_failure(s->tls), EX_UNAVAILABLE);
 	if (io != IO_DONE)
 		refuse(s, io == IO_TIMEOUT ? "it did not answer in time" : "the connection was lost", EX_UNAVAILABLE);

@@ -94,7 +94,7 @@ static void timestamp(char *buf, size_t size)
 /* One write a line: several processes append to the same file. */
 static void write_line(const char *text, const char *suffix)
 {
-	char when[64] = "", line[2048];
+	char when[64] = "", line[3328];
 
 	if (sink.is_file)
 		timestamp(when, sizeof when);
@@ -113,7 +113,7 @@ static void write_line(const char *text, const char *suffix)
 static void PRINTF_LIKE(3, 0) vlog(int level, const char *suffix, const char *fmt, va_list args)
 {
 	int saved = errno;
-	char text[1792];
+	char text[2816];
 
 	if (log_wants(level)) {
 		vsnprintf(text, sizeof text, fmt, args);
@@ -181,7 +181,7 @@ static void put_field(char *line, size_t size, const char *key, const char *valu
 
 void log_authorized(const struct log_session *s)
 {
-	char line[1536] = "";
+	char line[2560] = "";
 
 	if (!log_wants(LOG_NOTICE))
 		return;
@@ -195,6 +195,9 @@ void log_authorized(const struct log_session *s)
 	put_field(line, sizeof line, "tls", s->tls);
 	put_field(line, sizeof line, "cipher", s->cipher);
 	put_field(line, sizeof line, "group", s->group);
+	put_field(line, sizeof line, "subject", s->subject);
+	put_field(line, sizeof line, "issuer", s->issuer);
+	put_field(line, sizeof line, "serial", s->serial);
 	log_line(LOG_NOTICE, "connection authorized:%s", line);
 }
 

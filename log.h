@@ -69,6 +69,7 @@ struct log_session {
 	const char *user, *database, *application_name; /* NULL for what there is not */
 	const char *backend_port;                       /* "" for a Unix socket */
 	const char *tls, *cipher, *group;
+	const char *subject, *issuer, *serial; /* of the client's certificate, or NULL */
 	int64_t started_ms; /* CLOCK_MONOTONIC */
 	uint64_t received, sent;
 	const char *reason;

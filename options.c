@@ -45,11 +45,12 @@ static const struct row {
     {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
     {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH", "write a pid file: a folder or a file's name"},
     {'c', "client", FLAG, AT(client), 0, 0, NULL, "client mode: plaintext on standard input, TLS to PostgreSQL"},
-    {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full", "client mode: how to verify the server [verify-full with -A]"},
-    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), 0, 0, "postgres|direct", "client mode: how TLS begins [postgres]"},
-    {0, "servername", TEXT, AT(servername), 0, 0, "NAME", "client mode: name for SNI and verification [the host of -r]"},
-    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE", "certificates of the authorities to trust for the other side"},
-    {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "revocation lists, checked for the whole chain"},
+    {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full",
+     "client mode: how to verify the server [verify-full with -A]"},
+    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), 0, 0, "postgres|direct",
+     "client mode: how TLS begins [postgres]"},
+    {0, "servername", TEXT, AT(servername), 0, 0, "NAME",
+     "client mode: name for SNI and verification [the host of -r]"},
     {'C', "ciphers", TEXT, AT(ciphers), 0, 0, "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
     {0, "ciphersuites", TEXT, AT(ciphersuites), 0, 0, "LIST", "TLS 1.3 cipher suites"},
     {0, "groups", TEXT, AT(groups), 0, 0, "LIST", "key-exchange groups"},
@@ -57,6 +58,14 @@ static const struct row {
     {0, "max-protocol", CHOICE, AT(max_protocol), 0, 0, "TLSv1.2|TLSv1.3", "highest TLS version"},
     {0, "alpn", CHOICE, AT(alpn), 0, 0, "optional|require",
      "with direct TLS, must the client offer ALPN \"postgresql\" [optional]"},
+    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE", "PEM file of the authorities to trust; client mode: or \"system\""},
+    {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "PEM file of revocation lists, for the whole chain"},
+    {0, "clientcert", CHOICE, AT(clientcert), 0, 0, "verify-ca|verify-full",
+     "demand a client certificate; one that names the user [with -A: verified if given]"},
+    {0, "clientname", CHOICE, AT(clientname), 0, 0, "CN|DN|SAN", "which of its names is the user [CN]"},
+    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL, "end the session when the certificate expires"},
+    {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE", "certificate names to users, as pg_ident.conf has them"},
+    {0, "map", TEXT, AT(map), 0, 0, "NAME", "the map in that file"},
     {'s', "user", TEXT, AT(user), 0, 0, "USER", "run as this user [as started; root becomes nobody]"},
     {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
     {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
@@ -74,6 +83,7 @@ static const struct row {
     {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER", "list the live sessions whose pid files are there, and exit"},
     {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
+    {'v', NULL, CHOICE, AT(classic_verify), 0, 0, "0|1|2", NULL},
     {'n', NULL, PASSED, 0, 0, 0, "pgsql", NULL},
     {'t', NULL, PASSED, 0, 0, 0, NULL, NULL},
     {'O', NULL, PASSED, 0, 0, 0, NULL, NULL},
@@ -255,42 +265,51 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 	return true;
 }
 
-static bool check_client(const struct options *o, struct error *e)
-{
-	if (o->early_connect || o->alpn != 0)
-		return fail(e, EX_USAGE, "%s makes no sense in client mode (-c)", o->alpn != 0 ? "--alpn" : "--early-connect");
-	if (o->connect[0] == '/')
-		return fail(e, EX_USAGE, "-r %s: PostgreSQL speaks no TLS on a Unix socket: client mode needs a host and port", o->connect);
-	if (o->cert[1] != NULL)
-		return fail(e, EX_USAGE, "-p %s: in client mode there is one certificate", o->cert[1]);
-	if (o->key != NULL && o->cert[0] == NULL)
-		return fail(e, EX_USAGE, "--key makes no sense without -p");
-	if (o->sslmode > 1 && o->ca == NULL)
-		return fail(e, EX_USAGE, "--sslmode=verify-ca and verify-full need -A: whom to trust");
-	if (o->ca != NULL && strcmp(o->ca, "system") == 0 && o->sslmode != 0 && o->sslmode != 3)
-		return fail(e, EX_USAGE, "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities");
-	return true;
-}
-
-static bool check_server(const struct options *o, struct error *e)
-{
-	if (o->sslmode != 0 || o->sslnegotiation != 0 || o->servername != NULL)
-		return fail(e, EX_USAGE, "%s makes sense in client mode (-c) only",
-		            o->sslmode != 0          ? "--sslmode"
-		            : o->sslnegotiation != 0 ? "--sslnegotiation"
-		                                     : "--servername");
-	return true;
-}
-
 /* What makes no sense together. */
 static bool check(const struct options *o, struct error *e)
 {
-	if (o->key != NULL && o->cert[1] != NULL)
-		return fail(e, EX_USAGE,
-			    "--key makes no sense with two certificates: each -p file must hold its own key");
-	if (o->crl != NULL && o->ca == NULL)
-		return fail(e, EX_USAGE, "--crl makes no sense without -A");
-	return o->client ? check_client(o, e) : check_server(o, e);
+	bool demanded = o->clientcert != 0, full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	const struct {
+		bool wrong;
+		const char *text;
+	} rules[] = {
+	    {o->key != NULL && o->cert[1] != NULL,
+	     "--key makes no sense with two certificates: each -p file must hold its own key"},
+	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: without authorities no certificate is asked for"},
+	    {o->classic_verify != 0 && demanded, "-v makes no sense with --clientcert: leave out -v"},
+	    {o->classic_verify == 1 && o->ca != NULL, "-v 0 makes no sense with -A, which asks for certificates"},
+	    {o->classic_verify > 1 && o->ca == NULL, "-v 1 and -v 2 need -A: the authorities to trust"},
+	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
+	    {o->clientcert_expiry && o->ca == NULL, "--clientcert-expiry needs -A: the authorities to trust"},
+	    {o->clientname != 0 && !full, "--clientname makes sense only with --clientcert=verify-full"},
+	    {o->ident_map != NULL && !full, "--ident-map makes sense only with --clientcert=verify-full"},
+	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
+	    {o->ident_map != NULL && o->map == NULL, "--ident-map needs --map: which of its maps is meant?"},
+	    {o->map != NULL && o->ident_map == NULL, "--map needs --ident-map: the file that it is in"},
+	    {o->early_connect && (demanded || o->classic_verify == 3),
+	     "--early-connect makes no sense with --clientcert or -v 2: PostgreSQL would be connected before the "
+	     "certificate is seen"},
+	    {o->client && o->early_connect, "--early-connect makes no sense in client mode (-c)"},
+	    {o->client && o->alpn != 0, "--alpn makes no sense in client mode (-c)"},
+	    {o->client && (demanded || o->classic_verify != 0 || o->clientcert_expiry),
+	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see --sslmode"},
+	    {o->client && o->connect[0] == '/',
+	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host and port"},
+	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
+	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
+	    {o->client && o->sslmode > 1 && o->ca == NULL,
+	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
+	    {o->client && o->sslmode != 0 && o->sslmode != 3 && o->ca != NULL && strcmp(o->ca, "system") == 0,
+	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities"},
+	    {!o->client && o->sslmode != 0, "--sslmode makes sense in client mode (-c) only"},
+	    {!o->client && o->sslnegotiation != 0, "--sslnegotiation makes sense in client mode (-c) only"},
+	    {!o->client && o->servername != NULL, "--servername makes sense in client mode (-c) only"},
+	};
+
+	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+		if (rules[i].wrong)
+			return fail(e, EX_USAGE, "%s", rules[i].text);
+	return true;
 }
 
 bool options_parse(struct options *o, int argc, char **argv, struct error *e)
@@ -306,7 +325,12 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	bool ok = parse(o, argc, argv, e);
 	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
-	return ok && check(o, e);
+	ok = ok && check(o, e);
+	if (o->classic_verify == 3)
+		o->clientcert = CLIENTCERT_VERIFY_CA;
+	if (o->clientname == 0)
+		o->clientname = 1;
+	return ok;
 }
 
 void options_help(void)

@@ -13,6 +13,9 @@
 
 #define OPTIONS_CERTS 2
 
+/* What --clientcert demands. */
+enum clientcert { CLIENTCERT_OPTIONAL, CLIENTCERT_VERIFY_CA, CLIENTCERT_VERIFY_FULL };
+
 /* Texts point into argv. A text that was not given is NULL, a choice 0. */
 struct options {
 	const char *cert[OPTIONS_CERTS];
@@ -20,6 +23,10 @@ struct options {
 	const char *ciphers, *ciphersuites, *groups;
 	int min_protocol, max_protocol; /* 1: TLSv1.2, 2: TLSv1.3 */
 	int alpn;                       /* 1: optional, 2: require */
+	int clientcert, clientname; /* enum clientcert; 1: CN, 2: DN, 3: SAN, as enum tls_name */
+	int classic_verify;         /* -v: 1, 2, 3 for 0, 1, 2; only for options_parse */
+	bool clientcert_expiry;
+	const char *ident_map, *map;
 	const char *connect, *local;
 	bool client;
 	const char *ca, *crl;

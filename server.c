@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include "certauth.h"
+
 /* ---- 6: the client's request, outside TLS ---- */
 
 void server_negotiate(struct session *s)
@@ -37,7 +39,7 @@ void server_negotiate(struct session *s)
 	s->place = STARTUP_NEGOTIATED;
 }
 
-/* ---- 7: handshake; PostgreSQL is connected to only by whom has finished it ---- */
+/* ---- 7: handshake; PostgreSQL is connected to only by whom has finished it, with the certificate that is demanded ---- */
 
 void server_shake_hands(struct session *s)
 {
@@ -48,7 +50,7 @@ void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	if (s->backend_error.status == 0 && !s->backend.started)
+	if (s->backend_error.status == 0 && !s->backend.started && certauth_may_connect(s))
 		backend_start(&s->backend);
 }
 
@@ -79,6 +81,7 @@ void server_admit(struct session *s)
 	struct startup *st = &s->startup;
 
 	read_startup(s);
+	certauth_check(s);
 	session_connect_backend(s);
 	if (s->backend_error.status == 0 && backend_closed(&s->backend))
 		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);

@@ -10,10 +10,10 @@
 /* 6: read requests in clear until TLS begins; a cancel request is carried from here. Waits until s->deadline. */
 void server_negotiate(struct session *s);
 
-/* 7: the handshake; then begin to connect PostgreSQL, which only a client that has finished it may cost a backend. Waits until s->deadline. */
+/* 7: the handshake; then begin to connect PostgreSQL, which only a client that has finished it may cost a backend (with --clientcert=verify-full only in step 8). Waits until s->deadline. */
 void server_shake_hands(struct session *s);
 
-/* 8: read the startup packet, connect, and hand it to PostgreSQL. Waits until s->deadline, and --connect-timeout for PostgreSQL. */
+/* 8: read the startup packet, check it against the certificate, connect, and hand it to PostgreSQL. Waits until s->deadline, and --connect-timeout for PostgreSQL. */
 void server_admit(struct session *s);
 
 #endif

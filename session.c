@@ -20,15 +20,20 @@ noreturn void session_leave(struct session *s, int status)
 	exit(status);
 }
 
+noreturn void session_tell(struct session *s, enum refusal why, const char *detail, int status)
+{
+	if (startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS)) != IO_DONE)
+		log_peer_line(LOG_DEBUG, "the client did not take the error message");
+	session_leave(s, status);
+}
+
 noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status)
 {
 	char text[1024];
 
 	log_peer_line(status == EX_UNAVAILABLE ? LOG_ERR : LOG_WARNING, "%s",
 		      startup_refusal_text(why, detail, text, sizeof text));
-	if (startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS)) != IO_DONE)
-		log_peer_line(LOG_DEBUG, "the client did not take the error message");
-	session_leave(s, status);
+	session_tell(s, why, detail, status);
 }
 
 noreturn void session_end_startup(struct session *s)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "backend.h"
+#include "identmap.h"
 #include "log.h"
 #include "options.h"
 #include "sock.h"
@@ -31,6 +32,7 @@ struct session {
 	struct stream *postgres;  /* PostgreSQL as it is spoken to: server, or in client mode TLS over it */
 	struct tls *tls;
 	struct error tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
+	struct identmap *map; /* --map, or NULL */
 	struct backend backend;
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
@@ -42,7 +44,10 @@ struct session {
 /* End the client's side so that what was said last arrives, and exit. May take 30 s, if the client does not acknowledge it. */
 noreturn void session_leave(struct session *s, int status);
 
-/* Tell the client `why` in PostgreSQL's way, log it, and leave. */
+/* Tell the client `why` in PostgreSQL's way, and leave. The log is the caller's. */
+noreturn void session_tell(struct session *s, enum refusal why, const char *detail, int status);
+
+/* Tell the client `why` in PostgreSQL's way, log it, and leave. `detail` goes to the log as it is: no client's text. */
 noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status);
 
 /* What startup_read brought is no request: the client left, or broke off, or has to be told something. */

@@ -20,7 +20,8 @@ static const struct request {
 	bool once;
 	enum startup_kind kind;
 } requests[] = {
-    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false, STARTUP_CANCEL},
+    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false,
+     STARTUP_CANCEL},
     {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_SSL_REQUEST},
     {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS_REQUEST},
     {CODE(3, 0), 8, STARTUP_MAX, STARTUP_NEGOTIATED | STARTUP_DIRECT, false,
@@ -41,6 +42,8 @@ static const struct {
     [REFUSE_LENGTH] = {"08P01", "invalid length of startup packet", "This port speaks the PostgreSQL protocol."},
     [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte", NULL},
     [REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
+    [REFUSE_NO_CERTIFICATE] = {"28000", "connection requires a valid client certificate", NULL},
+    [REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
     [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
     [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s", NULL},
 };
@@ -119,8 +122,10 @@ static void take_parameter(struct startup *st, const char *name, const char *val
 		where = &st->application_name;
 	if (where == NULL)
 		return;
-	if (*where != NULL && where != &st->application_name)
-		st->user_twice = true;
+	if (where != &st->application_name) {
+		st->user_twice |= *where != NULL;
+		st->name_too_long |= strlen(value) > STARTUP_NAME_MAX;
+	}
 	*where = value;
 }
 
@@ -150,7 +155,7 @@ void startup_read(struct startup *st, struct stream *s, enum startup_place place
 {
 	st->len = 0;
 	st->user = st->database = st->application_name = NULL;
-	st->user_twice = false;
+	st->user_twice = st->name_too_long = false;
 	if (!more(st, s, 1, when))
 		return;
 	if (first && st->packet[0] == 0x16) { /* RFC 8446, 5.1: ContentType handshake */
@@ -239,8 +244,8 @@ enum io startup_refuse(struct stream *s, enum refusal why, const char *detail, d
 }
 
 #define AUTHENTICATION_SASL 10
-#define MESSAGE_HEAD 5 /* type and length */
-#define RELAY_MAX 8192 /* the longest message looked into; errors before authentication are far shorter */
+#define MESSAGE_HEAD        5    /* type and length */
+#define RELAY_MAX           8192 /* the longest message looked into; errors before authentication are far shorter */
 
 /* Take SCRAM-SHA-256-PLUS out of the list of names in an AuthenticationSASL, message `m` of `len` bytes. Returns its new length. */
 static size_t take_plus(unsigned char *m, size_t len)
@@ -278,7 +283,8 @@ enum io startup_relay_authentication(struct stream *server, struct stream *clien
 		if (io == IO_DONE && len >= MESSAGE_HEAD && len <= sizeof m) {
 			io = stream_read_exactly(server, m + MESSAGE_HEAD, len - MESSAGE_HEAD, &body, when);
 			got += body;
-			if (io == IO_DONE && type == 'R' && len >= MESSAGE_HEAD + 4 && big_endian(m + MESSAGE_HEAD) == AUTHENTICATION_SASL)
+			if (io == IO_DONE && type == 'R' && len >= MESSAGE_HEAD + 4 &&
+			    big_endian(m + MESSAGE_HEAD) == AUTHENTICATION_SASL)
 				got = take_plus(m, len);
 		}
 		enum io put = stream_write_all(client, m, got, when);

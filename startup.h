@@ -51,6 +51,8 @@ enum refusal {
 	REFUSE_LENGTH,
 	REFUSE_LAYOUT,
 	REFUSE_NO_USER,
+	REFUSE_NO_CERTIFICATE,
+	REFUSE_CERTIFICATE,
 	REFUSE_BACKEND,
 	REFUSE_BACKEND_TLS,
 };
@@ -66,7 +68,8 @@ struct startup {
 	unsigned char packet[STARTUP_MAX + 1];
 	/* Of a STARTUP_SESSION; they point into `packet`, are NUL-terminated, and are what PostgreSQL would take: the last one given wins. */
 	const char *user, *database, *application_name;
-	bool user_twice; /* user or database stood in the packet more than once */
+	bool user_twice;    /* user or database stood in the packet more than once */
+	bool name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes: PostgreSQL would cut it */
 };
 
 /*

@@ -33,9 +33,9 @@ struct tls {
 	bool direct, alpn_required;
 	const char *verify_name; /* client mode: the certificate must name it, or NULL */
 	char failure[128];       /* why the connection broke */
-	bool more;              /* what was read may not be all that is inside */
-	bool out_failed;        /* the transport took no more */
-	size_t out_at, out_len; /* records not yet sent: out[out_at..out_len) */
+	bool more;               /* what was read may not be all that is inside */
+	bool out_failed;         /* the transport took no more */
+	size_t out_at, out_len;  /* records not yet sent: out[out_at..out_len) */
 	unsigned char out[OUT_SIZE];
 };
 
@@ -211,7 +211,8 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 	(void)ssl;
 	(void)arg;
-	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in, in_len) !=
+	    OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -350,6 +351,11 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 			    openssl_reason("no reason given"));
 	if (!set_context(t, o, e))
 		return false;
+	if (o->ca != NULL && !o->client) {
+		if (!trust_load(t->ctx, o->ca, o->crl, e))
+			return false;
+		peer_ask(t->ctx);
+	}
 	t->ssl = SSL_new(t->ctx);
 	if (t->ssl == NULL)
 		return fail(e, EX_OSERR, "out of memory");
@@ -396,6 +402,8 @@ static enum io handshake(struct tls *t, deadline when)
 
 static bool handshake_failed(struct error *e, enum io io)
 {
+	if (peer_was_refused(e))
+		return false;
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_PROTOCOL, "client did not finish the TLS handshake in time");
 	if (io == IO_TERMINATED)
@@ -431,8 +439,10 @@ static bool connect_failed(struct tls *t, struct error *e, enum io io)
 	if (io == IO_TERMINATED)
 		return fail(e, EX_UNAVAILABLE, "terminated by SIGTERM during the TLS handshake");
 	if (verified != X509_V_OK)
-		return fail(e, EX_UNAVAILABLE, "the server's certificate cannot be verified: %s", X509_verify_cert_error_string(verified));
-	return fail(e, EX_UNAVAILABLE, "%s", t->failure[0] != '\0' ? t->failure : "the server closed the connection during the handshake");
+		return fail(e, EX_UNAVAILABLE, "the server's certificate cannot be verified: %s",
+			    X509_verify_cert_error_string(verified));
+	return fail(e, EX_UNAVAILABLE, "%s",
+		    t->failure[0] != '\0' ? t->failure : "the server closed the connection during the handshake");
 }
 
 bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e)
@@ -451,6 +461,11 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 const char *tls_failure(const struct tls *t)
 {
 	return t->failure;
+}
+
+SSL *tls_ssl(const struct tls *t)
+{
+	return t->ssl;
 }
 
 struct stream *tls_stream(struct tls *t)

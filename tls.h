@@ -8,6 +8,7 @@
 #define PGSSL_TLS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "log.h"
 #include "stream.h"
@@ -27,6 +28,11 @@ struct tls_options {
 	const char *groups;             /* NULL: OpenSSL's */
 	enum tls_protocol min_protocol; /* default: TLSv1.2, or more if openssl.cnf says so */
 	enum tls_protocol max_protocol; /* default: no limit but openssl.cnf's */
+	const char *ca;                 /* PEM file of the authorities to trust; client mode: "system" for the system's; NULL: none */
+	const char *crl;                /* PEM file of their revocation lists, or NULL */
+	bool client;                    /* client mode: there may be no certificate of our own */
+	enum tls_verify verify;         /* client mode: what of the server's certificate is verified */
+	const char *servername;         /* client mode: the server's name, for SNI and verification; must live as long as the connection */
 	bool alpn_required;             /* with direct TLS the client must offer ALPN "postgresql" */
 };
 
@@ -44,7 +50,7 @@ void tls_send_internal_error(struct stream *raw, deadline when);
 
 /*
  * Step 7: the server's handshake over `raw`, which must live as long as `t`. `direct` says that the client began without SSLRequest. Waits until `when`. Whatever the
- * result, the private key is wiped from memory afterwards. Fails with EX_PROTOCOL (e->text says why; the client was sent an alert where TLS has one),
+ * result, the private key is wiped from memory afterwards. Fails with EX_PROTOCOL (e->text says why, of a refused certificate also whose it was; the client was sent an alert where TLS has one),
  * and for IO_TIMEOUT and IO_TERMINATED too.
  */
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e) MUST_USE;
@@ -65,6 +71,27 @@ struct stream *tls_stream(struct tls *t);
 const char *tls_version(const struct tls *t);
 const char *tls_cipher(const struct tls *t);
 const char *tls_group(const struct tls *t);
+
+/* Which of a certificate's names is meant. */
+enum tls_name { TLS_NAME_CN = 1, TLS_NAME_DN, TLS_NAME_SAN };
+
+/* A client's certificate in words: distinguished names as RFC 2253 writes them, cut where they are too long, and the serial number in hexadecimal. For the log: not escaped. */
+struct tls_peer {
+	char subject[256], issuer[256], serial[44];
+};
+
+/* True if the client has given a certificate, which then has been verified. After tls_accept. */
+bool tls_peer(const struct tls *t, struct tls_peer *peer);
+
+/* Milliseconds until the client's certificate expires, 0 if it has; INT64_MAX without one. */
+int64_t tls_peer_ms_left(const struct tls *t);
+
+/*
+ * Give the names of that kind in the client's certificate to `fits`, until it says yes: the first CN, or the whole subject as RFC 2253 writes it, or every DNS, URI and mail
+ * name. A name that is empty, has more than 1024 bytes, holds a NUL or is in an odd encoding is none, and a subject with such a part is none. False if none fits.
+ */
+typedef bool tls_name_fits(const char *name, void *arg);
+bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *fits, void *arg) MUST_USE;
 
 /* OpenSSL's version, the one compiled with and the one running, for --version. Returns `buf`. */
 const char *tls_library(char *buf, size_t size);

@@ -24,7 +24,8 @@ static bool is_address(const char *name)
 /* The system's authorities as one file: OpenSSL would look into a folder during the handshake, when no file can be opened any more. */
 static const char *system_file(void)
 {
-	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
+	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+					    "/etc/ssl/cert.pem"};
 	const char *file = getenv(X509_get_default_cert_file_env());
 
 	if (file != NULL)

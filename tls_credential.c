@@ -22,8 +22,6 @@
 #include "passphrase.h"
 
 #define FILE_MAX_SIZE (1024 * 1024)
-#define TRIES         10 /* over a quarter of a second */
-#define PAUSE_NS      (25 * 1000000L)
 
 static bool wiping;
 
@@ -77,14 +75,7 @@ const char *openssl_reason(const char *otherwise)
 	return reason != NULL ? reason : otherwise;
 }
 
-/* A PEM file's text, to be wiped. */
-struct text {
-	char *bytes;
-	size_t len;
-	struct stat st;
-};
-
-static void text_wipe(struct text *t)
+void text_wipe(struct text *t)
 {
 	if (t->bytes != NULL)
 		explicit_bzero(t->bytes, t->len);
@@ -92,15 +83,14 @@ static void text_wipe(struct text *t)
 	t->bytes = NULL;
 }
 
-static bool text_fill(struct text *t, int fd, const char *file, struct error *e)
+static bool text_fill(struct text *t, int fd, const char *file, off_t max, struct error *e)
 {
 	if (fstat(fd, &t->st) < 0)
 		return fail(e, EX_NOINPUT, "could not examine \"%s\": %s", file, strerror(errno));
 	if (!S_ISREG(t->st.st_mode))
 		return fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
-	if (t->st.st_size > FILE_MAX_SIZE)
-		return fail(e, EX_CONFIG, "\"%s\" has more than %d bytes: that is no certificate file", file,
-			    FILE_MAX_SIZE);
+	if (t->st.st_size > max)
+		return fail(e, EX_CONFIG, "\"%s\" has more than %d bytes: that is no certificate file", file, (int)max);
 	t->len = (size_t)t->st.st_size;
 	t->bytes = malloc(t->len + 1);
 	if (t->bytes == NULL)
@@ -113,15 +103,15 @@ static bool text_fill(struct text *t, int fd, const char *file, struct error *e)
 	return true;
 }
 
-static bool text_read(struct text *t, const char *file, struct error *e)
+bool text_read(struct text *t, const char *file, off_t max, const char *cure, struct error *e)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
 	*t = (struct text){.bytes = NULL};
 	if (fd < 0)
 		return fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "could not open \"%s\": %s%s", file,
-			    strerror(errno), errno == ENOENT ? " (\"make cert\" writes one for a start)" : "");
-	bool ok = text_fill(t, fd, file, e);
+			    strerror(errno), errno == ENOENT ? cure : "");
+	bool ok = text_fill(t, fd, file, max, e);
 	close(fd);
 	if (!ok)
 		text_wipe(t);
@@ -228,12 +218,12 @@ static bool load_once(struct credential *c, const char *cert_file, const char *k
 	struct text cert, key;
 	bool ok;
 
-	if (!text_read(&cert, cert_file, e))
+	if (!text_read(&cert, cert_file, FILE_MAX_SIZE, " (\"make cert\" writes one for a start)", e))
 		return false;
 	ok = parse_certificates(c, &cert, cert_file, e);
 	if (key_file == NULL)
 		ok = ok && load_key(c, &cert, cert_file, command, e);
-	else if (ok && (ok = text_read(&key, key_file, e))) {
+	else if (ok && (ok = text_read(&key, key_file, FILE_MAX_SIZE, "", e))) {
 		ok = load_key(c, &key, key_file, command, e);
 		text_wipe(&key);
 	}
@@ -253,9 +243,9 @@ bool credential_load(struct credential *c, const char *cert_file, const char *ke
 			return true;
 		bool final = c->final;
 		credential_free(c);
-		if (i == TRIES || final)
+		if (i == TEXT_TRIES || final)
 			return false;
-		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = TEXT_PAUSE_NS}, NULL);
 	}
 }
 

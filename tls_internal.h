@@ -5,10 +5,30 @@
 #ifndef PGSSL_TLS_INTERNAL_H
 #define PGSSL_TLS_INTERNAL_H
 
+#include <sys/stat.h>
+
 #include <openssl/ssl.h>
 
 #include "log.h"
 #include "tls.h"
+
+/* A file that may be being replaced is read again for a quarter of a second while it makes no sense. */
+#define TEXT_TRIES    10
+#define TEXT_PAUSE_NS (25 * 1000000L)
+
+/* A PEM file's text. */
+struct text {
+	char *bytes;
+	size_t len;
+	struct stat st;
+};
+
+/* Read a regular file of at most `max` bytes, in one go. `cure` is added to the error when there is no such file. On success for text_wipe. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG. */
+bool text_read(struct text *t, const char *file, off_t max, const char *cure, struct error *e) MUST_USE;
+
+void text_wipe(struct text *t);
+
+struct tls;
 
 /* A certificate with what belongs to it. */
 struct credential {
@@ -48,6 +68,20 @@ bool client_check_name(SSL *ssl, const char *servername, struct error *e) MUST_U
 /* PostgreSQL's protocol name for ALPN, as it stands on the wire. */
 extern const unsigned char alpn_postgresql[];
 #define ALPN_POSTGRESQL_LEN 11
+/*
+ * Trust the authorities in `ca` and their revocation lists in `crl` (may be NULL; every certificate of a chain is then looked up in them). A
+ * file that holds nothing or cannot be read is an error, never an open door. Read again as credential_load does. Fails as tls_open does.
+ */
+bool trust_load(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e) MUST_USE;
+
+/* Ask clients for a certificate, naming the authorities that trust_load read; one that is given must verify. */
+void peer_ask(SSL_CTX *ctx);
+
+/* True if the handshake failed because of the client's certificate; `e` then says which, and why. */
+bool peer_was_refused(struct error *e);
+
+/* For the other files of the module. */
+SSL *tls_ssl(const struct tls *t);
 
 /* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
 const char *openssl_reason(const char *otherwise);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "certauth.h"
 #include "client.h"
 #include "log.h"
 #include "pidfile.h"
@@ -130,11 +131,12 @@ static void know_client(struct session *s)
 /* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && !s->options.client && sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
+	if (!s->promised_tls && !s->options.client &&
+	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
 
-/* ---- 3: certificate and key ---- */
+/* ---- 3: certificate and key, authorities, names ---- */
 
 /* Something is wrong here, not with the client: log it, and let a client that was promised TLS see an alert. */
 static noreturn void fail_here(struct session *s, const struct error *e)
@@ -184,7 +186,7 @@ static void open_tls(struct session *s)
 		choose_verification(o, &to);
 	for (int i = 0; i < TLS_CERTS; i++)
 		to.cert[i] = o->cert[i];
-	if (tls_open(&s->tls, &to, &e))
+	if (tls_open(&s->tls, &to, &e) && (o->map == NULL || identmap_load(o->ident_map, o->map, &s->map, &e)))
 		return;
 	if (!o->client)
 		fail_here(s, &e);
@@ -232,6 +234,8 @@ static void enter_sandbox(struct session *s)
 
 static void describe(const struct session *s, struct log_session *line, char *port, size_t size)
 {
+	static struct tls_peer peer;
+
 	*line = (struct log_session){
 	    .user = s->startup.user,
 	    .database = s->startup.database,
@@ -242,6 +246,11 @@ static void describe(const struct session *s, struct log_session *line, char *po
 	    .group = tls_group(s->tls),
 	    .started_ms = s->started_ms,
 	};
+	if (tls_peer(s->tls, &peer)) {
+		line->subject = peer.subject;
+		line->issuer = peer.issuer;
+		line->serial = peer.serial;
+	}
 }
 
 static void carry(struct session *s, const struct log_session *line)
@@ -251,7 +260,7 @@ static void carry(struct session *s, const struct log_session *line)
 	    .client = s->client,
 	    .server = s->postgres,
 	    .idle_ms = s->options.idle_timeout * 1000,
-	    .until = DEADLINE_NEVER,
+	    .until = certauth_until(s),
 	    .received = s->startup.len,
 	};
 	splice_run(&s->splice);
@@ -290,10 +299,10 @@ int main(int argc, char **argv, char **envp)
 	bool stderr_is_read = before_anything(argc, argv, envp); /* 0 */
 	read_options(&s, argc, argv, stderr_is_read);            /* 1 */
 	know_client(&s);
-	greet(&s);              /* 2 */
-	open_tls(&s);           /* 3 */
-	check_backend(&s);      /* 4 */
-	enter_sandbox(&s);      /* 5: from here on client bytes are parsed */
+	greet(&s);         /* 2 */
+	open_tls(&s);      /* 3 */
+	check_backend(&s); /* 4 */
+	enter_sandbox(&s); /* 5: from here on client bytes are parsed */
 	const struct mode *mode = s.options.client ? &client_mode : &server_mode;
 	mode->negotiate(&s);   /* 6 */
 	mode->shake_hands(&s); /* 7 */
