@@ -61,7 +61,7 @@ UNIT = proxy identmap
 units: $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: proxy.o stream.o log.o
-t/bin/unit_identmap: identmap.o log.o
+t/bin/unit_identmap: identmap.o identregex.o log.o
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
