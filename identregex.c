@@ -30,7 +30,7 @@ static const char *bracket_end(const char *p, bool *odd)
 }
 
 /* What may stand before a character of a regular expression. */
-enum before { BEGIN, ATOM, FIRST_GROUP, OTHER };
+enum before { BEGIN, ATOM, GROUP, FIRST_GROUP, OTHER };
 
 /* A character that is several bytes cannot be repeated: only its last byte would be. */
 static enum before atom(char c)
@@ -56,14 +56,17 @@ static const char *repeat_doubt(const char *p, enum before before, bool captures
 		return "*, +, ? or { without a single character or a group before it";
 	if (before == FIRST_GROUP && captures)
 		return "the group of \\1 repeated; put the repetition within its parentheses";
+	/* glibc (2.36) never comes back when it looks for the groups of expressions like ((a|)*b)*; so only plain sequences are repeated then. */
+	if (before == GROUP && captures && *p != '?')
+		return "a repeated group with a group, |, * or ? in it, while \\1 is used";
 	return NULL;
 }
 
 const char *identregex_ambiguous(const char *regex, bool captures)
 {
 	enum before before = BEGIN;
-	int depth = 0, groups = 0; /* groups: closed ones that stand in no other */
-	bool odd = false;
+	int depth = 0, groups = 0;       /* groups: closed ones that stand in no other */
+	bool odd = false, plain = false; /* since the last parenthesis only characters, + and counts */
 	const char *doubt = NULL;
 
 	for (const char *p = regex; *p != '\0' && doubt == NULL; p++) {
@@ -86,13 +89,15 @@ const char *identregex_ambiguous(const char *regex, bool captures)
 		case '(':
 		case '|':
 			depth += *p == '(';
+			plain = *p == '(';
 			before = BEGIN;
 			break;
 		case ')':
 			if (--depth < 0)
 				return ") without ("; /* glibc takes it for a character */
 			groups += depth == 0;
-			before = depth == 0 && groups == 1 ? FIRST_GROUP : ATOM;
+			before = depth == 0 && groups == 1 ? FIRST_GROUP : plain && before != BEGIN ? ATOM : GROUP;
+			plain = false;
 			break;
 		case '^':
 		case '$':
@@ -105,6 +110,7 @@ const char *identregex_ambiguous(const char *regex, bool captures)
 		case '?':
 			doubt = repeat_doubt(p, before, captures);
 			before = OTHER;
+			plain = plain && (*p == '+' || (*p == '{' && p[1] != '0'));
 			p += *p == '{' ? strcspn(p, "}") : 0;
 			if (*p == '\0')
 				return doubt; /* or regcomp says why */
