@@ -67,6 +67,19 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
+# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and takes FUZZ_SECONDS for each parser.
+FUZZ_SECONDS = 20
+
+fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
+	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
+
+t/bin/fuzz_proxy: proxy.c stream.c log.c
+t/bin/fuzz_identmap: identmap.c identregex.c log.c
+
+t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
+	@mkdir -p t/bin
+	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
 -include $(UNIT:=.d)
 
-.PHONY: units
+.PHONY: units fuzz
