@@ -15,7 +15,7 @@ my %long_function = ();
 subtest 'OpenSSL headers only in tls.c (and the files it is cut into, tls_*)' => sub {
 	for my $file (sort keys %text) {
 		next if $file =~ /^tls(?:_\w+)?\.[ch]$/;
-		unlike($text{$file}, qr/#\s*include\s*<openssl/, $file);
+		ok($text{$file} !~ /#\s*include\s*<openssl/, $file);
 	}
 	unlike($text{'tls.h'} || '', qr/#\s*include\s*<openssl/, "tls.h does not pass them on");
 };
@@ -26,7 +26,8 @@ my %may_not = (
 	'options.c' => [ qr/\b(?:open|fopen|openat|socket|connect)\(/ ],
 	'startup.c' => [ qr/#include\s*["<](?:tls|sys\/socket|netinet|backend)/, qr/\b(?:recv|send|read|write|poll)\(/ ],
 	'identmap.c' => [ qr/#include\s*["<](?:tls|sys\/socket|startup)/ ],
-	'backend.c' => [ qr/\b(?:recv|send|read|write|sendmsg|recvmsg)\(/, qr/#include\s*"(?:tls|startup|splice)\.h"/ ],
+	'backend.c' => [ qr/\b(?:recv|send|read|write|sendmsg|recvmsg)\((?!.*MSG_PEEK)/, # a peek tells whether PostgreSQL closed
+		 qr/#include\s*"(?:tls|startup|splice)\.h"/ ],
 	'splice.c' => [ qr/#include\s*"(?:startup|tls|backend)\.h"/ ],
 	'pidfile.c' => [ qr/#include\s*"(?:startup|tls|backend|stream|splice)\.h"/ ],
 	'sandbox.c' => [ qr/#include\s*"(?:startup|tls|backend|splice)\.h"/ ],
@@ -36,10 +37,17 @@ my %may_not = (
 
 sub code { my ($text) = @_; $text =~ s{/\*.*?\*/}{}gs; $text =~ s{//.*}{}g; return $text }
 
+# A test that shows the offending line, not the whole file.
+sub lacks {
+	my ($text, $pattern, $what) = @_;
+	my ($line) = grep { $_ =~ $pattern } split /\n/, $text;
+	ok(!defined $line, $what) or diag($line);
+}
+
 subtest 'each module knows only what is its own' => sub {
 	for my $file (sort grep { exists $text{$_} } keys %may_not) {
 		my $code = code($text{$file});
-		unlike($code, $_, "$file: nothing like $_") for @{ $may_not{$file} };
+		lacks($code, $_, "$file: nothing like $_") for @{ $may_not{$file} };
 	}
 };
 
