@@ -100,10 +100,11 @@ counts-check:
 # ---- Tests ---------------------------------------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP; it is made of t/unit_NAME.c and the objects that are named for it here.
-UNIT = proxy sandbox sandbox_layers
+UNIT = proxy identmap sandbox sandbox_layers
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: proxy.o stream.o log.o
+t/bin/unit_identmap: identmap.o identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox.o sandbox_landlock.o sandbox_seccomp.o log.o t/sandbox_harness.h
@@ -125,6 +126,19 @@ check:
 sabotage: all units
 	t/sabotage
 
-.PHONY: units check sabotage
+# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and takes FUZZ_SECONDS for each parser.
+FUZZ_SECONDS = 20
+
+fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
+	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
+
+t/bin/fuzz_proxy: proxy.c stream.c log.c
+t/bin/fuzz_identmap: identmap.c identregex.c log.c
+
+t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
+	@mkdir -p t/bin
+	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+.PHONY: units check sabotage fuzz
 
 # ---- end of tests --------------------------------------------------------------------------------------------------------------

@@ -114,7 +114,10 @@ finish() {
 		done >&2
 	fi
 	[ ! -f "$dir/stop" ] || sh "$dir/stop" || true
-	[ -z "$running_xinetd" ] || wait "$running_xinetd" 2>/dev/null || true
+	if [ -n "$running_xinetd" ]; then
+		kill "$running_xinetd" 2>/dev/null || true
+		wait "$running_xinetd" 2>/dev/null || true
+	fi
 	[ -z "$dir" ] || rm -rf "$dir"
 	[ $status -ne 0 ] || say "stopped; nothing is left running and the folder is gone"
 	exit $status

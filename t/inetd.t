@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Under inetd: the handbook's line has no program name, so argv[0] is "-P/tmp/" and the options begin at -p. It must work all the same.
-# sabotage: wrapper.c s/setprogname("pgssl")/setprogname(NULL)/
+# sabotage: s/setprogname("pgssl");/if (argv[0][0] == '-') _exit(1);/ wrapper.c
 use lib 't/lib';
 use T;
 

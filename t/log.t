@@ -2,7 +2,7 @@
 #
 # The log: two lines a session, their fields; names that would forge a field; where the lines go, and that none ever goes to the client.
 # never: A byte on descriptor 2 while it is the client
-# sabotage: log.c s/c == '\\\\'/c == '~'/
+# sabotage: s/bool plain = c > ' '/bool plain = c >= ' '/ log.c
 use lib 't/lib';
 use T;
 use Socket;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # The table "What the client is told", in psql's own words.
-# sabotage: startup.c s/57P03/57P04/
+# sabotage: s/57P03/57P04/ startup.c
 use lib 't/lib';
 use T;
 

@@ -143,7 +143,7 @@ sub session {
 	$self->{pid} = T::spawn(%o, cmd => [ @cmd, @{ $self->{args} } ], program => $program, in => $in, out => $out, err => $err);
 	T::watch_log($self->{err});
 	@$self{qw(child_in child_out)} = ($in, $out) if $o{keep};
-	close $in;
+	close $in unless $o{keep};
 	close $out if $out != $in && !$o{keep};
 	$self->{conn} = T::Conn->new($read, $write, chop => $o{chop});
 	return $self;
