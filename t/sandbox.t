@@ -2,10 +2,13 @@
 #
 # The shipped binary under strace: what a session calls after step 5 is on the list of sandbox_seccomp.c, nothing that it calls is refused, and
 # it is not killed, whatever the way in, the log and the end. (What an intruder would call is tried in unit_sandbox.c.)
+# sabotage: sandbox_seccomp.c s/^    REFUSE(socket, EACCES),//
 # sabotage: log.c s/^\ttzset();.*//
 # sabotage: sandbox_seccomp.c s/^    ALLOW(shutdown),//
 use lib 't/lib';
 use T;
+use IO::Socket::UNIX;
+use Socket qw(SOCK_DGRAM);
 use strict;
 use warnings;
 
@@ -67,5 +70,26 @@ for my $way (@ways) {
 		is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
 	};
 }
+
+# A /dev of its own, in a mount name space, where the test is syslogd.
+subtest 'syslogd goes away: log lines are lost, the session is not' => sub {
+	plan(skip_all => 'needs root') unless is_root();
+	my $dev = "$T::TMP/dev";
+	mkdir $dev;
+	system("mknod -m 666 $dev/null c 1 3 && mknod -m 666 $dev/urandom c 1 9") == 0 or plan(skip_all => 'needs mknod');
+	my $syslogd = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dev/log") or die "log: $!\n";
+	chmod 0666, "$dev/log";
+	my $s = session(pg => $pg, nolog => 1, stderr => 'client', wrap => [ qw(unshare -m sh -c), "mount --bind $dev /dev && exec \"\$0\" \"\$@\"" ]);
+	ok($s->conn->login, 'login');
+	my $line = '';
+	wait_for('a line in syslog', sub { $syslogd->recv($line, 4096); $line =~ /connection authorized/ });
+	like($line, qr/^<\d+>.*pgssl\[\d+\]: connection authorized: user=alice/, 'syslog has the first line');
+	$syslogd->close;
+	unlink "$dev/log";
+	ok($s->conn->query('select 1') && $s->conn->message, 'the session goes on');
+	$s->conn->send("X\0\0\0\4");
+	$s->conn->rest;
+	is($s->wait, 0, 'and ends in order');
+};
 
 done_testing;
