@@ -108,7 +108,7 @@ static const struct sock_filter check_machine[] = {
 
 /*
  * The pump's own calls come first. When the filter is loaded the kernel works out which numbers are allowed whatever their arguments and never
- * runs it for those; looking at an argument ends that search. Ended here it costs 0.01 ms a session, not 0.09.
+ * runs it for those; looking at an argument ends that search. Ended here it saves 0.07 ms a session.
  */
 static const struct sock_filter pump[] = {
     ALLOW(read),
