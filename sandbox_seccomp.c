@@ -60,14 +60,15 @@ bool os_shut_connect(struct error *e)
 
 #else
 
-/* clang-format off: one row a line */
+/* One row a line: */
+/* clang-format off */
 
 /*
  * The rows. Between two rows the accumulator holds the call's number. Only the low half of an argument is looked at where the kernel
  * takes an int or looks at low bits (of the high half an int's caller promises nothing); a pointer is looked at whole.
  */
 #define KILL                 SECCOMP_RET_KILL_PROCESS
-#define ERRNO(err)           (SECCOMP_RET_ERRNO | ((err)&SECCOMP_RET_DATA))
+#define ERRNO(err)           (SECCOMP_RET_ERRNO | ((err) & SECCOMP_RET_DATA))
 #define LOAD(offset)         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
 #define LOAD_NUMBER          LOAD(offsetof(struct seccomp_data, nr))
 #define LOW(n)               (offsetof(struct seccomp_data, args) + 8 * (n))
@@ -82,19 +83,18 @@ bool os_shut_connect(struct error *e)
 #define REFUSE(name, err) CALL(name, 1), ANSWER(ERRNO(err))
 #define FORBID(name)      CALL(name, 1), ANSWER(KILL)
 
-#define WHEN(name, n, value, what)        CALL(name, 4), LOAD(LOW(n)), EQUAL(value, 0, 1), ANSWER(what), LOAD_NUMBER
-#define ALLOW_IF(name, n, value)          WHEN(name, n, value, SECCOMP_RET_ALLOW)
-#define REFUSE_IF(name, n, value, err)    WHEN(name, n, value, ERRNO(err))
-#define ON_BIT(name, n, bits, what)       CALL(name, 4), LOAD(LOW(n)), ANY_BIT(bits, 0, 1), ANSWER(what), LOAD_NUMBER
-#define ALLOW_IF_BIT(name, n, bits)       ON_BIT(name, n, bits, SECCOMP_RET_ALLOW)
-#define REFUSE_IF_BIT(name, n, bits, err) ON_BIT(name, n, bits, ERRNO(err))
-#define KILL_IF_BIT(name, n, bits)        ON_BIT(name, n, bits, KILL)
-#define KILL_UNLESS_BIT(name, n, bits)    CALL(name, 4), LOAD(LOW(n)), ANY_BIT(bits, 1, 0), ANSWER(KILL), LOAD_NUMBER
-#define KILL_UNLESS_NULL(name, n)                                                                                      \
+#define WHEN(name, n, value, what)         CALL(name, 4), LOAD(LOW(n)), EQUAL(value, 0, 1), ANSWER(what), LOAD_NUMBER
+#define ALLOW_IF(name, n, value)           WHEN(name, n, value, SECCOMP_RET_ALLOW)
+#define REFUSE_IF(name, n, value, err)     WHEN(name, n, value, ERRNO(err))
+#define ON_BIT(name, n, bits, what)        CALL(name, 4), LOAD(LOW(n)), ANY_BIT(bits, 0, 1), ANSWER(what), LOAD_NUMBER
+#define ALLOW_IF_BIT(name, n, bits)        ON_BIT(name, n, bits, SECCOMP_RET_ALLOW)
+#define REFUSE_IF_BIT(name, n, bits, err)  ON_BIT(name, n, bits, ERRNO(err))
+#define KILL_IF_BIT(name, n, bits)         ON_BIT(name, n, bits, KILL)
+#define KILL_UNLESS_BIT(name, n, bits)     CALL(name, 4), LOAD(LOW(n)), ANY_BIT(bits, 1, 0), ANSWER(KILL), LOAD_NUMBER
+#define KILL_UNLESS_NULL(name, n)                                                                                                     \
 	CALL(name, 6), LOAD(LOW(n)), EQUAL(0, 0, 2), LOAD(HIGH(n)), EQUAL(0, 1, 0), ANSWER(KILL), LOAD_NUMBER
-#define ALLOW_IF_BOTH(name, n, value, n2, value2)                                                                      \
-	CALL(name, 6), LOAD(LOW(n)), EQUAL(value, 0, 3), LOAD(LOW(n2)), EQUAL(value2, 0, 1),                           \
-	    ANSWER(SECCOMP_RET_ALLOW), LOAD_NUMBER
+#define ALLOW_IF_BOTH(name, n, value, n2, value2)                                                                                     \
+	CALL(name, 6), LOAD(LOW(n)), EQUAL(value, 0, 3), LOAD(LOW(n2)), EQUAL(value2, 0, 1), ANSWER(SECCOMP_RET_ALLOW), LOAD_NUMBER
 
 /* First of all: numbers mean calls only on the machine that we were built for; x32 has its own behind bit 30. */
 static const struct sock_filter check_machine[] = {
@@ -108,7 +108,7 @@ static const struct sock_filter check_machine[] = {
 
 /*
  * The pump's own calls come first. When the filter is loaded the kernel works out which numbers are allowed whatever their arguments and never
- * runs it for those; looking at an argument ends that search. Ended here it costs 0.01 ms a session, not 0.09.
+ * runs it for those; looking at an argument ends that search. Ended here it saves 0.07 ms a session.
  */
 static const struct sock_filter pump[] = {
     ALLOW(read),
@@ -129,7 +129,7 @@ static const struct sock_filter session[] = {
     ALLOW(writev),
     ALLOW(close),
     ALLOW(shutdown),
-    ALLOW_IF(ioctl, 1, SIOCOUTQ),                          /* lingering: has the peer acknowledged all? */
+    ALLOW_IF(ioctl, 1, SIOCOUTQ), /* lingering: has the peer acknowledged all? */
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* how the connect went */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
     ALLOW(getsockname), /* backend_port of the log line */
@@ -178,17 +178,27 @@ static const struct sock_filter may_remove[] = {
 
 /* What libraries try harmlessly, and do without: syslog opens its socket again, localtime() its file, qsort() asks for the memory's size. */
 static const struct sock_filter refused[] = {
-    REFUSE(openat, EACCES),    REFUSE(socket, EACCES),
-    REFUSE(connect, EACCES),   REFUSE(newfstatat, EACCES),
-    REFUSE(faccessat, EACCES), REFUSE(readlinkat, EACCES),
-    REFUSE(lseek, ESPIPE),     REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
-    REFUSE(fcntl, EPERM),      REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
-    REFUSE(getsockopt, EPERM), REFUSE(prctl, EPERM),
-    REFUSE(prlimit64, EPERM),  REFUSE(sysinfo, EPERM),
-    REFUSE(uname, EPERM),      REFUSE(sched_getaffinity, EPERM),
+    REFUSE(openat, EACCES),
+    REFUSE(socket, EACCES),
+    REFUSE(connect, EACCES),
+    REFUSE(newfstatat, EACCES),
+    REFUSE(faccessat, EACCES),
+    REFUSE(readlinkat, EACCES),
+    REFUSE(lseek, ESPIPE),
+    REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
+    REFUSE(fcntl, EPERM),
+    REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
+    REFUSE(getsockopt, EPERM),
+    REFUSE(prctl, EPERM),
+    REFUSE(prlimit64, EPERM),
+    REFUSE(sysinfo, EPERM),
+    REFUSE(uname, EPERM),
+    REFUSE(sched_getaffinity, EPERM),
 #ifdef __x86_64__
-    REFUSE(open, EACCES),      REFUSE(stat, EACCES),
-    REFUSE(lstat, EACCES),     REFUSE(access, EACCES),
+    REFUSE(open, EACCES),
+    REFUSE(stat, EACCES),
+    REFUSE(lstat, EACCES),
+    REFUSE(access, EACCES),
     REFUSE(readlink, EACCES),
 #endif
 };
@@ -197,34 +207,85 @@ static const struct sock_filter else_kill[] = {ANSWER(KILL)};
 
 /* The second filter, on top of the first: the stricter answer of the two counts. */
 static const struct sock_filter connected[] = {
-    LOAD_NUMBER,  REFUSE(connect, EACCES), /* not kill: other libcs' syslog tries it again */
-    FORBID(bind), REFUSE(prctl, EPERM),    ANSWER(SECCOMP_RET_ALLOW),
+    LOAD_NUMBER,
+    REFUSE(connect, EACCES), /* not kill: other libcs' syslog tries it again */
+    FORBID(bind),
+    REFUSE(prctl, EPERM),
+    ANSWER(SECCOMP_RET_ALLOW),
 };
 
 /* What the parent of -d does, and its children until their own step 5. Above `session`, whose narrower rows come too late then. */
 static const struct sock_filter parent[] = {
-    ALLOW(accept), ALLOW(accept4),
+    ALLOW(accept),
+    ALLOW(accept4),
     REFUSE_IF_BIT(clone, 0, ~(CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | 0xffU), EPERM), /* fork(), nothing else */
     ALLOW(clone),
-    REFUSE_IF_BIT(mmap, 2, PROT_EXEC,
-		  EPERM), /* a library that wants to load another is told no; in a session it dies */
-    REFUSE_IF_BIT(mprotect, 2, PROT_EXEC, EPERM), ALLOW(mmap), ALLOW(set_robust_list), /* fork()'s child */
-    ALLOW(wait4), ALLOW(kill), /* whom: Landlock knows, from ABI 6 on */
-    ALLOW(rt_sigaction), ALLOW(rt_sigsuspend), ALLOW(getppid), ALLOW(setsid),
+    REFUSE_IF_BIT(mmap, 2, PROT_EXEC, EPERM), /* a library that wants to load another is told no; in a session it dies */
+    REFUSE_IF_BIT(mprotect, 2, PROT_EXEC, EPERM),
+    ALLOW(mmap),
+    ALLOW(set_robust_list), /* fork()'s child */
+    ALLOW(wait4),
+    ALLOW(kill), /* whom: Landlock knows, from ABI 6 on */
+    ALLOW(rt_sigaction),
+    ALLOW(rt_sigsuspend),
+    ALLOW(getppid),
+    ALLOW(setsid),
     /* sockets of the backends */
-    ALLOW(socket), ALLOW(connect), ALLOW(bind), ALLOW(setsockopt), ALLOW(getsockopt), ALLOW(dup), ALLOW(dup3),
-    ALLOW(close_range), ALLOW(fcntl), ALLOW(pipe2),
+    ALLOW(socket),
+    ALLOW(connect),
+    ALLOW(bind),
+    ALLOW(setsockopt),
+    ALLOW(getsockopt),
+    ALLOW(dup),
+    ALLOW(dup3),
+    ALLOW(close_range),
+    ALLOW(fcntl),
+    ALLOW(pipe2),
     /* files that are read again, pid files: where, Landlock knows */
-    ALLOW(openat), ALLOW(newfstatat), ALLOW(statx), ALLOW(faccessat), ALLOW(readlinkat), ALLOW(getcwd), ALLOW(lseek),
-    ALLOW(getdents64), ALLOW(flock), ALLOW(ftruncate), ALLOW(pwrite64), ALLOW(unlinkat), ALLOW(umask), ALLOW(mlock),
+    ALLOW(openat),
+    ALLOW(newfstatat),
+    ALLOW(statx),
+    ALLOW(faccessat),
+    ALLOW(readlinkat),
+    ALLOW(getcwd),
+    ALLOW(lseek),
+    ALLOW(getdents64),
+    ALLOW(flock),
+    ALLOW(ftruncate),
+    ALLOW(pwrite64),
+    ALLOW(unlinkat),
+    ALLOW(umask),
+    ALLOW(mlock),
     ALLOW(munlock),
     /* a child's step 5 */
-    ALLOW(setgroups), ALLOW(getgroups), ALLOW(setresgid), ALLOW(setresuid), ALLOW(setuid), ALLOW(getresgid),
-    ALLOW(getresuid), ALLOW(getuid), ALLOW(geteuid), ALLOW(getgid), ALLOW(getegid), ALLOW(prlimit64), ALLOW(capset),
-    ALLOW(prctl), ALLOW(landlock_create_ruleset), ALLOW(landlock_add_rule), ALLOW(landlock_restrict_self),
+    ALLOW(setgroups),
+    ALLOW(getgroups),
+    ALLOW(setresgid),
+    ALLOW(setresuid),
+    ALLOW(setuid),
+    ALLOW(getresgid),
+    ALLOW(getresuid),
+    ALLOW(getuid),
+    ALLOW(geteuid),
+    ALLOW(getgid),
+    ALLOW(getegid),
+    ALLOW(prlimit64),
+    ALLOW(capset),
+    ALLOW(prctl),
+    ALLOW(landlock_create_ruleset),
+    ALLOW(landlock_add_rule),
+    ALLOW(landlock_restrict_self),
 #ifdef __x86_64__
-    ALLOW(fork), ALLOW(dup2), ALLOW(open), ALLOW(stat), ALLOW(lstat), ALLOW(access), ALLOW(readlink), ALLOW(unlink),
-    ALLOW(getrlimit), ALLOW(setrlimit),
+    ALLOW(fork),
+    ALLOW(dup2),
+    ALLOW(open),
+    ALLOW(stat),
+    ALLOW(lstat),
+    ALLOW(access),
+    ALLOW(readlink),
+    ALLOW(unlink),
+    ALLOW(getrlimit),
+    ALLOW(setrlimit),
 #endif
     REFUSE(clone3, ENOSYS), /* its flags lie in memory, out of a filter's sight; glibc goes on to clone */
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox_harness.h - for the tests of sandbox.c: TAP, kernels that lack something, and children behind step 5.
+ * sandbox_harness.h - for the tests of sandbox.c: kernels that lack something, and children behind step 5.
  *
  * Old kernels are played by wrappers round prctl() and syscall(), which the linker puts in (--wrap): the program itself has no hook.
  */
@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "../sandbox.h"
+#include "tap.h"
 
 #define PEER(a)        (const struct sockaddr *)&(a), sizeof(a)
 #define RAW(name, ...) syscall(SYS_##name, __VA_ARGS__)
@@ -45,23 +46,6 @@
 	}
 
 extern char **environ;
-
-/* ---- TAP ---- */
-
-static int count, failed;
-
-static inline void PRINTF_LIKE(2, 3) ok(bool good, const char *fmt, ...)
-{
-	va_list args;
-
-	printf("%sok %d - ", good ? "" : "not ", ++count);
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	failed += !good;
-}
 
 /* ---- kernels that lack something ---- */
 
@@ -222,9 +206,8 @@ static inline void expect(const struct sandbox_needs *n, bool connected, long (*
 {
 	const char *got = attempt(n, connected, try);
 
-	ok(strcmp(got, want) == 0, "%s: %s, %s", name, connected ? "connected" : "entered", want);
-	if (strcmp(got, want) != 0)
-		printf("# got %s\n", got);
+	if (!ok(strcmp(got, want) == 0, "%s: %s, %s", name, connected ? "connected" : "entered", want))
+		note("got %s", got);
 }
 
 static inline int finish(void)
@@ -233,7 +216,6 @@ static inline int finish(void)
 
 	snprintf(command, sizeof command, "rm -rf %s", folder);
 	if (system(command) != 0)
-		printf("# %s was left\n", folder);
-	printf("1..%d\n", count);
-	return failed != 0;
+		note("%s was left", folder);
+	return done_testing();
 }
