@@ -2,8 +2,8 @@
  *
  * unit_identmap.c - pg_ident.conf maps: the dialect of PostgreSQL 15, its matching, and what is refused.
  *
- * # sabotage: s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/ identregex.c
- * # sabotage: s/return REFUSE;/return PASS;/ identmap.c
+ * sabotage: identregex.c s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/
+ * sabotage: identmap.c s/return REFUSE;/return PASS;/
  */
 #include "../identmap.h"
 

@@ -2,7 +2,7 @@
  *
  * unit_proxy.c - PROXY headers from memory: each row in every packaging, each valid header cut at every byte.
  *
- * # sabotage: s/? 1 : 2;/? 1 : 3;/ proxy.c
+ * sabotage: proxy.c s/? 1 : 2;/? 1 : 3;/
  */
 #include "../proxy.h"
 
