@@ -11,13 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 static struct {
 	int fd; /* -1: syslog */
-	bool is_file;
+	bool is_file, is_journal;
 	int level;
 	const char *name;
 	char peer[320];
@@ -34,6 +35,17 @@ bool fail(struct error *e, int status, const char *fmt, ...)
 	return false;
 }
 
+/* systemd.exec(5), $JOURNAL_STREAM: device and inode of the journal's socket. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == device && st.st_ino == inode;
+}
+
 bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e)
 {
 	sink.level = level;
@@ -48,6 +60,7 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	}
 	if (use_stderr) {
 		sink.fd = STDERR_FILENO;
+		sink.is_journal = stderr_is_journal();
 		return true;
 	}
 	openlog(service, LOG_NDELAY | LOG_PID, LOG_DAEMON);
@@ -92,13 +105,18 @@ static void timestamp(char *buf, size_t size)
 }
 
 /* One write a line: several processes append to the same file. */
-static void write_line(const char *text, const char *suffix)
+static void write_line(int level, const char *text, const char *suffix)
 {
-	char when[64] = "", line[3328];
+	char head[128] = "", line[3328];
 
 	if (sink.is_file)
-		timestamp(when, sizeof when);
-	int n = snprintf(line, sizeof line, "%s%s[%d]: %s%s\n", when, sink.name, (int)getpid(), text, suffix);
+		timestamp(head, sizeof head);
+	size_t len = strlen(head);
+	if (sink.is_journal) /* it adds time, name and process itself; sd-daemon(3) */
+		snprintf(head, sizeof head, "<%d>", level);
+	else
+		snprintf(head + len, sizeof head - len, "%s[%d]: ", sink.name, (int)getpid());
+	int n = snprintf(line, sizeof line, "%s%s%s\n", head, text, suffix);
 	if (n < 0)
 		return;
 	if ((size_t)n >= sizeof line) {
@@ -120,7 +138,7 @@ static void PRINTF_LIKE(3, 0) vlog(int level, const char *suffix, const char *fm
 		if (sink.fd < 0)
 			syslog(level, "%s%s", text, suffix);
 		else
-			write_line(text, suffix);
+			write_line(level, text, suffix);
 	}
 	errno = saved;
 }
