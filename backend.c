@@ -147,7 +147,7 @@ static bool find_host(struct backend *b, const char *host, in_port_t port, struc
 	snprintf(number, sizeof number, "%u", ntohs(port));
 	int status = getaddrinfo(host, number, &hints, &list);
 	if (status != 0)
-		return fail(e, EX_NOHOST, "-r: could not look up host \"%s\": %s", host, gai_strerror(status));
+		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", host, number, gai_strerror(status));
 	for (struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
 		if (!add(b, ai->ai_addr, ai->ai_addrlen))
 			break;
