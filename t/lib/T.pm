@@ -40,7 +40,7 @@ $ENV{LC_ALL} = 'C';
 $ENV{PATH} = "$PGBIN:$ENV{PATH}:/usr/sbin:/sbin";
 $SIG{PIPE} = 'IGNORE';
 $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
-limit(150);
+limit($ENV{PGSSL_TEST_SECONDS} ? 60 : 150);
 
 # Children of a super-server that ends become ours, so that END finds them.
 my %prctl = (x86_64 => 157, aarch64 => 167);
