@@ -66,6 +66,7 @@ static const struct row {
     {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL, "end the session when the certificate expires"},
     {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE", "certificate names to users, as pg_ident.conf has them"},
     {0, "map", TEXT, AT(map), 0, 0, "NAME", "the map in that file"},
+    {0, "gss", FLAG, AT(gss), 0, 0, NULL, "carry GSSAPI-encrypted (Kerberos) connections to PostgreSQL as they are"},
     {'s', "user", TEXT, AT(user), 0, 0, "USER", "run as this user [as started; root becomes nobody]"},
     {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
     {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
@@ -289,6 +290,9 @@ static bool check(const struct options *o, struct error *e)
 	    {o->early_connect && (demanded || o->classic_verify == 3),
 	     "--early-connect makes no sense with --clientcert or -v 2: PostgreSQL would be connected before the "
 	     "certificate is seen"},
+	    {o->gss && (demanded || o->classic_verify == 3),
+	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no certificate"},
+	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
 	    {o->client && o->early_connect, "--early-connect makes no sense in client mode (-c)"},
 	    {o->client && o->alpn != 0, "--alpn makes no sense in client mode (-c)"},
 	    {o->client && (demanded || o->classic_verify != 0 || o->clientcert_expiry),

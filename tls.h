@@ -63,6 +63,8 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 
 /* Why the connection broke, after IO_FAILED: OpenSSL's words, such as the alert that the other side sent. "" if it has none. */
 const char *tls_failure(const struct tls *t);
+/* There will be no handshake: wipe the private key from memory. */
+void tls_wipe_key(struct tls *t);
 
 /* The TLS connection as a stream; lives as long as `t`. shut() sends close_notify: it ends our direction only. */
 struct stream *tls_stream(struct tls *t);

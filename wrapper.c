@@ -128,10 +128,10 @@ static void know_client(struct session *s)
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
 
-/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. */
+/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. Not with --gss: its clients begin otherwise. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && !s->options.client &&
+	if (!s->promised_tls && !s->options.client && !s->options.gss &&
 	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
@@ -241,9 +241,9 @@ static void describe(const struct session *s, struct log_session *line, char *po
 	    .database = s->startup.database,
 	    .application_name = s->startup.application_name,
 	    .backend_port = backend_port(&s->backend, port, size),
-	    .tls = tls_version(s->tls),
-	    .cipher = tls_cipher(s->tls),
-	    .group = tls_group(s->tls),
+	    .tls = s->gss ? "gss" : tls_version(s->tls),
+	    .cipher = s->gss ? NULL : tls_cipher(s->tls),
+	    .group = s->gss ? NULL : tls_group(s->tls),
 	    .started_ms = s->started_ms,
 	};
 	if (tls_peer(s->tls, &peer)) {
