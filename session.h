@@ -34,11 +34,11 @@ struct session {
 	struct error tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
 	struct identmap *map; /* --map, or NULL */
 	struct backend backend;
-	struct backend spare; /* --gss: for when PostgreSQL ends the connection on which it was asked */
+	struct backend spare;       /* --gss: for when PostgreSQL ends the connection on which it was asked */
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
 	bool connect_over;          /* PostgreSQL was connected or cannot be; connect() is shut */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
-	bool gss;                   /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
+	bool gss; /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
 	enum startup_place place;
 	struct startup startup;
 	struct splice splice;
