@@ -82,6 +82,7 @@ static const struct row {
     {'D', "debug", LEVEL, AT(debug), 0, 0, "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
     {'N', "service", TEXT, AT(service), 0, 0, "NAME", "name in the log [pgssl]"},
     {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER", "list the live sessions whose pid files are there, and exit"},
+    {0, "check", FLAG, AT(check), 0, 0, NULL, "examine all that a connection would use, say what is wrong, and exit"},
     {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
     {'v', NULL, CHOICE, AT(classic_verify), 0, 0, "0|1|2", NULL},

@@ -39,7 +39,7 @@ struct options {
 	bool early_connect, gss;
 	const char *log, *service;
 	int debug; /* syslog's levels */
-	bool help, version;
+	bool check, help, version;
 };
 
 /*

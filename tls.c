@@ -451,7 +451,7 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io io = handshake(t, when);
-	wipe_key(t);
+	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
 	t->more = SSL_has_pending(t->ssl) == 1;
