@@ -293,6 +293,7 @@ static bool check(const struct options *o, struct error *e)
 	     "certificate is seen"},
 	    {o->gss && (demanded || o->classic_verify == 3),
 	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no certificate"},
+	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
 	    {o->client && o->early_connect, "--early-connect makes no sense in client mode (-c)"},
 	    {o->client && o->alpn != 0, "--alpn makes no sense in client mode (-c)"},

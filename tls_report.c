@@ -49,13 +49,12 @@ static const char *issuer(const X509 *x, char buf[NAME_SIZE])
 	return dn(X509_get_issuer_name(x), buf);
 }
 
-/* Days from now, negative in the past; a part of a day is none. */
-static int days_until(const ASN1_TIME *when, bool *past)
+/* Days from now; a part of a day is none. */
+static int days_until(const ASN1_TIME *when)
 {
-	int days = 0, seconds = 0;
+	int days = 0, seconds;
 
 	ASN1_TIME_diff(&days, &seconds, NULL, when);
-	*past = days < 0 || seconds < 0;
 	return days;
 }
 
@@ -72,13 +71,11 @@ static const char *date(const ASN1_TIME *when, char buf[32])
 static void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon, enum finding bad)
 {
 	char text[32];
-	bool begun, over;
-	int left = days_until(until, &over);
+	int left = days_until(until);
 
-	days_until(from, &begun);
-	if (!begun)
+	if (X509_cmp_current_time(from) > 0)
 		report(bad, "%s: not valid before %s: wait, or set this machine's clock", what, date(from, text));
-	if (over)
+	if (X509_cmp_current_time(until) <= 0)
 		report(bad, "%s: EXPIRED at %s: replace it", what, date(until, text));
 	else
 		report(left < soon ? FOUND_WARNING : FOUND_OK, "%s: valid until %s: %d day%s left%s", what,
@@ -395,7 +392,7 @@ static void report_settings(SSL *ssl)
 	report_ciphers(ssl);
 }
 
-/* What the client offers is what openssl.cnf and --groups say, since it is set up from the same. */
+/* What our client offered: what openssl.cnf and --groups say, which OpenSSL tells of the other side only. */
 static void report_groups(SSL *server)
 {
 	int numbers[64], n = (int)SSL_get1_groups(server, NULL);
@@ -434,17 +431,26 @@ static bool shake(SSL *client, SSL *server)
 	return false;
 }
 
+/* A client that wants what the server has: what is left to differ is certificate and key. */
+static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct tls_options *o)
+{
+	if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, (int)SSL_get_min_proto_version(server)) != 1 ||
+	    SSL_CTX_set_max_proto_version(ctx, (int)SSL_get_max_proto_version(server)) != 1)
+		return NULL;
+	if ((o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1) ||
+	    (o->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, o->ciphersuites) != 1) ||
+	    (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1))
+		return NULL;
+	return SSL_new(ctx);
+}
+
 /* A handshake with ourselves shows what reading the settings cannot: that the parts fit together. */
-static void report_handshake(SSL *server, const char *groups)
+static void report_handshake(SSL *server, const struct tls_options *o)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-	SSL *client =
-	    ctx != NULL && (groups == NULL || SSL_CTX_set1_groups_list(ctx, groups) == 1) ? SSL_new(ctx) : NULL;
+	SSL *client = make_client(ctx, server, o);
 
-	if (client == NULL)
-		report(FOUND_ERROR, "trial handshake: OpenSSL cannot be a client: %s",
-		       openssl_reason("no reason given"));
-	else if (!shake(client, server))
+	if (client == NULL || !shake(client, server))
 		report(FOUND_ERROR, "trial handshake: failed: %s", openssl_reason("no reason given"));
 	else {
 		report_groups(server);
@@ -465,13 +471,13 @@ bool tls_report(const struct tls_options *o)
 	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++)
 		report_certificate(o->cert[i]);
 	if (open)
-		report(FOUND_OK, "private key: belongs to the certificate, and nobody else may read it");
+		report(FOUND_OK, "private key: it belongs to the certificate; its owner and mode are right");
 	if (o->ca != NULL)
 		report_trust(o->ca, o->crl);
 	if (!open)
 		return false;
 	report_settings(tls_ssl(t));
-	report_handshake(tls_ssl(t), o->groups);
+	report_handshake(tls_ssl(t), o);
 	tls_wipe_key(t);
 	return true;
 }
