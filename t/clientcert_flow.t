@@ -159,6 +159,17 @@ subtest 'a session does not outlive its certificate: --clientcert-expiry' => sub
 	is(($long->message)[0], 'T', 'the other session goes on');
 };
 
+subtest "a certificate and no password: peer on PostgreSQL's Unix socket, as the manual has it" => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my $ident = spew("$TMP/ident", "pgssl daemon alice\npgssl /^(.*)\$ \\1\n");
+	my $pg = start_pg(hba => "local all all peer map=pgssl\nhost all all 127.0.0.1/32 reject\n", conf => "ident_file='$ident'\n");
+	my $s = serve(connect => "$pg->{socket}:" . $pg->port, args => [ @full, '-s', 'daemon' ]);
+	is(psql('select current_user', port => $s->port, cert => $alice->{chain}, key => $alice->{key})->{out}, "alice\n", 'alice is in');
+	like(psql('select 1', port => $s->port, user => 'postgres', cert => $alice->{chain}, key => $alice->{key})->{err}, qr/certificate authentication failed/, 'as alice only');
+	my %direct = (host => $pg->{socket}, port => $pg->port, sslmode => 'disable');
+	like(psql('select 1', %direct)->{err}, qr/Peer authentication failed/, 'and nobody else on this machine');
+};
+
 subtest 'options that make no sense together' => sub {
 	my $a = $root->{cert};
 	my %wrong = (
