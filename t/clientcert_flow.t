@@ -10,7 +10,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 
-limit(300);
+limit(600);
 my $root = issue(cn => 'Root', ca => 1);
 my $alice = issue(issuer => $root, subject => [ [ O => 'Example' ], [ CN => 'alice' ] ]);
 my $bob = issue(issuer => $root, cn => 'bob');
@@ -135,6 +135,16 @@ subtest 'the log' => sub {
 	$s->logged(qr/CN is "eve\\x20"\\x5C"/);
 	unlike($s->log, qr/^connection|\e/m, 'no line is forged, no terminal driven');
 	unlike($s->log, qr/issuer=\S*CN=eve/, 'the certificate without its key never got so far');
+};
+
+subtest 'the log with -A alone' => sub {
+	my $pg = start_pg();
+	my $s = serve(pg => $pg, args => [ '-A', $root->{cert} ]);
+	psql('select 1', port => $s->port, cert => $bob->{chain}, key => $bob->{key});
+	like($s->logged(qr/authorized/), qr/ user=alice .* subject=CN=bob issuer=CN=Root serial=$bob->{serial}$/, 'whoever gives a certificate is named');
+	$s->logged(qr/authenticated: identity="CN=bob" method=cert/);
+	psql('select 1', port => $s->port);
+	unlike($s->logged(qr/authorized/), qr/subject=/, 'and whoever gives none is not');
 };
 
 subtest 'a session does not outlive its certificate: --clientcert-expiry' => sub {
