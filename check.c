@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "identmap.h"
 #include "pidfile.h"
 #include "report.h"
 #include "sandbox.h"
@@ -107,6 +108,20 @@ static void report_files(const struct options *o, const struct tls_options *to)
 	report_file("private key", o->key);
 	report_file("authorities", to->ca);
 	report_file("revocation lists", to->crl);
+	report_file("ident map", o->ident_map);
+}
+
+static void report_map(const struct options *o)
+{
+	struct identmap *map;
+	struct error e;
+
+	if (o->map == NULL)
+		return;
+	if (identmap_load(o->ident_map, o->map, &map, &e))
+		report(FOUND_OK, "map \"%s\": no errors in it", o->map);
+	else
+		report(FOUND_ERROR, "%s", e.text);
 }
 
 /* ---- who runs it ---- */
@@ -308,7 +323,7 @@ static bool prepare(struct probe *p, const struct options *o, const char *user)
 	snprintf(p->user, sizeof p->user, "%s", user);
 	if (backend_prepare(&p->backend, &bo, &e))
 		return true;
-	report(FOUND_ERROR, "%s", e.text);
+	report(FOUND_ERROR, "PostgreSQL at %s", e.text);
 	return false;
 }
 
@@ -336,6 +351,7 @@ int check_run(const struct options *o, const struct tls_options *to)
 
 	report_files(o, to);
 	tls_report(to); /* 3 */
+	report_map(o);
 	if (!sandbox_find_user(o->user, o->group, &who, &e)) {
 		report(FOUND_ERROR, "%s", e.text);
 		return report_end();

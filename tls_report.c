@@ -290,9 +290,10 @@ static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 {
 	char text[NAME_SIZE], what[NAME_SIZE + 64];
 	X509 *by = author(crl, authorities);
+	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
 
 	snprintf(what, sizeof what, "revocation list of %s, %d revoked", dn(X509_CRL_get_issuer(crl), text),
-		 sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)));
+		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
 	if (X509_CRL_get0_nextUpdate(crl) == NULL)
 		report(FOUND_NOTE, "%s: has no end", what);
 	else
