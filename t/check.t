@@ -159,6 +159,10 @@ expect('trust for the superuser, md5 for others', check('-p', $good, '-r', $serv
 	qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF, and so EVERYBODY who reaches pgssl: pg_hba\.conf has trust \(or ident\)/m,
 	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for a password \(md5: scram-sha-256 is stronger\)|$nobody": PostgreSQL asks for a password \(scram/m,
 	qr/^0 errors, 1 warning: connections work, but see the warnings$/m);
+my @ca = ('-A', $root->{cert});
+expect('trust, and any certificate', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-ca'), 0, qr/^WARNING  login of user "postgres": .* WITHOUT ANY PROOF, and so everybody who has ANY certificate/m);
+expect('trust, and a certificate that names the user', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-full'), 0,
+	qr/^note     login of user "postgres": PostgreSQL asks for nothing: the certificate that --clientcert=verify-full demands is the only proof/m);
 $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 password\n");
 expect('reject for the superuser, a password in clear for others', check('-p', $good, '-r', $service->port), 0,
 	qr/^note     login of user "postgres": PostgreSQL refuses: pg_hba\.conf rejects connection for host "127\.0\.0\.1".* \(28000\)$/m,
