@@ -9,10 +9,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,7 +149,7 @@ static bool find_host(struct backend *b, const char *host, in_port_t port, struc
 	snprintf(number, sizeof number, "%u", ntohs(port));
 	int status = getaddrinfo(host, number, &hints, &list);
 	if (status != 0)
-		return fail(e, EX_NOHOST, "-r: could not look up host \"%s\": %s", host, gai_strerror(status));
+		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", host, number, gai_strerror(status));
 	for (struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
 		if (!add(b, ai->ai_addr, ai->ai_addrlen))
 			break;
@@ -346,5 +348,61 @@ unsigned backend_tcp_ports(const struct backend *b, uint16_t *ports)
 
 bool backend_is_unix(const struct backend *b)
 {
-	return b->count > 0 && b->addresses[0].sa.ss_family == AF_UNIX;
+	return b->addresses[0].sa.ss_family == AF_UNIX;
+}
+
+bool backend_peer_danger(const struct backend *b, uid_t uid, char *text, size_t size)
+{
+	const struct sockaddr_un *un = (const struct sockaddr_un *)&b->addresses[0].sa;
+	const struct passwd *pw;
+	struct stat st;
+
+	if (!backend_is_unix(b))
+		return false;
+	/* initdb names the superuser after who runs PostgreSQL, and that is who owns the socket. */
+	bool owner = stat(un->sun_path, &st) == 0 && st.st_uid == uid;
+	if (!owner && uid != 0 && ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
+		return false;
+	snprintf(
+	    text, size,
+	    "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then lets every client in as "
+	    "PostgreSQL's superuser; run as another user (-s)",
+	    uid == 0 ? "root" : "the user that runs PostgreSQL");
+	return true;
+}
+
+static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
+{
+	if (a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
+			      sizeof(struct in_addr)) == 0;
+	return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
+		      sizeof(struct in6_addr)) == 0;
+}
+
+static bool is_ours(const struct sockaddr *sa, const struct ifaddrs *list)
+{
+	if (sa->sa_family == AF_UNIX ||
+	    (sa->sa_family == AF_INET &&
+	     ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET))
+		return true;
+	for (; list != NULL; list = list->ifa_next)
+		if (list->ifa_addr != NULL && same_address(sa, list->ifa_addr))
+			return true;
+	return sa->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
+}
+
+bool backend_is_remote(const struct backend *b)
+{
+	struct ifaddrs *list;
+	bool remote = false;
+
+	if (getifaddrs(&list) != 0)
+		return false;
+	for (unsigned i = 0; i < b->count; i++)
+		remote |= !is_ours((const struct sockaddr *)&b->addresses[i].sa, list);
+	freeifaddrs(list);
+	return remote;
 }

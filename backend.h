@@ -75,4 +75,10 @@ unsigned backend_tcp_ports(const struct backend *b, uint16_t *ports);
 /* True if the address is a Unix socket. */
 bool backend_is_unix(const struct backend *b);
 
+/* True if the address is a Unix socket and a session runs as `uid` whom a `peer` line of pg_hba.conf takes for the superuser: then every client is. `text` says so. */
+bool backend_peer_danger(const struct backend *b, uid_t uid, char *text, size_t size);
+
+/* True if an address is none of this machine's: what goes there is in clear on the network. Before backend_finish. */
+bool backend_is_remote(const struct backend *b);
+
 #endif

@@ -216,7 +216,7 @@ void log_authorized(const struct log_session *s)
 	put_field(line, sizeof line, "subject", s->subject);
 	put_field(line, sizeof line, "issuer", s->issuer);
 	put_field(line, sizeof line, "serial", s->serial);
-	log_line(LOG_NOTICE, "connection authorized:%s", line);
+	log_line(LOG_NOTICE, "connection %s:%s", s->user != NULL ? "authorized" : "received", line);
 }
 
 void log_disconnection(const struct log_session *s, int64_t now_ms)

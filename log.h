@@ -75,7 +75,10 @@ struct log_session {
 	const char *reason;
 };
 
-/* "connection authorized: ...", when the startup packet is forwarded, and "disconnection: ...", at the end. PostgreSQL's words, for log analysers. */
+/*
+ * "connection authorized: ...", when the startup packet is forwarded ("connection received: ..." for a session without a user, whose startup packet is under
+ * GSSAPI encryption), and "disconnection: ...", at the end. PostgreSQL's words, for log analysers.
+ */
 void log_authorized(const struct log_session *s);
 void log_disconnection(const struct log_session *s, int64_t now_ms);
 

@@ -36,10 +36,10 @@ struct options {
 	const char *pidfile, *sessions;
 	const char *user, *group;
 	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */
-	bool early_connect;
+	bool early_connect, gss;
 	const char *log, *service;
 	int debug; /* syslog's levels */
-	bool help, version;
+	bool check, help, version;
 };
 
 /*

@@ -12,6 +12,17 @@
 
 /* ---- 6: the client's request, outside TLS ---- */
 
+/* True if the client and PostgreSQL go on by themselves, under GSSAPI encryption. */
+static bool answer_gss(struct session *s)
+{
+	char answer = s->options.gss ? session_ask_gss(s) : 'N';
+
+	if (startup_answer(s->client, answer, s->deadline) != IO_DONE)
+		session_leave(s, EX_PROTOCOL);
+	s->gss = answer == 'G';
+	return s->gss;
+}
+
 void server_negotiate(struct session *s)
 {
 	struct startup *st = &s->startup;
@@ -27,8 +38,8 @@ void server_negotiate(struct session *s)
 			session_promise_tls(s);
 			break;
 		case STARTUP_GSS_REQUEST:
-			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
-				session_leave(s, EX_PROTOCOL);
+			if (answer_gss(s))
+				return;
 			break;
 		case STARTUP_CANCEL:
 			session_carry_cancel(s);
@@ -45,6 +56,10 @@ void server_shake_hands(struct session *s)
 {
 	struct error e;
 
+	if (s->gss) {
+		tls_wipe_key(s->tls);
+		return;
+	}
 	if (!tls_accept(s->tls, &s->raw.stream, s->place == STARTUP_DIRECT, s->deadline, &e)) {
 		log_peer_line(LOG_WARNING, "%s", e.text);
 		session_leave(s, e.status);
@@ -80,6 +95,10 @@ void server_admit(struct session *s)
 {
 	struct startup *st = &s->startup;
 
+	if (s->gss) { /* who it is stands under an encryption that is not ours */
+		session_set_title(s);
+		return;
+	}
 	read_startup(s);
 	certauth_check(s);
 	session_connect_backend(s);

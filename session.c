@@ -58,7 +58,8 @@ void session_prepare_backend(struct session *s)
 
 	if (s->backend.name[0] != '\0' || s->backend_error.status != 0)
 		return; /* --early-connect was here */
-	if (!backend_prepare(&s->backend, &bo, &s->backend_error))
+	if (!backend_prepare(&s->backend, &bo, &s->backend_error) ||
+	    (o->gss && !backend_prepare(&s->spare, &bo, &s->backend_error)))
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 
@@ -70,22 +71,73 @@ void session_promise_tls(struct session *s)
 	if (!s->options.early_connect)
 		return;
 	session_prepare_backend(s);
-	if (s->backend_error.status == 0)
+	if (s->backend_error.status == 0 && !s->backend.started)
 		backend_start(&s->backend);
+}
+
+static void finish_connect(struct session *s)
+{
+	if (s->backend_error.status != 0)
+		return;
+	if (!backend_finish(&s->backend, &s->backend_error)) {
+		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
+		return;
+	}
+	fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
+	s->postgres = &s->server.stream;
+}
+
+static void shut_connect(struct session *s)
+{
+	struct error e;
+
+	s->connect_over = true;
+	if (!sandbox_connected(&e))
+		die(e.status, "%s", e.text);
 }
 
 void session_connect_backend(struct session *s)
 {
-	struct error e;
-
-	if (s->backend_error.status == 0 && !backend_finish(&s->backend, &s->backend_error))
-		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
-	if (!sandbox_connected(&e))
-		die(e.status, "%s", e.text);
-	if (s->backend_error.status != 0)
+	if (s->connect_over)
 		return;
-	fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
-	s->postgres = &s->server.stream;
+	finish_connect(s);
+	shut_connect(s);
+}
+
+/* PostgreSQL's answer to a GSSENCRequest: one byte and never one more, which would be the client's. 0 if there is none. */
+static char gss_answer(struct session *s)
+{
+	deadline when = deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
+	char answer;
+	size_t n;
+
+	if (stream_write_all(&s->server.stream, startup_gss_request, STARTUP_REQUEST_SIZE, when) != IO_DONE ||
+	    stream_read_exactly(&s->server.stream, &answer, 1, &n, when) != IO_DONE)
+		return 0;
+	return answer;
+}
+
+char session_ask_gss(struct session *s)
+{
+	finish_connect(s);
+	char answer = s->backend_error.status == 0 ? gss_answer(s) : 'N';
+
+	if (stream_terminated()) {
+		s->startup.kind = STARTUP_BROKEN;
+		s->startup.io = IO_TERMINATED;
+		session_end_startup(s);
+	}
+	if (answer == 'G' || answer == 'N') {
+		shut_connect(s);
+		return answer;
+	}
+	/* Before PostgreSQL 12 it is an error that ends the connection; later ones have it for a fork that failed. */
+	log_peer_line(LOG_INFO, "%s: no answer to a GSSENCRequest; going on without GSSAPI encryption",
+		      s->backend.name);
+	close(s->backend.fd);
+	s->backend = s->spare;
+	s->postgres = NULL;
+	return 'N';
 }
 
 noreturn void session_carry_cancel(struct session *s)
@@ -111,9 +163,10 @@ void session_set_title(const struct session *s)
 {
 	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
 	const struct startup *st = &s->startup;
+	const char *who = s->gss ? "gssapi" : st->user, *where = s->gss ? "encrypted" : st->database;
 
-	log_escape(user, sizeof user, st->user, strlen(st->user));
-	log_escape(database, sizeof database, st->database, strlen(st->database));
+	log_escape(user, sizeof user, who, strlen(who));
+	log_escape(database, sizeof database, where, strlen(where));
 	if (s->peer.port[0] == '\0')
 		setproctitle("%s %s %s", user, database, s->peer.host);
 	else

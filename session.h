@@ -34,8 +34,11 @@ struct session {
 	struct error tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
 	struct identmap *map; /* --map, or NULL */
 	struct backend backend;
+	struct backend spare;       /* --gss: for when PostgreSQL ends the connection on which it was asked */
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
+	bool connect_over;          /* PostgreSQL was connected or cannot be; connect() is shut */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
+	bool gss; /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
 	enum startup_place place;
 	struct startup startup;
 	struct splice splice;
@@ -59,8 +62,17 @@ void session_prepare_backend(struct session *s);
 /* Answer an SSLRequest 'S'; with --early-connect begin to connect. Ends the process if the client is gone. */
 void session_promise_tls(struct session *s);
 
-/* Wait until PostgreSQL is connected and make s->server its stream; or s->backend_error says why not. Afterwards nothing can connect any more. */
+/*
+ * Wait until PostgreSQL is connected and make s->server its stream; or s->backend_error says why not. Afterwards nothing can connect any more, and calling
+ * it again does nothing.
+ */
 void session_connect_backend(struct session *s);
+
+/*
+ * --gss: hand the GSSENCRequest in s->startup to PostgreSQL. 'G': all that follows belongs to the two of them. 'N': it will not, and its connection waits for
+ * the client's startup packet; or it could not be asked, and the session has another connection to try. May take --connect-timeout twice.
+ */
+char session_ask_gss(struct session *s);
 
 /* Hand the CancelRequest in s->startup to PostgreSQL and wait until it has closed: only then has the signal been sent. There is no answer. */
 noreturn void session_carry_cancel(struct session *s);

@@ -140,8 +140,8 @@ static void move(struct half *h)
 /* True when the session is over; says why. `up` is client to server. */
 static bool over(struct splice *sp, const struct half *up, const struct half *down)
 {
-	if (up->source_failed || down->sink_failed) {
-		sp->end = SPLICE_CLIENT_RESET;
+	if (up->source_failed || down->sink_failed) { /* after its end, with nothing left to say, that is no loss */
+		sp->end = up->ended && empty(up) && empty(down) ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
 		return true;
 	}
 	if (!empty(down) || unsent(down->to))

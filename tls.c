@@ -380,7 +380,7 @@ void tls_send_internal_error(struct stream *raw, deadline when)
 
 /* ---- the handshake ---- */
 
-static void wipe_key(struct tls *t)
+void tls_wipe_key(struct tls *t)
 {
 	SSL_certs_clear(t->ssl);
 	wiping_memory_end();
@@ -422,7 +422,7 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io io = handshake(t, when);
-	wipe_key(t);
+	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return handshake_failed(e, io);
 	t->more = SSL_has_pending(t->ssl) == 1;
@@ -451,7 +451,7 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io io = handshake(t, when);
-	wipe_key(t);
+	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
 	t->more = SSL_has_pending(t->ssl) == 1;

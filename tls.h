@@ -63,6 +63,8 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 
 /* Why the connection broke, after IO_FAILED: OpenSSL's words, such as the alert that the other side sent. "" if it has none. */
 const char *tls_failure(const struct tls *t);
+/* There will be no handshake: wipe the private key from memory. */
+void tls_wipe_key(struct tls *t);
 
 /* The TLS connection as a stream; lives as long as `t`. shut() sends close_notify: it ends our direction only. */
 struct stream *tls_stream(struct tls *t);
@@ -92,6 +94,12 @@ int64_t tls_peer_ms_left(const struct tls *t);
  */
 typedef bool tls_name_fits(const char *name, void *arg);
 bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *fits, void *arg) MUST_USE;
+
+/*
+ * --check: report on certificates, keys, authorities, revocation lists and the settings in force; tls_open and a handshake with ourselves are part of it. Waits as
+ * tls_open does. False if tls_open failed.
+ */
+bool tls_report(const struct tls_options *o);
 
 /* OpenSSL's version, the one compiled with and the one running, for --version. Returns `buf`. */
 const char *tls_library(char *buf, size_t size);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "certauth.h"
+#include "check.h"
 #include "client.h"
 #include "log.h"
 #include "pidfile.h"
@@ -79,6 +80,51 @@ static bool before_anything(int argc, char **argv, char **envp)
 
 /* ---- 1: options ---- */
 
+/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
+static void choose_verification(const struct options *o, struct tls_options *to)
+{
+	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
+	static char host[256];
+
+	backend_host(o->connect, host, sizeof host);
+	to->client = true;
+	to->servername = o->servername != NULL ? o->servername : host;
+	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
+	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
+		to->verify = TLS_VERIFY_CA;
+	if (to->verify == TLS_VERIFY_NONE)
+		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
+}
+
+static struct tls_options tls_wishes(const struct options *o)
+{
+	struct tls_options to = {
+	    .key = o->key,
+	    .passphrase_command = o->passphrase_command,
+	    .ciphers = o->ciphers,
+	    .ciphersuites = o->ciphersuites,
+	    .groups = o->groups,
+	    .min_protocol = (enum tls_protocol)o->min_protocol,
+	    .max_protocol = (enum tls_protocol)o->max_protocol,
+	    .ca = o->ca,
+	    .crl = o->crl,
+	    .alpn_required = o->alpn == 2,
+	};
+
+	for (int i = 0; i < TLS_CERTS; i++)
+		to.cert[i] = o->cert[i];
+	if (o->client)
+		choose_verification(o, &to);
+	return to;
+}
+
+static int check(const struct options *o)
+{
+	struct tls_options to = tls_wishes(o);
+
+	return check_run(o, &to);
+}
+
 static void print_and_exit(const struct options *o)
 {
 	struct error e;
@@ -88,6 +134,8 @@ static void print_and_exit(const struct options *o)
 		options_help();
 	else if (o->version)
 		options_version(tls_library(library, sizeof library));
+	else if (o->check)
+		exit(check(o));
 	else if (o->sessions != NULL) {
 		if (!pidfile_list(o->sessions, &e))
 			die(e.status, "%s", e.text);
@@ -128,10 +176,10 @@ static void know_client(struct session *s)
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
 
-/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. */
+/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. Not with --gss: its clients begin otherwise. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && !s->options.client &&
+	if (!s->promised_tls && !s->options.client && !s->options.gss &&
 	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
@@ -149,43 +197,12 @@ static noreturn void fail_here(struct session *s, const struct error *e)
 	session_leave(s, e->status);
 }
 
-/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
-static void choose_verification(const struct options *o, struct tls_options *to)
-{
-	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
-	static char host[256];
-
-	backend_host(o->connect, host, sizeof host);
-	to->client = true;
-	to->servername = o->servername != NULL ? o->servername : host;
-	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
-	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
-		to->verify = TLS_VERIFY_CA;
-	if (to->verify == TLS_VERIFY_NONE)
-		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
-}
-
 static void open_tls(struct session *s)
 {
 	const struct options *o = &s->options;
-	struct tls_options to = {
-	    .key = o->key,
-	    .passphrase_command = o->passphrase_command,
-	    .ciphers = o->ciphers,
-	    .ciphersuites = o->ciphersuites,
-	    .groups = o->groups,
-	    .min_protocol = (enum tls_protocol)o->min_protocol,
-	    .max_protocol = (enum tls_protocol)o->max_protocol,
-	    .ca = o->ca,
-	    .crl = o->crl,
-	    .alpn_required = o->alpn == 2,
-	};
+	struct tls_options to = tls_wishes(o);
 	struct error e;
 
-	if (o->client)
-		choose_verification(o, &to);
-	for (int i = 0; i < TLS_CERTS; i++)
-		to.cert[i] = o->cert[i];
 	if (tls_open(&s->tls, &to, &e) && (o->map == NULL || identmap_load(o->ident_map, o->map, &s->map, &e)))
 		return;
 	if (!o->client)
@@ -212,8 +229,13 @@ static void enter_sandbox(struct session *s)
 	struct sock_name local;
 	struct error e;
 	uint16_t ports[BACKEND_ADDRESSES];
+	char danger[256];
 
-	if (!sandbox_find_user(o->user, o->group, &who, &e) || !sandbox_drop_privileges(&who, &e))
+	if (!sandbox_find_user(o->user, o->group, &who, &e))
+		fail_here(s, &e);
+	if (backend_peer_danger(&s->backend, who.uid, danger, sizeof danger))
+		log_peer_line(LOG_WARNING, "%s", danger);
+	if (!sandbox_drop_privileges(&who, &e))
 		fail_here(s, &e);
 	sock_local(STDIN_FILENO, &local);
 	if (o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
@@ -241,9 +263,9 @@ static void describe(const struct session *s, struct log_session *line, char *po
 	    .database = s->startup.database,
 	    .application_name = s->startup.application_name,
 	    .backend_port = backend_port(&s->backend, port, size),
-	    .tls = tls_version(s->tls),
-	    .cipher = tls_cipher(s->tls),
-	    .group = tls_group(s->tls),
+	    .tls = s->gss ? "gss" : tls_version(s->tls),
+	    .cipher = s->gss ? NULL : tls_cipher(s->tls),
+	    .group = s->gss ? NULL : tls_group(s->tls),
 	    .started_ms = s->started_ms,
 	};
 	if (tls_peer(s->tls, &peer)) {

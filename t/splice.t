@@ -82,6 +82,15 @@ subtest '40 MB to the client, 40 MB from it, checksums' => sub {
 	is($s->wait, 0, 'status');
 };
 
+subtest 'both directions at once' => sub {
+	my $head = startup_packet(user => 'alice');
+	my $data = $head . join '', map { block($_) } 1 .. 20;
+	my $fake = fake_backend(sub { my ($socket) = @_; for (my $n = 0; $n < length $data;) { $n += sysread $socket, my $piece, 65536 or last; syswrite $socket, $piece } close $socket });
+	my $service = serve(pg => $fake);
+	my $r = T::run([ 'openssl', 's_client', '-quiet', '-nocommands', '-connect', '127.0.0.1:' . $service->port ], in => spew("$TMP/echo.in", $data), out => "$TMP/echo.out", quiet => 1);
+	ok(slurp("$TMP/echo.in") eq slurp("$TMP/echo.out"), 'what comes back is what was sent') or diag($r->{err}, -s "$TMP/echo.out");
+};
+
 sub rss { return slurp("/proc/$_[0]/status") =~ /VmRSS:\s+(\d+)/ ? $1 : 0 }
 
 # The last value of a growing file once it stands still.

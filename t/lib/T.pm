@@ -4,7 +4,7 @@
 # events instead of for time, and the logs shown when something fails.
 #
 # A test file is alone on the machine as far as it can tell: nothing here uses a fixed name, port or path. Each wait has a limit, and the
-# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn.
+# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn, T::Kdc.
 package T;
 
 use strict;
@@ -26,6 +26,8 @@ our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
 our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
 our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (), reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
 our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
+# How long any one wait may last: `make sabotage` has less patience.
+our $SECONDS = $ENV{PGSSL_TEST_SECONDS} || 20;
 my $owner = $$;
 my (@locks, @logs, @at_end, $counter);
 
@@ -38,7 +40,7 @@ $ENV{LC_ALL} = 'C';
 $ENV{PATH} = "$PGBIN:$ENV{PATH}:/usr/sbin:/sbin";
 $SIG{PIPE} = 'IGNORE';
 $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
-limit(150);
+limit($ENV{PGSSL_TEST_SECONDS} ? 60 : 150);
 
 # Children of a super-server that ends become ours, so that END finds them.
 my %prctl = (x86_64 => 157, aarch64 => 167);
@@ -103,7 +105,7 @@ sub nap { select undef, undef, undef, $_[0] || 0.01 }
 # Wait until the condition holds, and give its value. Failing that is the end of the test file: what follows would only mislead.
 sub wait_for {
 	my ($what, $condition, $seconds) = @_;
-	my $end = time + ($seconds || 20);
+	my $end = time + ($seconds || $SECONDS);
 	while (1) {
 		my $value = $condition->();
 		return $value if $value;
@@ -187,7 +189,7 @@ sub run {
 	$o{in} = spew("$tag.in", $o{stdin}) if defined $o{stdin};
 	my %file = (out => $o{out} || "$tag.out", err => $o{err} || "$tag.err");
 	my $pid = spawn(%o, cmd => $cmd, %file, quiet => 1);
-	my $status = wait_exit($pid, $o{seconds} || 60);
+	my $status = wait_exit($pid, $o{seconds} || 3 * $SECONDS);
 	my %result = (status => $status >> 8, signal => $status & 127, pid => $pid);
 	$result{$_} = ref $file{$_} ? '' : slurp($file{$_}) for keys %file;
 	unlink grep { -e } "$tag.in", "$tag.out", "$tag.err";
@@ -232,7 +234,7 @@ sub descendants {
 sub stop {
 	my ($pid, $signal) = @_;
 	kill $signal || 'TERM', $pid;
-	return wait_exit($pid, 20);
+	return wait_exit($pid);
 }
 
 sub at_end { push @at_end, @_ }
@@ -268,12 +270,13 @@ require T::Cert;
 require T::Pg;
 require T::Serve;
 require T::Conn;
+require T::Kdc;
 
 # The helpers of all parts under one `use T`.
 sub import {
 	my $caller = caller;
 	no strict 'refs';
-	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn)) {
+	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn T::Kdc)) {
 		for my $export (@{"${package}::EXPORT"}) {
 			my $name = $export;
 			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});

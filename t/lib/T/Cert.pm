@@ -20,6 +20,7 @@ sub openssl {
 my %algorithm = (
 	ecdsa => [ '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256' ],
 	rsa => [ '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048' ],
+	rsa1024 => [ '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:1024' ],
 	ed25519 => [ '-algorithm', 'ED25519' ],
 );
 

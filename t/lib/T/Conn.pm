@@ -54,7 +54,7 @@ sub connect_to {
 # new(handle to read, handle to write, chop => 1): chop sends every byte in a write of its own.
 sub new {
 	my ($class, $read, $write, %o) = @_;
-	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '', sent => '', seconds => $o{seconds} || 20 }, $class;
+	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '', sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
 	setsockopt $write, IPPROTO_TCP, TCP_NODELAY, 1 if -S $write;
 	return $self;
 }

@@ -14,7 +14,7 @@ use Socket qw(SOL_SOCKET SO_LINGER);
 
 our @EXPORT = qw(start_pg psql psql_cmd pg_env pg_do fake_backend pg_template);
 
-my $HBA = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
+my $HBA = "local all all trust\nhost all all ::1/128 trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
 
 sub pg_template {
 	my $folder = "$T::ROOT/build";

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: ISC
+#
+# Where PostgreSQL is: every form of -r, a full backlog, --connect-timeout, --early-connect, and that PostgreSQL is connected only after the handshake.
+# sabotage: s/htonl(INADDR_LOOPBACK)/htonl(0x7f000002)/ backend.c
+use lib 't/lib';
+use T;
+use Socket;
+
+my $pg = start_pg(listen => '127.0.0.1,::1');
+my $port = $pg->port;
+
+sub answers {
+	my ($what, @args) = @_;
+	my $s = session(@args);
+	ok($s->conn->login, $what) or diag($s->log);
+	$s->conn->close;
+	$s->wait;
+}
+
+subtest 'every form of -r' => sub {
+	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port", $pg->{socket} . ":$port", $pg->{socket} . "/:$port", "$pg->{socket}/.s.PGSQL.$port") {
+		answers("-r $where" =~ s/\Q$TMP\E/TMP/r, connect => $where);
+	}
+};
+
+subtest 'a port on this machine: 127.0.0.1 first, then ::1' => sub {
+	my $only6 = start_pg(listen => '::1');
+	answers('a PostgreSQL that listens on ::1 alone', connect => $only6->port);
+	answers('one that listens on both', connect => $port);
+	my ($last) = reverse $pg->log =~ /connection received: host=(\S+)/g;
+	is($last, '127.0.0.1', 'was taken at 127.0.0.1');
+};
+
+subtest 'a host that is not known: told under TLS, with its name' => sub {
+	my $s = serve(connect => 'no.such.host.invalid:5432');
+	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  could not connect to PostgreSQL at no\.such\.host\.invalid:5432: /, 'message');
+};
+
+# A listener with one place, which is taken; gives it and its path.
+sub full_listener {
+	my $path = "$TMP/full" . int rand 1e9;
+	socket(my $listener, AF_UNIX, SOCK_STREAM, 0) or die;
+	bind($listener, pack_sockaddr_un($path)) or die;
+	listen($listener, 0) or die;
+	socket(my $first, AF_UNIX, SOCK_STREAM, 0) or die;
+	connect($first, pack_sockaddr_un($path)) or die;
+	chmod 0777, $path;
+	return ($listener, $first, $path);
+}
+
+subtest 'a full backlog of a Unix socket is waited for' => sub {
+	my ($listener, $first, $path) = full_listener();
+	my $s = session(connect => $path);
+	ok($s->conn->negotiate, 'handshake');
+	$s->conn->send(startup_packet(user => 'alice'));
+	ok(!$s->conn->readable(0.3), 'no refusal yet');
+	accept(my $queued, $listener);
+	accept(my $ours, $listener);
+	ok(sysread($ours, my $packet, 100), 'pgssl comes through when there is room');
+	is($packet, startup_packet(user => 'alice'), 'with the startup packet');
+};
+
+subtest '--connect-timeout' => sub {
+	my ($listener, $first, $path) = full_listener();
+	my $s = session(connect => $path, args => ['--connect-timeout=1']);
+	ok($s->conn->negotiate, 'handshake');
+	$s->conn->send(startup_packet(user => 'alice'));
+	is(parse_error($s->conn->rest)->{C}, '57P03', 'told in time');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+};
+
+subtest 'PostgreSQL is connected when the handshake is done, not before' => sub {
+	my $fake = fake_backend();
+	my $s = session(pg => $fake);
+	$s->conn->raw_send(ssl_request());
+	is($s->conn->recv(1), 'S', 'S');
+	is($fake->connections, 0, 'not yet');
+	ok($s->conn->start_tls, 'handshake');
+	wait_for('the connection', sub { $fake->connections == 1 });
+	is($fake->bytes, '', 'and nothing said');
+};
+
+subtest '--early-connect: at once after SSLRequest' => sub {
+	my $fake = fake_backend();
+	my $s = session(pg => $fake, args => ['--early-connect']);
+	$s->conn->raw_send(ssl_request());
+	is($s->conn->recv(1), 'S', 'S');
+	wait_for('the connection', sub { $fake->connections == 1 });
+	answers('a session', pg => $pg, args => ['--early-connect']);
+	$s = session(connect => '127.0.0.1:' . free_port(), args => ['--early-connect']);
+	ok(!$s->conn->login, 'nobody listens');
+	like($s->conn->{error}, qr/\0C57P03\0/, '57P03');
+};
+done_testing;

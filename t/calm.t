@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: ISC
+#
+# A session that waits, for whatever, uses no processor time: poll() tells of an end or an error again and again to those who do not listen.
+# sabotage: s/done ? -1 : s->rfd/s->rfd/ splice.c
+use lib 't/lib';
+use T;
+
+my $pg = start_pg();
+
+# A fake PostgreSQL that takes the startup packet of `start`, then does more.
+sub after_startup {
+	my ($then) = @_;
+	return fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length startup_packet(user => 'alice')); $then->($socket, $fake) });
+}
+
+sub start {
+	my (%o) = @_;
+	my $s = session(%o);
+	ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or diag($s->conn->{tls_error});
+	$s->conn->send(startup_packet(user => 'alice'));
+	return $s;
+}
+
+# Clock ticks that a process has used; it is watched while half a second passes, since there is no event to wait for: nothing may happen.
+sub ticks {
+	my ($pid) = @_;
+	my @f = split ' ', slurp("/proc/$pid/stat") =~ s/.*\) //sr;
+	return $f[11] + $f[12];
+}
+
+sub is_calm {
+	my ($what, $pid) = @_;
+	nap(0.1);
+	my $before = ticks($pid);
+	nap(0.5);
+	cmp_ok(ticks($pid) - $before, '<', 5, "$what: no processor time is used");
+}
+
+subtest 'waiting costs nothing' => sub {
+	for my $over (qw(tcp pair pairs pipes)) {
+		my $s = session(pg => $pg, over => $over);
+		ok($s->conn->login, "over $over");
+		is_calm('an idle session', $s->{pid});
+		$s->conn->query('select pg_sleep(2), 42');
+		$s->conn->close_notify;
+		is_calm('the client has said close_notify', $s->{pid});
+		$s->conn->finish;
+		is_calm("and its end", $s->{pid});
+		like($s->conn->rest, qr/42C/, 'the result arrives');
+	}
+	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+	my $s = start(pg => $fake);
+	is_calm('the client does not read', $s->{pid});
+	$s->conn->close_notify;
+	is_calm('nor send', $s->{pid});
+	$s->conn->finish;
+	is_calm('nor ever will', $s->{pid});
+};
+
+subtest 'SIGTERM while the client does not read: it ends all the same' => sub {
+	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+	my $s = start(pg => $fake);
+	wait_for('bytes', sub { $s->conn->readable(0) });
+	kill 'TERM', $s->{pid};
+	unlike($s->wait(45), qr/signal/, 'an orderly end');
+};
+
+done_testing;

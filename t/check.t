@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: ISC
+#
+# --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
+# sabotage: report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
+use lib 't/lib';
+use T;
+
+my $hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+my $pg = start_pg(hba => $hba);
+my $ca = make_ca(name => 'ca', days => 400);
+my $good = make_pem(make_cert(name => 'good', issuer => $ca, days => 90));
+my $nobody = is_root() ? 'nobody' : getpwuid $>;
+
+# check(arguments..., env => {...}): { status, out, err }
+sub check {
+	my (@args) = @_;
+	my %o = ref $args[-1] ? %{ pop @args } : ();
+	return T::run([ $PGSSL, '--check', @args ], quiet => 1, %o);
+}
+
+# What is asked of a case: its status, and lines that must be there.
+sub expect {
+	my ($title, $r, $status, @lines) = @_;
+	subtest $title => sub {
+		is($r->{status}, $status, "status $status");
+		like($r->{out}, $_, "$_") for @lines;
+		is($r->{err}, '', 'nothing on standard error');
+		like($r->{out}, qr/^\d+ errors?, \d+ warnings?(?:: .*)?\n\z/m, 'the last line counts');
+		diag($r->{out}) unless Test::More->builder->is_passing;
+	};
+}
+
+sub with_cert { return check('-p', $_[0], '-r', $pg->port, @_[ 1 .. $#_ ]) }
+
+my $fine = with_cert($good);
+expect('all is well', $fine, 0,
+	qr/^ok       certificate "\Q$good\E": owner \S+, group \S+, mode 0600$/m,
+	qr/^ok       subject: CN=localhost$/m,
+	qr/^ok       names: DNS:localhost, IP:127\.0\.0\.1$/m,
+	qr/^ok       issuer: CN=Test CA$/m,
+	qr/^ok       certificate: valid until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: (?:89|90) days left$/m,
+	qr/^ok       key: EC, prime256v1$/m,
+	qr/^note     chain: ends below "CN=Test CA": right if that is the root/m,
+	qr/^ok       private key: it belongs to the certificate/m,
+	qr/^ok       openssl\.cnf: \S+$/m,
+	qr/^ok       protocols: TLSv1\.2 and up$/m,
+	qr/^ok       TLS 1\.3 suites: TLS_\S+$/m,
+	qr/^ok       TLS 1\.2 ciphers: \S*ECDHE-ECDSA-AES256-GCM-SHA384\S*$/m,
+	qr/^ok       groups: \S+$/m,
+	qr/^ok       trial handshake: TLSv1\.3, TLS_\S+$/m,
+	qr/^ok       runs as: user \Q$nobody\E, group \S+$/m,
+	qr/^ok       PostgreSQL: connected to 127\.0\.0\.1:${\$pg->port}$/m,
+	qr/^ok       login of user "postgres": PostgreSQL asks for a password \(scram-sha-256\)$/m,
+	qr/^0 errors, 0 warnings\n\z/m);
+unlike($fine->{out}, qr/PRIVATE|^(?:WARNING|ERROR)/m, 'no warning, no key');
+
+# --- certificates: [title, what make_cert is given, status, line]
+my @certificates = (
+	[ 'expired', { expired => 1 }, 78, qr/^ERROR    certificate: EXPIRED at .* UTC: replace it$/m ],
+	[ 'few days left', { days => 29 }, 0, qr/^WARNING  certificate: valid until .*: 2[89] days left: replace it soon$/m ],
+	[ 'no name but the CN', { san => undef }, 0, qr/^WARNING  names: none \(no subjectAltName\)/m ],
+	[ 'many names', { san => 'DNS:*.example.org,IP:::1,email:a@b.c,URI:pg://x' }, 0, qr/^ok       names: DNS:\*\.example\.org, IP:::1, email:a\@b\.c, URI:pg:\/\/x$/m ],
+	[ 'for clients only', { ext => ['extendedKeyUsage=clientAuth'] }, 78, qr/^ERROR    purpose: .*not for servers/m ],
+	[ 'RSA', { key => 'rsa' }, 0, qr/^ok       key: RSA, 2048 bits$/m ],
+	[ 'RSA of 1024 bits', { key => 'rsa1024' }, 78, qr/^WARNING  key: RSA, 1024 bits: weak/m ],
+	[ 'Ed25519', { key => 'ed25519' }, 0, qr/^ok       key: ED25519, 256 bits$/m ],
+	[ 'self-signed', { issuer => undef }, 0, qr/^note     chain: self-signed: clients need this very certificate/m ],
+	[ 'a name that would drive a terminal', { cn => "a\x{1b}[2Jb" }, 0, qr/^ok       subject: CN=a\\1B\[2Jb$/m ],
+);
+
+for my $case (@certificates) {
+	my ($title, $made, $status, $line) = @$case;
+	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status, $line);
+}
+
+# --- files
+my $other = make_cert(name => 'other', issuer => $ca, days => 90);
+expect('no such file', with_cert("$TMP/nosuch.pem"), 78, qr/^ERROR    could not open "\Q$TMP\E\/nosuch\.pem": No such file/m);
+expect('no certificate in it', with_cert(spew("$TMP/empty.pem", '', 0600)), 78, qr/^ERROR    no certificate in/m);
+expect('the key of another', with_cert("$TMP/good.crt", "--key=$other->{key}"), 78, qr/^ERROR    the private key in .* does not belong to the first certificate/m,
+	qr/^ok       subject: CN=localhost$/m);
+my $open = spew("$TMP/open.pem", slurp($good), 0644);
+expect('a key that all may read', with_cert($open), 78, qr/^ERROR    private key file "\Q$open\E" has group or world access/m);
+chmod 0666, my $writable = spew("$TMP/writable.crt", slurp($other->{chain}), 0666);
+expect('a certificate that all may write', with_cert($writable, "--key=$other->{key}"), 0, qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
+mkdir "$TMP/shared";
+chmod 0777, "$TMP/shared";
+expect('a folder that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  folder "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
+
+# --- the chain
+my $middle = make_ca(name => 'middle', cn => 'Middle', issuer => $ca, days => 90);
+my $leaf = make_cert(name => 'leaf', issuer => $middle, days => 90);
+my ($key, $leaf_pem, $middle_pem, $root_pem) = map { slurp($_) } $leaf->{key}, $leaf->{cert}, $middle->{cert}, $ca->{cert};
+sub chain { my ($name, @parts) = @_; return spew("$TMP/chain-$name.pem", join('', @parts), 0600) }
+expect('in order', with_cert(chain('order', $leaf_pem, $middle_pem, $key)), 0, qr/^ok       chain: CN=Middle: valid until/m, qr/^note     chain: ends below "CN=Test CA"/m, qr/^0 errors, 0 warnings/m);
+expect('with the root', with_cert(chain('root', $leaf_pem, $middle_pem, $root_pem, $key)), 0, qr/^ok       chain: complete, 3 certificates with the root/m);
+expect('a root that this machine knows', check('-p', chain('known', $leaf_pem, $middle_pem, $key), '-r', $pg->port, { env => { SSL_CERT_FILE => $ca->{cert} } }), 0,
+	qr/^ok       chain: complete, 2 certificates; this machine knows their root, CN=Test CA$/m);
+expect('out of order', with_cert(chain('disorder', $leaf_pem, $root_pem, $middle_pem, $key)), 0, qr/^WARNING  chain: out of order: "CN=Test CA" has not signed "CN=localhost"/m);
+my $old = make_ca(name => 'old', cn => 'Old', issuer => $ca, expired => 1);
+my $below_old = make_cert(issuer => $old, days => 90);
+expect('an expired intermediate', with_cert(make_pem($below_old)), 78, qr/^ERROR    chain: CN=Old: EXPIRED/m);
+my $no_ca = make_cert(name => 'noca', cn => 'No CA', issuer => $ca, days => 90);
+expect('an intermediate that may not sign', with_cert(make_pem(make_cert(issuer => $no_ca, days => 90))), 78, qr/^ERROR    chain: "CN=No CA" is not allowed to sign/m);
+my $public = make_cert(issuer => $middle, days => 90, ext => [ 'subjectAltName=DNS:x', 'authorityInfoAccess=caIssuers;URI:http://ca.example/middle.crt' ]);
+expect("a public authority's certificate without its intermediate", with_cert(chain('lone', slurp($public->{cert}), slurp($public->{key}))), 0, qr/^WARNING  chain: ends below "CN=Middle"/m);
+
+# --- settings
+my $conf = spew("$TMP/openssl.cnf", "openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nMinProtocol=TLSv1.3\nGroups=P-384:P-256\nCiphersuites=TLS_CHACHA20_POLY1305_SHA256\n");
+my %env = (env => { OPENSSL_CONF => $conf });
+expect('openssl.cnf', check('-p', $good, '-r', $pg->port, \%env), 0, qr/^ok       openssl\.cnf: \Q$conf\E$/m, qr/^ok       protocols: TLSv1\.3 and up$/m, qr/^ok       groups: secp384r1:secp256r1$/m,
+	qr/^ok       TLS 1\.3 suites: TLS_CHACHA20_POLY1305_SHA256$/m, qr/^ok       trial handshake: TLSv1\.3, TLS_CHACHA20_POLY1305_SHA256$/m);
+expect('options overrule it', check('-p', $good, '-r', $pg->port, '--min-protocol=TLSv1.2', '--max-protocol=TLSv1.2', '--groups=X25519', '-C', 'ECDHE-ECDSA-AES128-GCM-SHA256', \%env), 0,
+	qr/^ok       protocols: TLSv1\.2 and up to TLSv1\.2$/m, qr/^ok       TLS 1\.2 ciphers: ECDHE-ECDSA-AES128-GCM-SHA256$/m, qr/^ok       groups: x25519$/im, qr/^ok       trial handshake: TLSv1\.2, ECDHE-ECDSA-AES128-GCM-SHA256$/m);
+expect('they contradict each other', check('-p', $good, '-r', $pg->port, '--max-protocol=TLSv1.2', \%env), 78, qr/^ERROR    the highest TLS version allowed is below the lowest/m);
+expect('ciphers for another kind of key', with_cert($good, '--max-protocol=TLSv1.2', '-C', 'ECDHE-RSA-AES128-GCM-SHA256'), 78, qr/^ERROR    trial handshake: failed: no shared cipher$/m);
+
+# --- PostgreSQL
+my $dead = free_port();
+expect('not there', check('-p', $good, '-r', $dead), 78, qr/^ERROR    PostgreSQL cannot be reached at 127\.0\.0\.1:$dead: Connection refused: is it running/m);
+my $fake = fake_backend(sub { my ($socket) = @_; sysread $socket, my $x, 1; print $socket "HTTP/1.0 400 Bad Request\r\n\r\n"; close $socket });
+expect('something else', check('-p', $good, '-r', $fake->port), 78, qr/^ERROR    PostgreSQL at 127\.0\.0\.1:\d+: what answers there does not speak its protocol/m);
+my $silent = fake_backend();
+expect('silent', check('-p', $good, '-r', $silent->port, '--connect-timeout=1'), 78, qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol, or not in time/m);
+
+my $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 md5\n");
+expect('trust for the superuser, md5 for others', check('-p', $good, '-r', $service->port), 0,
+	qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF, and so EVERYBODY who reaches pgssl: pg_hba\.conf has trust \(or ident\)/m,
+	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for a password \(md5: scram-sha-256 is stronger\)|$nobody": PostgreSQL asks for a password \(scram/m,
+	qr/^0 errors, 1 warning: connections work, but see the warnings$/m);
+$service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 password\n");
+expect('reject for the superuser, a password in clear for others', check('-p', $good, '-r', $service->port), 0,
+	qr/^note     login of user "postgres": PostgreSQL refuses: pg_hba\.conf rejects connection for host "127\.0\.0\.1".* \(28000\)$/m,
+	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for the password itself/m);
+expect('--gss', check('-p', $good, '-r', $service->port, '--gss'), 0, qr/^ok       --gss: PostgreSQL accepts GSSAPI encryption$/m) if T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /gssapi/;
+
+my $socket = "$pg->{socket}:" . $pg->port;
+expect('a Unix socket, trust', check('-p', $good, '-r', $socket, '--gss'), 0, qr/^WARNING  login of user "postgres": .*trust for this socket, or peer/m,
+	qr/^note     --gss: PostgreSQL does not accept GSSAPI encryption/m);
+expect('another machine', check('-p', $good, '-r', '192.0.2.1:5432', '--connect-timeout=1'), 78, qr/^WARNING  PostgreSQL at 192\.0\.2\.1:5432 is another machine: .*in CLEAR/m);
+expect('an unknown name', check('-p', $good, '-r', 'no.such.host.invalid:5432'), 78, qr/^ERROR    -r: could not look up host "no\.such\.host\.invalid"/m);
+
+# --- users
+SKIP: {
+	skip 'needs root', 7 unless is_root();
+	expect('peer', do {
+		my $peer = start_pg(hba => "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n");
+		check('-p', $good, '-r', "$peer->{socket}:" . $peer->port, '-s', 'postgres');
+	}, 0, qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF/m, qr/^WARNING  -r is a Unix socket and sessions run as the user that runs PostgreSQL/m);
+	expect('a Unix socket as root', check('-p', $good, '-r', $socket, '-s', 'root'), 0, qr/^WARNING  -r is a Unix socket and sessions run as root/m, qr/^WARNING  runs as: user root/m);
+	my $s = session(connect => $socket, args => [ '-s', 'postgres' ]);
+	$s->conn->login;
+	like($s->logged(qr/a line with peer/), qr/sessions run as the user that runs PostgreSQL.* host=127\.0\.0\.1/, 'a session logs it too');
+	$s->conn->close;
+	$s = session(connect => $socket);
+	$s->conn->login;
+	unlike($s->log, qr/peer/, 'but not as nobody');
+	$s->conn->close;
+	expect('no such user', with_cert($good, '-s', 'nosuchuser'), 78, qr/^ERROR    there is no user "nosuchuser"/m);
+	mkdir "$TMP/closed", 0700;
+	expect('a folder for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
+	mkdir "$TMP/pids";
+	chmod 01777, "$TMP/pids";
+	expect('one that it may', with_cert($good, "-P$TMP/pids/"), 0, qr/^ok       pid files: "\Q$TMP\E\/pids\/" can be written$/m);
+	is(join('', glob "$TMP/pids/*"), '', 'nothing is left in it');
+}
+done_testing;

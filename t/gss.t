@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: ISC
+#
+# --gss: GSSAPI-encrypted connections (Kerberos) are PostgreSQL's affair, and carried as they are; whatever PostgreSQL answers, a client can go on to TLS on
+# the same connection. Without --gss: N, then TLS.
+# sabotage: session.c s/s->backend = s->spare;//
+# sabotage: session.c s/&answer, 1, &n, when/\&answer, 2, \&n, when/
+use lib 't/lib';
+use T;
+
+needs(!T::run([ 'sh', '-c', 'command -v krb5kdc && command -v kdb5_util && command -v kadmin.local && command -v kinit' ], quiet => 1)->{status},
+	'krb5-kdc, krb5-admin-server and krb5-user');
+needs(T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /--with-gssapi/, 'a PostgreSQL built with GSSAPI');
+
+my $kdc = start_kdc();
+my $hba = "local all all trust\nhostgssenc all all 127.0.0.1/32 gss include_realm=0\nhost sales alice 127.0.0.1/32 gss include_realm=0\n";
+my $pg = start_pg(hba => $hba, conf => "krb_server_keyfile='$kdc->{keytab}'\n");
+my @kerberos = (host => 'localhost', PGHOSTADDR => '127.0.0.1');
+my $who = 'select gss_authenticated, encrypted, principal from pg_stat_gssapi where pid = pg_backend_pid()';
+
+subtest 'gssencmode=require: encrypted from psql to PostgreSQL, nobody between them reads it' => sub {
+	my $s = serve(pg => $pg, args => ['--gss']);
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'require', sslmode => 'disable');
+	is($r->{out}, "t|t|alice\@TEST\n", 'pg_stat_gssapi') or diag($r->{err});
+	my $line = $s->logged(qr/connection received:/);
+	like($line, qr/connection received: host=127\.0\.0\.1 port=\d+ backend_port=\d+ tls=gss$/, 'its own first line: no user is known');
+	like($s->logged(qr/disconnection:/), qr/session time: \S+ host=127\.0\.0\.1 port=\d+ received=\d\d\d+ sent=\d\d\d+ reason=/, 'and the last one');
+	my ($backend_port) = $line =~ /backend_port=(\d+)/;
+	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m, "backend_port is what PostgreSQL's log shows");
+};
+
+subtest 'a megabyte both ways, and an error of PostgreSQL' => sub {
+	my $s = serve(pg => $pg, args => ['--gss']);
+	my %require = (@kerberos, port => $s->port, gssencmode => 'require');
+	my $text = 'x' x 1_000_000;
+	my $r = psql(undef, %require, stdin => "select md5('$text'), length(repeat('y', 10)); select repeat('y', 3000000);\n");
+	my ($sum, $long) = split /\n/, $r->{out};
+	is(length($long || ''), 3_000_000, 'down');
+	is($sum, psql("select md5(repeat('x', 1000000)), 10", host => $pg->{socket}, port => $pg->port)->{out} =~ s/\n//r, 'up');
+	$r = psql('select 1', %require, dbname => 'nosuch');
+	like($r->{err}, qr/FATAL:  database "nosuch" does not exist/, 'an error');
+	$r = psql('select 1', %require, user => 'postgres');
+	like($r->{err}, qr/FATAL:  GSSAPI authentication failed for user "postgres"/, "alice's ticket is no postgres");
+};
+
+subtest 'gssencmode=prefer, PostgreSQL answers N (as it does on a Unix socket): on to TLS on the same connection' => sub {
+	my $local = start_pg();
+	my $s = serve(connect => "$local->{socket}:" . $local->port, args => ['--gss']);
+	my $before = () = $local->log =~ /connection received/g;
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer', sslmode => 'require', args => [ '-c', '\conninfo' ]);
+	like($r->{out}, qr/^f\|f\|$/m, 'no GSSAPI');
+	like($r->{out}, qr/^SSL connection \(protocol: TLSv1\.3/m, 'but TLS') or diag($r->{err});
+	like($s->logged(qr/connection authorized:/), qr/user=alice .*tls=TLSv1\.3/, 'logged as TLS');
+
+	my $after = () = $local->log =~ /connection received/g;
+	is($after - $before, 1, 'and one connection to PostgreSQL, which was asked and then used');
+	$r = psql('select 1', @kerberos, port => $s->port, gssencmode => 'require');
+	like($r->{err}, qr/server doesn't support GSSAPI encryption|GSSAPI/, 'gssencmode=require fails on the client');
+};
+
+subtest 'GSSAPI authentication inside TLS, with and without --gss' => sub {
+	for my $args ([], ['--gss']) {
+		my $s = serve(pg => $pg, args => $args);
+		my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'disable', sslmode => 'require');
+		is($r->{out}, "t|f|alice\@TEST\n", "@$args: authenticated, TLS outside") or diag($r->{err});
+		like($s->logged(qr/connection authorized:/), qr/tls=TLSv1\.3/, 'TLS');
+	}
+};
+
+subtest 'without --gss: N, then TLS' => sub {
+	my $s = serve(pg => $pg);
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer', sslmode => 'require');
+	is($r->{out}, "t|f|alice\@TEST\n", 'prefer') or diag($r->{err});
+	$r = psql('select 1', @kerberos, port => $s->port, gssencmode => 'require');
+	like($r->{err}, qr/server doesn't support GSSAPI encryption/, 'require');
+};
+
+subtest 'cancel of a GSSAPI-encrypted session' => sub {
+	my $s = serve(pg => $pg, args => ['--gss']);
+	my $env = pg_env(@kerberos, port => $s->port, gssencmode => 'require');
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(100)'), env => $env, out => "$TMP/c.out", err => "$TMP/c.err");
+	wait_for('the query', sub { psql("select 1 from pg_stat_activity where query = 'select pg_sleep(100)' and state = 'active'", host => $pg->{socket}, port => $pg->port)->{out} });
+	kill 'INT', $pid;
+	isnt(wait_exit($pid), 0, 'psql ends');
+	like(slurp("$TMP/c.err"), qr/canceling statement due to user request/, 'cancelled');
+};
+
+# From here on the bytes are the test's own.
+my $after_gss = sub {
+	my ($c, $title) = @_;
+	is($c->recv(1), 'N', "$title: N");
+	ok($c->negotiate, "$title: TLS on the same connection");
+	$c->send(startup_packet(user => 'alice'));
+};
+
+subtest 'exactly one byte is read of PostgreSQL, and the request only of the client' => sub {
+	my $fake = fake_backend(sub {
+		my ($socket, $self) = @_;
+		$self->take($socket, 8);
+		syswrite $socket, 'Gthat is theirs';
+		$self->take($socket);
+	});
+	my $s = session(pg => $fake, args => ['--gss']);
+	$s->conn->raw_send(gss_request() . 'and this too');
+	is($s->conn->recv(15), 'Gthat is theirs', 'what stands behind G arrives');
+	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: gssapi encrypted 127\.0\.0\.1\(\d+\)/, 'process title');
+	$s->conn->finish;
+	is($s->conn->ending, 'closed', 'the end');
+	is($s->wait, 0, 'status');
+	is($fake->bytes, gss_request() . 'and this too', 'and what stood behind the request');
+};
+
+for my $case ([ 'E and a close', sub { syswrite $_[0], "Eunsupported frontend protocol 1234.5680\n\0" } ], [ 'a close', sub { } ]) {
+	my ($title, $answer) = @$case;
+	subtest "$title for an answer: N, and a new connection for the session" => sub {
+		my $fake = fake_backend(sub {
+			my ($socket, $self) = @_;
+			$self->take($socket, 8);
+			$answer->($socket) if $self->{n} == 1;
+			close $socket if $self->{n} == 1;
+			$self->take($socket) if $self->{n} > 1;
+		});
+		my $s = session(pg => $fake, args => ['--gss']);
+		$s->conn->raw_send(gss_request());
+		$after_gss->($s->conn, $title);
+		wait_for('the startup packet', sub { $fake->bytes(2) eq startup_packet(user => 'alice') });
+		is($fake->bytes(1), gss_request(), 'the first one was asked');
+		$s->conn->close;
+		$s->wait;
+	};
+}
+
+subtest 'PostgreSQL says nothing: N after --connect-timeout' => sub {
+	my $fake = fake_backend();
+	my $s = session(pg => $fake, args => [ '--gss', '--connect-timeout=1' ]);
+	$s->conn->raw_send(gss_request());
+	$after_gss->($s->conn, 'silent');
+	wait_for('the startup packet', sub { $fake->bytes(2) eq startup_packet(user => 'alice') });
+	$s->conn->close;
+	$s->wait;
+};
+
+subtest 'SIGTERM while PostgreSQL says nothing' => sub {
+	my $fake = fake_backend();
+	my $s = session(pg => $fake, args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	wait_for('the request', sub { $fake->bytes eq gss_request() });
+	kill 'TERM', $s->{pid};
+	is($s->conn->rest, '', 'nothing is said');
+	is($s->wait, 76, 'ended');
+};
+
+subtest 'PostgreSQL is not there: N, TLS, and the error under it' => sub {
+	my $s = session(connect => '127.0.0.1:' . free_port(), args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	$after_gss->($s->conn, 'dead');
+	my $error = parse_error($s->conn->rest);
+	is($error->{C}, '57P03', 'SQLSTATE');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+};
+
+subtest 'asked once: a second GSSENCRequest, and a session in clear after N, are refused' => sub {
+	my $local = start_pg();
+	my $s = session(connect => "$local->{socket}:" . $local->port, args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	is($s->conn->recv(1), 'N', 'N');
+	$s->conn->raw_send(gss_request());
+	is(parse_error($s->conn->rest)->{C}, '0A000', 'a second one');
+	$s = session(connect => "$local->{socket}:" . $local->port, args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	is($s->conn->recv(1), 'N', 'N');
+	$s->conn->raw_send(startup_packet(user => 'alice'));
+	like(parse_error($s->conn->rest)->{M}, qr/only TLS/, 'in clear');
+};
+done_testing;

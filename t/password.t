@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: ISC
+#
+# Passwords through the wrapper: SCRAM-SHA-256 and md5 as ever; channel binding cannot be, since PostgreSQL sees no TLS to bind to, and libpq says so itself.
+# sabotage: startup.c s/requests\[i\].code == code/requests[i].code == code \&\& code != CODE(3, 0)/
+use lib 't/lib';
+use T;
+
+my $hba = "local all all trust\nhost all alice 127.0.0.1/32 scram-sha-256\nhost all marvin 127.0.0.1/32 md5\nhost all paula 127.0.0.1/32 password\n"
+	. "hostssl all sally 127.0.0.1/32 scram-sha-256\n";
+my $pg = start_pg(hba => $hba);
+my @local = (host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmode => 'disable');
+psql("set password_encryption = 'md5'; create role marvin login password 'secret'", @local);
+psql("create role $_ login password 'secret'", @local) for qw(paula sally);
+my $service = serve(pg => $pg);
+my @through = (port => $service->port, sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1', rootcert => server_pem()->{root}, dbname => 'sales');
+
+sub method { return $pg->log =~ /.*identity="$_[0]" method=(\S+)/s ? $1 : 'none' }
+
+for my $case ([ alice => 'scram-sha-256' ], [ marvin => 'md5' ], [ paula => 'password' ]) {
+	my ($user, $method) = @$case;
+	subtest $method => sub {
+		is(psql('select current_user', @through, user => $user, password => 'secret')->{out}, "$user\n", 'the right password');
+		is(method($user), $method, "PostgreSQL's log names the method");
+		my $r = psql('select 1', @through, user => $user, password => 'wrong');
+		is($r->{status}, 2, 'a wrong one');
+		like($r->{err}, qr/FATAL:  password authentication failed for user "$user"$/m, "PostgreSQL's words");
+		like(psql('select 1', @through, user => $user)->{err}, qr/fe_sendauth: no password supplied/, 'none');
+	};
+}
+
+subtest 'SCRAM and channel_binding' => sub {
+	for my $binding (qw(disable prefer)) {
+		is(psql('select 1', @through, password => 'secret', channelbinding => $binding)->{out}, "1\n", "$binding works");
+	}
+	my $r = psql('select 1', @through, password => 'secret', channelbinding => 'require');
+	is($r->{status}, 2, 'require fails');
+	like($r->{err}, qr/channel binding is required, but server did not offer an authentication method that supports channel binding/, "in libpq's own words");
+};
+
+subtest 'PostgreSQL itself sees no TLS' => sub {
+	my $r = psql('select ssl, version, client_dn from pg_stat_ssl where pid = pg_backend_pid()', @through, password => 'secret');
+	is($r->{out}, "f||\n", 'pg_stat_ssl is empty');
+	$r = psql('select 1', @through, user => 'sally', password => 'secret');
+	like($r->{err}, qr/FATAL:  no pg_hba\.conf entry for host "127\.0\.0\.1", user "sally", database "sales", no encryption/, 'hostssl lines never match');
+};
+
+# The password is under TLS as far as pgssl, and never in its log.
+unlike($service->log, qr/secret/, 'no password in the log');
+done_testing;
