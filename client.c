@@ -54,6 +54,21 @@ static void ask_for_tls(struct session *s)
 		refuse(s, "the server did not understand the request for TLS", EX_UNAVAILABLE);
 }
 
+/* The server's last words, or how it went without any. */
+static const char *lost(const struct session *s, enum io io)
+{
+	switch (io) {
+	case IO_END:
+		return "it closed the connection without an answer to the startup packet";
+	case IO_TIMEOUT:
+		return "it did not answer the startup packet in time";
+	case IO_TERMINATED:
+		return "terminated by SIGTERM before the session began";
+	default:
+		return tls_failure(s->tls)[0] != '\0' ? tls_failure(s->tls) : "the connection was lost";
+	}
+}
+
 void client_shake_hands(struct session *s)
 {
 	struct error e;
@@ -80,11 +95,9 @@ void client_admit(struct session *s)
 		session_carry_cancel(s);
 	session_set_title(s);
 	enum io io = stream_write_all(s->postgres, st->packet, st->len, s->deadline);
-	if (io == IO_DONE)
+	/* A server that took no more has perhaps said why: under TLS 1.3 the alert that refuses our certificate comes only now. */
+	if (io == IO_DONE || io == IO_FAILED)
 		io = startup_relay_authentication(s->postgres, s->client, s->deadline);
-	if (io == IO_FAILED &&
-	    tls_failure(s->tls)[0] != '\0') /* under TLS 1.3 the server refuses our certificate only now */
-		refuse(s, tls_failure(s->tls), EX_UNAVAILABLE);
 	if (io != IO_DONE)
-		refuse(s, io == IO_TIMEOUT ? "it did not answer in time" : "the connection was lost", EX_UNAVAILABLE);
+		refuse(s, lost(s, io), EX_UNAVAILABLE);
 }

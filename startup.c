@@ -253,7 +253,7 @@ static size_t take_plus(unsigned char *m, size_t len)
 	static const char plus[] = "SCRAM-SHA-256-PLUS";
 	size_t at = MESSAGE_HEAD + 4;
 
-	while (at < len) {
+	while (at < len && m[at] != '\0') { /* an empty name ends the list */
 		size_t n = strnlen((char *)m + at, len - at) + 1;
 
 		if (at + n > len) /* no NUL: not ours to repair */
@@ -270,29 +270,45 @@ static size_t take_plus(unsigned char *m, size_t len)
 	return len;
 }
 
+static bool is_sasl_request(const unsigned char *m, size_t len)
+{
+	return m[0] == 'R' && len >= MESSAGE_HEAD + 4 && big_endian(m + MESSAGE_HEAD) == AUTHENTICATION_SASL;
+}
+
+/* Read one message of the server's; of one that is too long, or is none, only the head: then `whole` is false. */
+static enum io read_message(struct stream *server, unsigned char *m, size_t *len, bool *whole, deadline when)
+{
+	size_t body;
+	enum io io = stream_read_exactly(server, m, MESSAGE_HEAD, len, when);
+
+	*whole = false;
+	if (io != IO_DONE)
+		return io;
+	size_t size = (size_t)big_endian(m + 1) + 1;
+	if (size < MESSAGE_HEAD || size > RELAY_MAX)
+		return IO_DONE;
+	io = stream_read_exactly(server, m + MESSAGE_HEAD, size - MESSAGE_HEAD, &body, when);
+	*len += body;
+	*whole = io == IO_DONE;
+	return io;
+}
+
 enum io startup_relay_authentication(struct stream *server, struct stream *client, deadline when)
 {
 	unsigned char m[RELAY_MAX];
-	size_t got, body;
-	char type;
+	size_t len;
+	bool whole;
 
 	do {
-		enum io io = stream_read_exactly(server, m, MESSAGE_HEAD, &got, when);
-		type = got == MESSAGE_HEAD ? (char)m[0] : '\0';
-		size_t len = got == MESSAGE_HEAD ? (size_t)big_endian(m + 1) + 1 : got;
-		if (io == IO_DONE && len >= MESSAGE_HEAD && len <= sizeof m) {
-			io = stream_read_exactly(server, m + MESSAGE_HEAD, len - MESSAGE_HEAD, &body, when);
-			got += body;
-			if (io == IO_DONE && type == 'R' && len >= MESSAGE_HEAD + 4 &&
-			    big_endian(m + MESSAGE_HEAD) == AUTHENTICATION_SASL)
-				got = take_plus(m, len);
-		}
-		enum io put = stream_write_all(client, m, got, when);
-		if (put != IO_DONE)
-			return put;
-		if (io != IO_DONE) /* an end is found again, and told, by whoever reads next */
-			return io == IO_END ? IO_DONE : io;
-	} while (type == 'N' || type == 'v'); /* NoticeResponse, NegotiateProtocolVersion */
+		enum io io = read_message(server, m, &len, &whole, when);
+		if (io != IO_DONE)
+			return io;
+		if (whole && is_sasl_request(m, len))
+			len = take_plus(m, len);
+		io = stream_write_all(client, m, len, when);
+		if (io != IO_DONE)
+			return io == IO_FAILED ? IO_DONE : io;
+	} while (whole && (m[0] == 'N' || m[0] == 'v')); /* NoticeResponse, NegotiateProtocolVersion */
 	return IO_DONE;
 }
 

@@ -89,7 +89,8 @@ enum io startup_refuse(struct stream *s, enum refusal why, const char *detail, d
 /*
  * Client mode, step 8: hand the server's messages to the client up to and with its first authentication request, out of which SCRAM-SHA-256-PLUS is
  * taken: libpq without TLS gives up when that is offered, and we may take it out since we verified the server ourselves. Nothing else is changed or
- * looked at. IO_DONE when it is done, or when what comes is not for us to judge and may be carried as it is; else as the stream that failed.
+ * looked at. IO_DONE when it is done, or when what comes is not for us to judge, or the client is gone: all that can be carried on as it is. Else as
+ * the server's stream; the client then got whole messages only, so that it can be told.
  */
 enum io startup_relay_authentication(struct stream *server, struct stream *client, deadline when) MUST_USE;
 

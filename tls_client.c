@@ -3,7 +3,8 @@
  * tls_client.c - client mode: whom to trust, which name to ask for, what to verify (steps 3 and 7).
  *
  * libpq's rules (PostgreSQL's documentation, "SSL Support" of libpq; fe-secure-common.c): a name is compared with the certificate's DNS names, or its
- * common name if it has none; a wildcard stands for one label; an address is compared with its IP addresses, and then as if it were a name.
+ * common name if it has none; a wildcard stands for one label (OpenSSL wants two more behind it); an address is compared with its IP addresses, or
+ * with its common name if it has none.
  */
 #include "tls_internal.h"
 
@@ -56,13 +57,54 @@ bool client_open(SSL *ssl, const struct tls_options *o, struct error *e)
 	return true;
 }
 
+static bool has_addresses(const X509 *cert)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	bool found = false;
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+		found |= sk_GENERAL_NAME_value(names, i)->type == GEN_IPADD;
+	GENERAL_NAMES_free(names);
+	return found;
+}
+
+/* An address that the certificate does not have as one may stand in its common name, unless it has others. Wildcards never stand for one. */
+static bool names_address(X509 *cert, const char *address)
+{
+	unsigned subject =
+	    has_addresses(cert) ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT;
+
+	return X509_check_ip_asc(cert, address, 0) == 1 ||
+	       X509_check_host(cert, address, 0, subject | X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
+}
+
+/* The certificate's first DNS name, or its common name: a stranger's text, escaped. */
+static void shown_name(const X509 *cert, char *buf, size_t size)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	const X509_NAME *subject = X509_get_subject_name(cert);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+	const ASN1_STRING *name = at < 0 ? NULL : X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+
+	for (int i = sk_GENERAL_NAME_num(names) - 1; i >= 0; i--)
+		if (sk_GENERAL_NAME_value(names, i)->type == GEN_DNS)
+			name = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), NULL);
+	log_escape(buf, size, name == NULL ? "" : (const char *)ASN1_STRING_get0_data(name),
+		   name == NULL ? 0 : (size_t)ASN1_STRING_length(name));
+	GENERAL_NAMES_free(names);
+}
+
 bool client_check_name(SSL *ssl, const char *servername, struct error *e)
 {
 	X509 *cert = SSL_get0_peer_certificate(ssl);
+	char name[128];
 
-	if (cert != NULL && X509_check_host(cert, servername, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+	if (cert == NULL)
+		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
+	if (is_address(servername)
+		? names_address(cert, servername)
+		: X509_check_host(cert, servername, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
 		return true;
-	if (cert != NULL && is_address(servername) && X509_check_ip_asc(cert, servername, 0) == 1)
-		return true;
-	return fail(e, EX_UNAVAILABLE, "the server's certificate does not name \"%s\"", servername);
+	shown_name(cert, name, sizeof name);
+	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"", name, servername);
 }

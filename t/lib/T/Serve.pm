@@ -25,12 +25,12 @@ sub server_pem {
 
 my $services = 0;
 
-# What all ways share: port, log, arguments. args: extra ones; pg: an object with a port; connect: another -r; argv: instead of all.
+# What all ways share: port, log, arguments. args: extra ones; pg: an object with a port; connect: another -r; client: -c; argv: instead of all.
 sub service {
 	my (%o) = @_;
 	my $self = bless { port => $o{port} || T::free_port(), log => "$T::TMP/pgssl" . ++$services . '.log', host => '127.0.0.1' }, 'T::Serve';
 	$self->{args} = $o{argv} || [
-		'-p', $o{pem} || server_pem()->{pem}, '-r', $o{connect} || '127.0.0.1:' . ($o{pg} ? $o{pg}->port : 1), $o{nolog} ? () : ('-o', $self->{log}), '-D', 'debug', @{ $o{args} || [] } ];
+		$o{client} ? ('-c', $o{pem} ? ('-p', $o{pem}) : ()) : ('-p', $o{pem} || server_pem()->{pem}), '-r', $o{connect} || '127.0.0.1:' . ($o{pg} ? $o{pg}->port : 1), $o{nolog} ? () : ('-o', $self->{log}), '-D', 'debug', @{ $o{args} || [] } ];
 	T::watch_log($self->{log});
 	return $self;
 }

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: ISC
+#
+# Client mode with a real psql that does no TLS and a real PostgreSQL that wants it: psql with a SCRAM password stopped with "server offered SCRAM-SHA-256-PLUS authentication
+# over a non-SSL connection"; here it must come in, and every failure must reach it as an error that names the cause.
+# never: Plaintext to or from the client where TLS was promised.
+# sabotage: startup.c s/len = take_plus(m, len);/;/
+# sabotage: client.c s/if (answer != 'S')/if (answer == 'E')/
+use lib 't/lib';
+use T;
+use T::Away;
+use T::X509;
+
+limit(300);
+my $root = issue(cn => 'Root', ca => 1);
+my $cert = issue(issuer => $root, cn => 'db', san => 'DNS:localhost,IP:127.0.0.1');
+my $hba = <<'END';
+local all all trust
+hostnossl all all 127.0.0.1/32 reject
+hostssl sales scram 127.0.0.1/32 scram-sha-256
+hostssl sales md5 127.0.0.1/32 md5
+hostssl sales clear 127.0.0.1/32 password
+hostssl sales carol 127.0.0.1/32 cert
+hostssl all alice 127.0.0.1/32 trust
+hostssl replication alice 127.0.0.1/32 trust
+END
+my $pg = start_pg(ssl => $cert, hba => $hba, conf => "ssl_ca_file='$root->{cert}'\n");
+my @socket = (host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres');
+psql("create role $_ login password 'secret'", @socket) for qw(scram clear carol);
+psql("set password_encryption=md5; create role md5 login password 'secret'", @socket);
+psql('alter role alice superuser', @socket);
+
+my @verify = ('-A', $root->{cert});
+my $xinetd = -x '/usr/sbin/xinetd' ? serve_xinetd(client => 1, pg => $pg, args => \@verify) : serve(client => 1, pg => $pg, args => \@verify);
+my $systemd = serve_systemd(client => 1, pg => $pg, args => \@verify);
+my $my_tls = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()";
+
+# What psql says at last: a result, or the error that the server or pgssl gave.
+sub try_psql {
+	my ($service, %o) = @_;
+	my $r = psql($o{sql} || $my_tls, port => $service->port, sslmode => 'disable', user => 'scram', password => 'secret', map({ $_ => $o{$_} } grep { $_ ne 'sql' } keys %o));
+	return $r->{out} if $r->{status} == 0 && $r->{err} eq '';
+	return join ' | ', map { s/^(?:psql: error: )?connection to server at .*, port \d+ failed: //r } split /\n/, $r->{err};
+}
+
+my $in = "t|TLSv1.3\n";
+my $wrong = qr/^FATAL:  password authentication failed for user "(?:scram|md5|clear)"$/;
+
+for my $way ([ 'xinetd', $xinetd ], [ 'systemd-socket-activate', $systemd ]) {
+	my ($name, $service) = @$way;
+	subtest "under $name: every sslmode of a local psql ends in clear here and under TLS there" => sub {
+		is(try_psql($service, sslmode => $_), $in, "sslmode=$_") for qw(disable allow prefer);
+		is(try_psql($service, sslmode => 'prefer', gssencmode => 'prefer'), $in, 'gssencmode=prefer');
+		like(try_psql($service, sslmode => 'require'), qr/^server does not support SSL, but SSL was required$/, 'sslmode=require is for the wrong end');
+		like($service->logged(qr/connection authorized: user=scram/), qr/ tls=TLSv1\.3 cipher=\S+ .* subject=CN=db issuer=CN=Root /, 'the log has the server');
+	};
+}
+
+subtest 'passwords of every method' => sub {
+	for my $user (qw(scram md5 clear)) {
+		is(try_psql($xinetd, user => $user), $in, "$user: right");
+		like(try_psql($xinetd, user => $user, password => 'wrong'), $wrong, "$user: wrong");
+	}
+	like(try_psql($xinetd, password => undef), qr/fe_sendauth: no password supplied/, 'none');
+	is(try_psql($xinetd, PGCHANNELBINDING => $_), $in, "channel_binding=$_") for qw(disable prefer);
+	like(try_psql($xinetd, PGCHANNELBINDING => 'require'), qr/channel binding required/, 'channel_binding=require is refused by psql itself');
+};
+
+subtest "PostgreSQL's own words" => sub {
+	like(try_psql($xinetd, user => 'postgres'), qr/^FATAL:  no pg_hba\.conf entry for host "127\.0\.0\.1", user "postgres", database "sales", SSL encryption$/, 'before the password');
+	like(try_psql($xinetd, user => 'alice', dbname => 'nosuch'), qr/^FATAL:  database "nosuch" does not exist$/, 'after it');
+};
+
+subtest 'our own certificate' => sub {
+	my $with = sub { try_psql(serve(client => 1, pg => $pg, pem => T::Cert::make_pem($_[0]), args => [ @verify, @_[ 1 .. $#_ ] ]), user => 'carol', password => undef) };
+	is($with->(issue(issuer => $root, cn => 'carol')), $in, 'PostgreSQL takes it for the password');
+	like($with->(issue(issuer => $root, cn => 'dave')), qr/^FATAL:  certificate authentication failed for user "carol"$/, 'another name');
+	like(try_psql($xinetd, user => 'carol', password => undef), qr/^FATAL:  connection requires a valid client certificate$/, 'none');
+	my $other = issue(issuer => issue(cn => 'Other', ca => 1), cn => 'carol');
+	my $expired = issue(issuer => $root, cn => 'carol', from => -9000, until => -60);
+	# TLS 1.3: the handshake is over for us when the server refuses.
+	for my $version (qw(TLSv1.3 TLSv1.2)) {
+		my $told = qr/^FATAL:  could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: /;
+		like($with->($other, "--max-protocol=$version"), qr/$told.*alert unknown ca$/, "$version, unknown authority: the alert's words");
+		like($with->($expired, "--max-protocol=$version"), qr/$told.*alert (?:certificate expired|unknown ca)$/, "$version, expired: the alert's words");
+	}
+	my $s = local_session(pg => $pg, pem => T::Cert::make_pem($other), args => \@verify);
+	my ($type, $body) = enter($s);
+	is($body->{C}, '08006', 'SQLSTATE');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+};
+
+subtest 'PostgreSQL cannot be had' => sub {
+	my $dead = free_port();
+	like(try_psql(serve(client => 1, connect => "127.0.0.1:$dead", args => \@verify)), qr/^FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused$/, 'it is down');
+	my $s = session(client => 1, connect => "127.0.0.1:$dead");
+	my ($type, $body) = enter($s);
+	is($body->{C}, '57P03', 'SQLSTATE: libpq goes on to its next host');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+	my $clear = start_pg();
+	like(try_psql(serve(client => 1, pg => $clear, args => \@verify)), qr/^FATAL:  could not establish a TLS connection to PostgreSQL at .*: the server does not support TLS$/, 'it has no TLS');
+	is($clear->log =~ /connection authorized/, '', 'and got no startup packet in clear');
+};
+
+# What a server may do before TLS is up, or before its first message, and what the local client is told behind the server's address.
+my $error = msg('E', "SFATAL\0C53300\0Mgive me your password\0\0");
+my @odd = (
+	[ 'an ErrorResponse before TLS is not shown (CVE-2024-10977)', sub { syswrite $_[0], $error }, 'the server did not understand the request for TLS' ],
+	[ 'an answer that is none', sub { syswrite $_[0], 'x' }, 'the server did not understand the request for TLS' ],
+	[ 'it closes', sub { }, 'it closed the connection when asked for TLS' ],
+	[ 'it resets', sub { $_[1]->reset($_[0]) }, 'it closed the connection when asked for TLS' ],
+	[ 'N', sub { syswrite $_[0], 'N' }, 'the server does not support TLS' ],
+	[ 'S and plaintext behind it (CVE-2021-23222)', sub { syswrite $_[0], 'S' . msg('R', pack 'N', 0) . msg('Z', 'I') ; $_[1]->take($_[0]) }, qr/wrong version number/ ],
+	[ 'S and the end', sub { syswrite $_[0], 'S' }, 'the server closed the connection during the handshake' ],
+);
+for my $case (@odd) {
+	my ($name, $does, $told) = @$case;
+	subtest "a server that is odd: $name" => sub {
+		my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 8); $does->($socket, $self) });
+		my $s = local_session(pg => $fake, args => \@verify);
+		my ($type, $body) = enter($s);
+		$told = qr/^\Q$told\E$/ unless ref $told;
+		like($body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: //r, $told, 'told');
+		is($body->{C}, '08006', 'SQLSTATE');
+		like(substr($fake->bytes, 0, 8), qr/^\Q${\ ssl_request()}\E$/, 'SSLRequest came first');
+		unlike($fake->bytes, qr/alice/, 'and the startup packet did not come in clear');
+		is($s->conn->ending, 'closed', 'closed, not reset');
+		is($s->wait, 69, 'EX_UNAVAILABLE');
+	};
+}
+
+subtest 'a server that ends before its first message' => sub {
+	my $fake = tls_backend($cert, then => sub { $_[0]->close });
+	my $s = local_session(pg => $fake, args => \@verify);
+	my ($type, $body) = enter($s);
+	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'told');
+	$fake = tls_backend($cert, then => sub { syswrite $_[0], substr $error, 0, 20; $_[0]->close });
+	($type, $body) = enter(local_session(pg => $fake, args => \@verify));
+	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'half a message is none');
+};
+
+subtest 'a server that says nothing: --handshake-timeout' => sub {
+	for my $fake (fake_backend(), tls_backend($cert, then => sub { $_[1]->take($_[0]) })) {
+		my $s = local_session(pg => $fake, args => [ @verify, '--handshake-timeout=1' ]);
+		my ($type, $body) = enter($s);
+		is($body->{C}, '08006', 'SQLSTATE');
+		is($s->wait, 69, 'EX_UNAVAILABLE');
+	}
+};
+
+subtest 'Ctrl-C in psql: the cancel request goes under TLS' => sub {
+	my $err = "$TMP/psql.err";
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $xinetd->port, sslmode => 'disable', user => 'scram', password => 'secret'), err => $err);
+	wait_for('the query to run', sub { psql("select count(*) from pg_stat_activity where query like 'select pg_sleep%' and usename = 'scram'", @socket)->{out} == 1 });
+	kill 'INT', $pid;
+	is(wait_exit($pid) >> 8, 1, 'psql ends');
+	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'canceled');
+	like($xinetd->logged(qr/cancel request handed/), qr/host=127\.0\.0\.1/, 'logged');
+};
+
+subtest 'a cancel request on the wire' => sub {
+	my $request = cancel_request(4711, 'KEY!');
+	my $fake = tls_backend($cert, then => sub { my ($tls, $self, $packet) = @_; spew("$TMP/cancel", $packet); $tls->close });
+	my $s = local_session(pg => $fake, args => \@verify);
+	$s->conn->send($request);
+	is($s->conn->rest, '', 'no answer');
+	is($s->conn->ending, 'closed', 'no reset');
+	is($s->wait, 0, 'status');
+	is(slurp("$TMP/cancel"), $request, 'under TLS, as it was');
+	is(slurp("$fake->{base}.clear.1"), ssl_request(), 'in clear nothing but SSLRequest');
+	$s = local_session(pg => tls_backend(issue(cn => 'liar')), args => \@verify);
+	$s->conn->send($request);
+	is($s->conn->rest, '', 'a server that is not who it says: no answer');
+	is($s->wait, 69, 'EX_UNAVAILABLE');
+	like($s->log, qr/could not hand on a cancel request to 127\.0\.0\.1:\d+: the server's certificate cannot be verified: self-signed certificate/, 'logged');
+};
+
+subtest 'the server direct: TLS at once' => sub {
+	my $fake = tls_backend($cert, direct => 1, alpn => ['postgresql']);
+	my $s = local_session(pg => $fake, args => [ @verify, '--sslnegotiation=direct' ]);
+	is((enter($s))[0], 'R', 'in');
+	is(slurp("$fake->{base}.1.hello"), 'postgresql -', 'ALPN');
+	$s = local_session(pg => $pg, args => [ @verify, '--sslnegotiation=direct' ]);
+	my ($type, $body) = enter($s);
+	is($body->{C}, '08006', 'PostgreSQL 15 does not know that: FATAL 08006');
+};
+
+subtest 'COPY both ways, compared with PostgreSQL itself' => sub {
+	my @as = (port => $xinetd->port, sslmode => 'disable', user => 'alice');
+	my $make = "copy (select i, md5(i::text), repeat(chr(65 + i % 26), i % 300) from generate_series(1, 100000) i) to stdout";
+	my $down = psql($make, @as);
+	is($down->{status}, 0, 'down') or diag($down->{err});
+	cmp_ok(length $down->{out}, '>', 15_000_000, 'not a short one');
+	ok($down->{out} eq psql($make, @socket)->{out}, 'the same bytes');
+	psql('create table t (i int, a text, b text)', @as);
+	my $up = psql('copy t from stdin', @as, stdin => $down->{out});
+	is($up->{status}, 0, 'up') or diag($up->{err});
+	ok($down->{out} eq psql('copy (select * from t order by i) to stdout', @socket, dbname => 'sales')->{out}, 'the same bytes again');
+	my $base = pg_do([ 'pg_basebackup', '-X', 'stream', '-c', 'fast', '--no-sync', '-D', "$TMP/base" ], @as);
+	is($base->{status}, 0, 'pg_basebackup') or diag($base->{err});
+	is(T::run([ 'pg_verifybackup', "$TMP/base" ])->{status}, 0, 'pg_verifybackup');
+};
+
+subtest 'ends: each side sees the other one go in order' => sub {
+	my $fake = tls_backend($cert, then => sub {
+		my ($tls, $self) = @_;
+		syswrite $tls, msg('R', pack 'N', 0) . msg('Z', 'I');
+		my $all = $self->take($tls); # the local client's end is the server's
+		syswrite $tls, "all of $all";
+		$tls->close;
+	});
+	my $s = local_session(pg => $fake, args => \@verify);
+	is((enter($s))[0], 'R', 'in');
+	is($s->conn->recv(6), msg('Z', 'I'), 'ready');
+	$s->conn->send('it');
+	$s->conn->finish;
+	is($s->conn->rest, 'all of it', 'the answer comes after the end of the question');
+	is($s->wait, 0, 'status');
+	$s = local_session(pg => tls_backend($cert), args => \@verify);
+	is((enter($s))[0], 'R', 'in');
+	kill 'TERM', $s->{pid};
+	$s->conn->recv(6);
+	is($s->conn->ending, 'closed', 'SIGTERM: closed in order');
+	is($s->wait, 0, 'status');
+};
+done_testing;
