@@ -28,14 +28,15 @@
 #include <openssl/ssl.h>
 
 static const char usage[] =
-	"usage: client plain|postgres|direct HOST PORT MODE\n"
-	"  HOST is an address or the folder of a Unix socket; MODE is one of\n"
-	"  setup N [cold]    N connections: negotiation, handshake, startup, sum; cold: OpenSSL not yet initialised, as in psql\n"
-	"  floor N           N connections to a program that ends at once\n"
-	"  rate N SECONDS    N clients connect again and again: connections a second, failures\n"
-	"  burst N           N clients connect at once: time of the last, served\n"
-	"  session N         N sessions, then jobs from standard input: query N, copyout MB, copyin MB\n"
-	"  launch PROG ...   run PROG as a super-server does and finish a handshake with it (HOST and PORT are not used)\n";
+    "usage: client plain|postgres|direct HOST PORT MODE\n"
+    "  HOST is an address or the folder of a Unix socket; MODE is one of\n"
+    "  setup N [cold]    N connections: negotiation, handshake, startup, sum; cold: OpenSSL not yet initialised, as in "
+    "psql\n"
+    "  floor N           N connections to a program that ends at once\n"
+    "  rate N SECONDS    N clients connect again and again: connections a second, failures\n"
+    "  burst N           N clients connect at once: time of the last, served\n"
+    "  session N         N sessions, then jobs from standard input: query N, copyout MB, copyin MB\n"
+    "  launch PROG ...   run PROG as a super-server does and finish a handshake with it (HOST and PORT are not used)\n";
 
 static struct {
 	const char *kind, *host;
@@ -325,7 +326,8 @@ static int one_setup(void)
 
 	if (!open_session(&c, &t))
 		return 1;
-	printf("%.4f\t%.4f\t%.4f\t%.4f\n", t.negotiated - t.begin, t.secured - t.negotiated, t.ready - t.secured, t.ready - t.begin);
+	printf("%.4f\t%.4f\t%.4f\t%.4f\n", t.negotiated - t.begin, t.secured - t.negotiated, t.ready - t.secured,
+	       t.ready - t.begin);
 	close_session(&c, true);
 	return 0;
 }
@@ -376,7 +378,8 @@ struct tally {
 /* Fork `n` clients that begin at the same moment; each gets sessions until `ms` have passed, but at least one. */
 static int mode_crowd(int n, double ms)
 {
-	struct tally *all = mmap(NULL, (size_t)n * sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally *all =
+	    mmap(NULL, (size_t)n * sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct tally sum = {0, 0, 0};
 	double begin;
 	int gate[2];
@@ -423,7 +426,8 @@ static pid_t launch(struct conn *c, char **argv)
 	socklen_t len = sizeof(sin);
 	pid_t pid;
 
-	if (bind(lfd, (struct sockaddr *)&sin, len) < 0 || listen(lfd, 1) < 0 || getsockname(lfd, (struct sockaddr *)&sin, &len) < 0)
+	if (bind(lfd, (struct sockaddr *)&sin, len) < 0 || listen(lfd, 1) < 0 ||
+	    getsockname(lfd, (struct sockaddr *)&sin, &len) < 0)
 		return -1;
 	target.host = "127.0.0.1";
 	target.port = ntohs(sin.sin_port);
