@@ -131,7 +131,7 @@ sub plot_bars {
 	my ($m) = @_;
 	my @rows = map { join(' ', "\"$_->{label}\"", spread(@{ $sample{ $m->[0] }{ $_->{name} } })) . "\n" } seen($m->[0]) or return;
 	gnuplot($m->[0], "set title '$m->[1]" . ($m->[2] ? ", $m->[2]" : '') . "'\nset key off\n\$d << EOD\n" . join('', @rows)
-		  . "EOD\nplot \$d using 0:2:xtic(1) with boxes lc rgb '#4477aa', \$d using 0:2:3:4 with yerrorbars lc rgb '#222222' pt -1\n");
+		  . "EOD\nplot \$d using 0:2:xtic(1) with boxes lc rgb '#4477aa', \$d using 0:2:3:4 with yerrorbars lc rgb '#222222' pt 7 ps 0.1\n");
 }
 
 sub plot_growth {
