@@ -7,7 +7,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 
-needs(run([ $PGSSL, '--help' ])->{out} =~ /--listen/, 'a pgssl that can listen');
+needs(scalar(run([ $PGSSL, '--help' ])->{out} =~ /--listen/), 'a pgssl that can listen');
 my $pg = start_pg();
 my $root = issue(cn => 'Root', ca => 1);
 my $other = issue(cn => 'Other', ca => 1);
