@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "identmap.h"
 #include "pidfile.h"
 #include "report.h"
 #include "sandbox.h"
@@ -28,7 +29,8 @@
 
 /* One connection to PostgreSQL; its sockets are made before privileges go, as a connection does. */
 struct probe {
-	char user[64]; /* "" asks for GSSAPI encryption instead */
+	char user[64];  /* "" asks for GSSAPI encryption instead */
+	int clientcert; /* as in struct options */
 	struct backend backend;
 	struct fd_stream server;
 	deadline when;
@@ -107,6 +109,20 @@ static void report_files(const struct options *o, const struct tls_options *to)
 	report_file("private key", o->key);
 	report_file("authorities", to->ca);
 	report_file("revocation lists", to->crl);
+	report_file("ident map", o->ident_map);
+}
+
+static void report_map(const struct options *o)
+{
+	struct identmap *map;
+	struct error e;
+
+	if (o->map == NULL)
+		return;
+	if (identmap_load(o->ident_map, o->map, &map, &e))
+		report(FOUND_OK, "map \"%s\": no errors in it", o->map);
+	else
+		report(FOUND_ERROR, "%s", e.text);
 }
 
 /* ---- who runs it ---- */
@@ -183,6 +199,30 @@ static const char *error_field(const char *body, size_t len, char type)
 	return "";
 }
 
+/* Trust or peer: who gets in is then decided by the certificate, if one that names the user is demanded, or by nobody. */
+static void report_open_door(const struct probe *p)
+{
+	static const char *const who[] = {
+	    [CLIENTCERT_OPTIONAL] = "EVERYBODY who reaches pgssl",
+	    [CLIENTCERT_VERIFY_CA] = "everybody who has ANY certificate of -A's authorities",
+	};
+
+	if (p->clientcert == CLIENTCERT_VERIFY_FULL)
+		report(FOUND_NOTE,
+		       "login of user \"%s\": PostgreSQL asks for nothing: the certificate that "
+		       "--clientcert=verify-full demands "
+		       "is the only proof, and programs on this machine may need none",
+		       p->user);
+	else
+		report(FOUND_WARNING,
+		       "login of user \"%s\": PostgreSQL lets it in WITHOUT ANY PROOF, and so %s: pg_hba.conf has %s; "
+		       "change "
+		       "that line to scram-sha-256 and reload PostgreSQL",
+		       p->user, who[p->clientcert],
+		       backend_is_unix(&p->backend) ? "trust for this socket, or peer for the user that pgssl runs as"
+						    : "trust (or ident) for this address");
+}
+
 /* What PostgreSQL asks of a login (AuthenticationRequest, "Message Formats" of its protocol). */
 static void report_method(const struct probe *p, uint32_t code)
 {
@@ -206,13 +246,7 @@ static void report_method(const struct probe *p, uint32_t code)
 	if (code != 0)
 		report(FOUND_NOTE, "login of user \"%s\": PostgreSQL asks for method %u", p->user, (unsigned)code);
 	else
-		report(FOUND_WARNING,
-		       "login of user \"%s\": PostgreSQL lets it in WITHOUT ANY PROOF, and so EVERYBODY who reaches "
-		       "pgssl: "
-		       "pg_hba.conf has %s; change that line to scram-sha-256 and reload PostgreSQL",
-		       p->user,
-		       backend_is_unix(&p->backend) ? "trust for this socket, or peer for the user that pgssl runs as"
-						    : "trust (or ident) for this address");
+		report_open_door(p);
 }
 
 static void report_login(struct probe *p)
@@ -306,9 +340,10 @@ static bool prepare(struct probe *p, const struct options *o, const char *user)
 	struct error e;
 
 	snprintf(p->user, sizeof p->user, "%s", user);
+	p->clientcert = o->clientcert;
 	if (backend_prepare(&p->backend, &bo, &e))
 		return true;
-	report(FOUND_ERROR, "%s", e.text);
+	report(FOUND_ERROR, "PostgreSQL at %s", e.text);
 	return false;
 }
 
@@ -336,6 +371,7 @@ int check_run(const struct options *o, const struct tls_options *to)
 
 	report_files(o, to);
 	tls_report(to); /* 3 */
+	report_map(o);
 	if (!sandbox_find_user(o->user, o->group, &who, &e)) {
 		report(FOUND_ERROR, "%s", e.text);
 		return report_end();

@@ -290,9 +290,10 @@ static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 {
 	char text[NAME_SIZE], what[NAME_SIZE + 64];
 	X509 *by = author(crl, authorities);
+	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
 
 	snprintf(what, sizeof what, "revocation list of %s, %d revoked", dn(X509_CRL_get_issuer(crl), text),
-		 sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)));
+		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
 	if (X509_CRL_get0_nextUpdate(crl) == NULL)
 		report(FOUND_NOTE, "%s: has no end", what);
 	else
@@ -392,12 +393,14 @@ static void report_settings(SSL *ssl)
 	report_ciphers(ssl);
 }
 
-/* What our client offered: what openssl.cnf and --groups say, which OpenSSL tells of the other side only. */
-static void report_groups(SSL *server)
+/* OpenSSL tells the other side's only: without --groups our client offered what openssl.cnf says, which is the server's list too. */
+static void report_groups(SSL *server, const char *given)
 {
-	int numbers[64], n = (int)SSL_get1_groups(server, NULL);
+	int numbers[64], n = given == NULL ? (int)SSL_get1_groups(server, NULL) : 0;
 	char list[1024] = "";
 
+	if (given != NULL)
+		report(FOUND_OK, "groups: %s", given);
 	if (n <= 0 || n > 64)
 		return;
 	SSL_get1_groups(server, numbers);
@@ -431,15 +434,14 @@ static bool shake(SSL *client, SSL *server)
 	return false;
 }
 
-/* A client that wants what the server has: what is left to differ is certificate and key. */
+/* A client that wants what the server has: what is left to differ is certificate and key, and the groups, of which any client has its own. */
 static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct tls_options *o)
 {
 	if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, (int)SSL_get_min_proto_version(server)) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, (int)SSL_get_max_proto_version(server)) != 1)
 		return NULL;
 	if ((o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1) ||
-	    (o->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, o->ciphersuites) != 1) ||
-	    (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1))
+	    (o->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, o->ciphersuites) != 1))
 		return NULL;
 	return SSL_new(ctx);
 }
@@ -453,7 +455,7 @@ static void report_handshake(SSL *server, const struct tls_options *o)
 	if (client == NULL || !shake(client, server))
 		report(FOUND_ERROR, "trial handshake: failed: %s", openssl_reason("no reason given"));
 	else {
-		report_groups(server);
+		report_groups(server, o->groups);
 		report(FOUND_OK, "trial handshake: %s, %s", SSL_get_version(server), SSL_get_cipher_name(server));
 	}
 	SSL_free(client);

@@ -5,6 +5,7 @@
 # sabotage: tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
 use lib 't/lib';
 use T;
+use T::X509;
 
 my $hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
 my $pg = start_pg(hba => $hba);
@@ -106,13 +107,42 @@ expect('an intermediate that may not sign', with_cert(make_pem(make_cert(issuer 
 my $public = make_cert(issuer => $middle, days => 90, ext => [ 'subjectAltName=DNS:x', 'authorityInfoAccess=caIssuers;URI:http://ca.example/middle.crt' ]);
 expect("a public authority's certificate without its intermediate", with_cert(chain('lone', slurp($public->{cert}), slurp($public->{key}))), 0, qr/^WARNING  chain: ends below "CN=Middle"/m);
 
+my $tomorrow = issue(cn => 'localhost', san => 'DNS:localhost', from => 86400, until => 90 * 86400);
+expect('not yet valid', with_cert(make_pem($tomorrow)), 78, qr/^ERROR    certificate: not valid before .* UTC: wait, or set this machine's clock$/m);
+
+# --- authorities and revocation lists
+my $root = issue(cn => 'Clients', ca => 1, until => 400 * 86400);
+my $sub = issue(cn => 'Below', ca => 1, issuer => $root, until => 90 * 86400);
+my @revoked = map { issue(cn => "c$_", issuer => $root) } 1, 2;
+my $crl = crl($root, revoked => \@revoked, until => 30 * 86400);
+sub trust { my ($authorities, $crls, @args) = @_; return with_cert($good, '-A', join_files(@$authorities), @$crls ? ('--crl', join_files(@$crls)) : (), @args) }
+my $joined;
+sub join_files { return spew("$TMP/joined" . ++$joined, join '', map { slurp($_) } @_) }
+
+expect('-A and --crl', trust([ $root->{cert} ], [$crl]), 0, qr/^ok       authorities "[^"]+": owner/m, qr/^ok       revocation lists "[^"]+": owner/m,
+	qr/^ok       authority: CN=Clients: valid until .*: (?:399|400) days left$/m, qr/^ok       revocation list of CN=Clients, 2 revoked: valid until .* (?:29|30) days left$/m, qr/^0 errors, 0 warnings/m);
+expect('an authority without a list', trust([ $root->{cert}, $sub->{cert} ], [$crl]), 78, qr/^ERROR    revocation list: none of "CN=Below"/m);
+expect('an expired list', trust([ $root->{cert} ], [ crl($root, until => -3600) ]), 78, qr/^ERROR    revocation list of CN=Clients, 0 revoked: EXPIRED at/m);
+expect('a list that ends soon', trust([ $root->{cert} ], [ crl($root, until => 86400) ]), 0, qr/^WARNING  revocation list of CN=Clients, 0 revoked: valid until .*: [01] days? left: replace it soon/m);
+my $namesake = issue(cn => 'Clients', ca => 1);
+expect("a list by another of the same name", trust([ $root->{cert} ], [ crl($namesake, until => 30 * 86400) ]), 78, qr/^ERROR    revocation list of "CN=Clients": not signed by that authority's key/m);
+expect('a stray list', trust([ $sub->{cert} ], [ $crl, crl($sub, until => 30 * 86400) ]), 0, qr/^note     revocation list of "CN=Clients": no such authority/m);
+expect('an expired authority', trust([ issue(cn => 'Gone', ca => 1, from => -86400, until => -3600)->{cert} ], []), 78, qr/^ERROR    authority: CN=Gone: EXPIRED/m);
+expect("a client's certificate as an authority", trust([ issue(cn => 'x', issuer => $root, until => 90 * 86400)->{cert} ], []), 0, qr/^WARNING  authority: "CN=x" is none/m);
+expect('no authorities', with_cert($good, '-A', spew("$TMP/none.crt", '')), 78, qr/^ERROR    no certificate in/m);
+my $map = spew("$TMP/ident.map", "staff CN=a alice\n");
+my @full = ('--clientcert=verify-full', "--ident-map=$map", '--map=staff');
+expect('a map', trust([ $root->{cert} ], [], @full), 0, qr/^ok       ident map "\Q$map\E": owner/m, qr/^ok       map "staff": no errors in it$/m);
+spew($map, "staff /( alice\n");
+expect('a bad map', trust([ $root->{cert} ], [], @full), 78, qr/^ERROR    .*\Q$map\E.*line 1|^ERROR .*\Q$map\E:1/m);
+
 # --- settings
 my $conf = spew("$TMP/openssl.cnf", "openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nMinProtocol=TLSv1.3\nGroups=P-384:P-256\nCiphersuites=TLS_CHACHA20_POLY1305_SHA256\n");
 my %env = (env => { OPENSSL_CONF => $conf });
 expect('openssl.cnf', check('-p', $good, '-r', $pg->port, \%env), 0, qr/^ok       openssl\.cnf: \Q$conf\E$/m, qr/^ok       protocols: TLSv1\.3 and up$/m, qr/^ok       groups: secp384r1:secp256r1$/m,
 	qr/^ok       TLS 1\.3 suites: TLS_CHACHA20_POLY1305_SHA256$/m, qr/^ok       trial handshake: TLSv1\.3, TLS_CHACHA20_POLY1305_SHA256$/m);
-expect('options overrule it', check('-p', $good, '-r', $pg->port, '--min-protocol=TLSv1.2', '--max-protocol=TLSv1.2', '--groups=X25519', '-C', 'ECDHE-ECDSA-AES128-GCM-SHA256', \%env), 0,
-	qr/^ok       protocols: TLSv1\.2 and up to TLSv1\.2$/m, qr/^ok       TLS 1\.2 ciphers: ECDHE-ECDSA-AES128-GCM-SHA256$/m, qr/^ok       groups: x25519$/im, qr/^ok       trial handshake: TLSv1\.2, ECDHE-ECDSA-AES128-GCM-SHA256$/m);
+expect('options overrule it', check('-p', $good, '-r', $pg->port, '--min-protocol=TLSv1.2', '--max-protocol=TLSv1.2', '--groups=P-256', '-C', 'ECDHE-ECDSA-AES128-GCM-SHA256', \%env), 0,
+	qr/^ok       protocols: TLSv1\.2 and up to TLSv1\.2$/m, qr/^ok       TLS 1\.2 ciphers: ECDHE-ECDSA-AES128-GCM-SHA256$/m, qr/^ok       groups: P-256$/m, qr/^ok       trial handshake: TLSv1\.2, ECDHE-ECDSA-AES128-GCM-SHA256$/m);
 expect('they contradict each other', check('-p', $good, '-r', $pg->port, '--max-protocol=TLSv1.2', \%env), 78, qr/^ERROR    the highest TLS version allowed is below the lowest/m);
 expect('ciphers for another kind of key', with_cert($good, '--max-protocol=TLSv1.2', '-C', 'ECDHE-RSA-AES128-GCM-SHA256'), 78, qr/^ERROR    trial handshake: failed: no shared cipher$/m);
 
@@ -129,6 +159,10 @@ expect('trust for the superuser, md5 for others', check('-p', $good, '-r', $serv
 	qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF, and so EVERYBODY who reaches pgssl: pg_hba\.conf has trust \(or ident\)/m,
 	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for a password \(md5: scram-sha-256 is stronger\)|$nobody": PostgreSQL asks for a password \(scram/m,
 	qr/^0 errors, 1 warning: connections work, but see the warnings$/m);
+my @ca = ('-A', $root->{cert});
+expect('trust, and any certificate', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-ca'), 0, qr/^WARNING  login of user "postgres": .* WITHOUT ANY PROOF, and so everybody who has ANY certificate/m);
+expect('trust, and a certificate that names the user', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-full'), 0,
+	qr/^note     login of user "postgres": PostgreSQL asks for nothing: the certificate that --clientcert=verify-full demands is the only proof/m);
 $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 password\n");
 expect('reject for the superuser, a password in clear for others', check('-p', $good, '-r', $service->port), 0,
 	qr/^note     login of user "postgres": PostgreSQL refuses: pg_hba\.conf rejects connection for host "127\.0\.0\.1".* \(28000\)$/m,
@@ -139,7 +173,7 @@ my $socket = "$pg->{socket}:" . $pg->port;
 expect('a Unix socket, trust', check('-p', $good, '-r', $socket, '--gss'), 0, qr/^WARNING  login of user "postgres": .*trust for this socket, or peer/m,
 	qr/^note     --gss: PostgreSQL does not accept GSSAPI encryption/m);
 expect('another machine', check('-p', $good, '-r', '192.0.2.1:5432', '--connect-timeout=1'), 78, qr/^WARNING  PostgreSQL at 192\.0\.2\.1:5432 is another machine: .*in CLEAR/m);
-expect('an unknown name', check('-p', $good, '-r', 'no.such.host.invalid:5432'), 78, qr/^ERROR    -r: could not look up host "no\.such\.host\.invalid"/m);
+expect('an unknown name', check('-p', $good, '-r', 'no.such.host.invalid:5432'), 78, qr/^ERROR    PostgreSQL at no\.such\.host\.invalid:5432: could not look up/m);
 
 # --- users
 SKIP: {

@@ -9,7 +9,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 
-limit(300);
+limit(600);
 my $server = server_pem();
 my $pg = start_pg(max_connections => 100);
 my $root = issue(cn => 'Root', ca => 1);
@@ -98,6 +98,12 @@ subtest 'TLS 1.2 as well' => sub {
 		local $ENV{PGSSLMAXPROTOCOLVERSION} = 'TLSv1.2';
 		is(outcome($service{'verify-full'}, $cert), $want, $kind);
 	}
+};
+
+# Under TLS 1.3 the client is through with its handshake, and sends, when the server refuses: the alert must reach it, not a reset.
+subtest 'a refused client that has sent much reads the alert all the same' => sub {
+	local $ENV{PGOPTIONS} = '-c x.y=' . 'z' x 9000;
+	is(outcome($service{'verify-full'}, $expired), alert('sslv3 alert certificate expired'), "expired, try $_") for 1 .. 5;
 };
 
 subtest 'without -A no certificate is asked for, and none is looked at' => sub {
@@ -233,5 +239,30 @@ subtest 'new authorities and lists are used by the next connection' => sub {
 	is(outcome($s, $cert), $unknown, 'before');
 	rename spew("$file.new", slurp($root->{cert})), $file;
 	is(outcome($s, $cert), 'in', 'after');
+};
+
+subtest 'an authority and a list that are written anew while connections arrive' => sub {
+	my %file = (spew("$TMP/anew.ca", '') => slurp($root->{cert}), spew("$TMP/anew.crl", '') => slurp(crl($root)));
+	spew($_, $file{$_}) for keys %file;
+	my $s = serve(pg => fake_backend(), args => [ '-A', "$TMP/anew.ca", '--clientcert=verify-ca', "--crl=$TMP/anew.crl" ]);
+	my $cert = issue(issuer => $root, cn => 'alice');
+	my $pid = fork;
+	if (!$pid) {
+		$SIG{TERM} = 'DEFAULT';
+		alarm 100;
+		# Truncated, half, whole.
+		while (1) {
+			for my $path (keys %file) { open my $fh, '>', $path; syswrite $fh, $_ for unpack '(a400)*', $file{$path} }
+			nap(0.01);
+		}
+	}
+	my $good = 0;
+	for (1 .. 100) {
+		my $k = connect_to($s->port);
+		$good++ if $k->negotiate(cert => $cert->{chain}, key => $cert->{key});
+		$k->close;
+	}
+	stop($pid, 'KILL');
+	is($good, 100, 'all came through');
 };
 done_testing;

@@ -10,7 +10,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 
-limit(300);
+limit(600);
 my $root = issue(cn => 'Root', ca => 1);
 my $alice = issue(issuer => $root, subject => [ [ O => 'Example' ], [ CN => 'alice' ] ]);
 my $bob = issue(issuer => $root, cn => 'bob');
@@ -137,6 +137,16 @@ subtest 'the log' => sub {
 	unlike($s->log, qr/issuer=\S*CN=eve/, 'the certificate without its key never got so far');
 };
 
+subtest 'the log with -A alone' => sub {
+	my $pg = start_pg();
+	my $s = serve(pg => $pg, args => [ '-A', $root->{cert} ]);
+	psql('select 1', port => $s->port, cert => $bob->{chain}, key => $bob->{key});
+	like($s->logged(qr/authorized/), qr/ user=alice .* subject=CN=bob issuer=CN=Root serial=$bob->{serial}$/, 'whoever gives a certificate is named');
+	$s->logged(qr/authenticated: identity="CN=bob" method=cert/);
+	psql('select 1', port => $s->port);
+	unlike($s->logged(qr/authorized/), qr/subject=/, 'and whoever gives none is not');
+};
+
 subtest 'a session does not outlive its certificate: --clientcert-expiry' => sub {
 	my $pg = start_pg();
 	my $s = serve(pg => $pg, args => [ @full, '--clientcert-expiry' ]);
@@ -157,6 +167,17 @@ subtest 'a session does not outlive its certificate: --clientcert-expiry' => sub
 	like($s->logged(qr/certificate expired/), qr/disconnection: .* reason=client certificate expired$/, 'logged');
 	$long->query('select 1');
 	is(($long->message)[0], 'T', 'the other session goes on');
+};
+
+subtest "a certificate and no password: peer on PostgreSQL's Unix socket, as the manual has it" => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my $ident = spew("$TMP/ident", "pgssl daemon alice\npgssl /^(.*)\$ \\1\n");
+	my $pg = start_pg(hba => "local all all peer map=pgssl\nhost all all 127.0.0.1/32 reject\n", conf => "ident_file='$ident'\n");
+	my $s = serve(connect => "$pg->{socket}:" . $pg->port, args => [ @full, '-s', 'daemon' ]);
+	is(psql('select current_user', port => $s->port, cert => $alice->{chain}, key => $alice->{key})->{out}, "alice\n", 'alice is in');
+	like(psql('select 1', port => $s->port, user => 'postgres', cert => $alice->{chain}, key => $alice->{key})->{err}, qr/certificate authentication failed/, 'as alice only');
+	my %direct = (host => $pg->{socket}, port => $pg->port, sslmode => 'disable');
+	like(psql('select 1', %direct)->{err}, qr/Peer authentication failed/, 'and nobody else on this machine');
 };
 
 subtest 'options that make no sense together' => sub {

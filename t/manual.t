@@ -33,8 +33,10 @@ SKIP: {
 	(my $rows = $man) =~ s/VERSION/%s/g;
 	$rows =~ s/ADDRESS: REASON/%s/g;
 	my $count = 0;
-	while ($table =~ /\{"(\w{5})",\s*"([^"]+)"/g) {
+	$rows =~ s/USER/%s/g;
+	while ($table =~ /\{"(\w{5})",\s*"((?:[^"\\]|\\.)+)"/g) {
 		my ($state, $message) = ($1, $2);
+		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc
 		$message =~ s/protocol 2\.0/protocol %s/;
 		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m, "the manual has $state $message";
 		$count++;

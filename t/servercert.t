@@ -6,7 +6,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 
-limit(300);
+limit(600);
 my $pg = start_pg();
 my $root = issue(cn => 'Root', ca => 1);
 my $middle = issue(issuer => $root, cn => 'Middle', ca => 1);

@@ -10,12 +10,12 @@ package T;
 use strict;
 use warnings;
 use Cwd qw(abs_path);
-use Fcntl qw(:flock O_RDWR O_CREAT);
 use File::Basename qw(basename dirname);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX qw(_exit WNOHANG);
+use Socket qw(AF_UNIX SOCK_DGRAM pack_sockaddr_un);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -116,14 +116,13 @@ sub wait_for {
 	die "gave up\n";
 }
 
-# A port of 127.0.0.1 that no other test takes: below the ephemeral range, and locked until this process ends.
+# A port of 127.0.0.1 that no other test takes: below the ephemeral range, and locked until this process ends, by a name that only one can bind and
+# that leaves no file.
 sub free_port {
-	my $folder = "/tmp/pgssl-test-ports-$>";
-	mkdir $folder, 0700;
 	for (1 .. 1000) {
 		my $port = 10000 + int rand 20000;
-		sysopen(my $lock, "$folder/$port", O_RDWR | O_CREAT, 0600) or die "$folder/$port: $!\n";
-		next unless flock $lock, LOCK_EX | LOCK_NB;
+		socket(my $lock, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
+		bind($lock, pack_sockaddr_un("\0pgssl-test-port-$port")) or next;
 		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
 		close $probe;
 		push @locks, $lock;
