@@ -60,7 +60,7 @@ cert:
 	@./mkcert
 
 DOCDIR = $(PREFIX)/share/doc/pgssl
-EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service
+EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service
 
 # The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
 PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \

@@ -30,7 +30,7 @@ psql("set password_encryption=md5; create role md5 login password 'secret'", @so
 psql('alter role alice superuser', @socket);
 
 my @verify = ('-A', $root->{cert});
-my $xinetd = -x '/usr/sbin/xinetd' ? serve_xinetd(client => 1, pg => $pg, args => \@verify) : serve(client => 1, pg => $pg, args => \@verify);
+my $xinetd = -x '/usr/sbin/xinetd' ? serve_xinetd(client => 1, shipped => 'pgssl-client', pg => $pg, args => \@verify) : serve(client => 1, pg => $pg, args => \@verify);
 my $systemd = serve_systemd(client => 1, pg => $pg, args => \@verify);
 my $my_tls = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()";
 

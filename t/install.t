@@ -42,7 +42,7 @@ sub files
 
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
-my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service);
+my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service xinetd.d/pgssl-client);
 
 # The default places, below DESTDIR; the umask is 077 and must not matter.
 my $dest = "$root/dest with blank";

@@ -22,7 +22,7 @@ subtest 'server_args as printed: -P/tmp/ -p FILE -r PORT' => sub {
 
 subtest 'the shipped xinetd.d/pgssl' => sub {
 	plan skip_all => 'no xinetd.d/pgssl' unless -e "$ROOT/xinetd.d/pgssl";
-	my $s = serve_xinetd(pg => $pg, shipped => 1);
+	my $s = serve_xinetd(pg => $pg, shipped => 'pgssl');
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	like($s->logged(qr/disconnection/), qr/user=alice database=sales host=127\.0\.0\.1/, 'logged');
 };

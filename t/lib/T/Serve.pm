@@ -89,13 +89,13 @@ sub serve {
 	}
 }
 
-# xinetd in the foreground. shipped => 1: the project's own xinetd.d/pgssl with program, port and arguments put in.
+# xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d, with program, user, port and arguments put in.
 sub serve_xinetd {
 	my (%o) = @_;
 	my $self = service(%o);
 	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1', type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
 	$set{server_args} = join ' ', @{ $self->{args} };
-	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/pgssl") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
+	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
 	for my $key (sort keys %set) {
 		$entry =~ s/^\s*\Q$key\E\s*=.*\n//mg;
 		$entry =~ s/^\}/\t$key = $set{$key}\n}/m;
