@@ -6,6 +6,7 @@
 # never: The private key in memory after the handshake.
 # never: A client byte parsed before step 5
 # sabotage: s/SSL_certs_clear(t->ssl);/;/ tls.c
+# sabotage: s/\ttls_wipe_key(s->tls);/\t;/ server.c
 use lib 't/lib';
 use T;
 use MIME::Base64 ();
@@ -71,25 +72,41 @@ sub secrets {
 	return (@found, substr $pem[0], 30);
 }
 
+# Look for all parts of the key in the session's memory, in which `known` must be found; then end it.
+sub search {
+	my ($s, $cert, $known) = @_;
+	my $memory = memory($s->{pid});
+	plan skip_all => 'cannot read memory' unless defined $memory;
+	cmp_ok(length $memory, '>', 1 << 20, 'memory was read');
+	like($memory, $known, 'and searched');
+	my @secrets = secrets($cert->{key});
+	cmp_ok(scalar @secrets, '>=', 3, 'there is something to search for');
+	for my $n (0 .. $#secrets) {
+		my $at = index $memory, $secrets[$n];
+		is($at, -1, "part $n of the key is not there") or diag(unpack 'H*', substr $memory, $at - 16, 64);
+	}
+	$s->conn->close;
+	$s->wait;
+}
+
 subtest 'the private key is gone after the handshake' => sub {
 	plan skip_all => 'needs root to read memory' unless is_root();
 	for my $kind (qw(ecdsa rsa ed25519)) {
 		my $cert = make_cert(name => "mem$kind", key => $kind);
 		my $s = session(pg => $pg, pem => make_pem($cert));
 		ok($s->conn->login, "$kind: login");
-		my $memory = memory($s->{pid});
-		plan skip_all => 'cannot read memory' unless defined $memory;
-		cmp_ok(length $memory, '>', 1 << 20, 'memory was read');
-		like($memory, qr/\Qalice\E/, 'and searched');
-		my @secrets = secrets($cert->{key});
-		cmp_ok(scalar @secrets, '>=', 3, 'there is something to search for');
-		for my $n (0 .. $#secrets) {
-			my $at = index $memory, $secrets[$n];
-			is($at, -1, "part $n of the key is not there") or diag(unpack 'H*', substr $memory, $at - 16, 64);
-		}
-		$s->conn->close;
-		$s->wait;
+		search($s, $cert, qr/\Qalice\E/);
 	}
+};
+
+subtest 'and where there will be none, since GSSAPI encrypts' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 8); syswrite $socket, 'Gtoken-of-PostgreSQL'; $self->take($socket) });
+	my $cert = make_cert(name => 'memgss');
+	my $s = session(pg => $fake, pem => make_pem($cert), args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	is($s->conn->recv(20), 'Gtoken-of-PostgreSQL', 'carried');
+	search($s, $cert, qr/token-of-PostgreSQL/);
 };
 
 # One system call a line, with the descriptors' names.
