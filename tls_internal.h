@@ -53,7 +53,10 @@ bool credential_use(SSL *ssl, const struct credential *c, const char *file, stru
 
 void credential_free(struct credential *c);
 
-/* Give OpenSSL a free() and a realloc() that wipe, before its first allocation: decoded keys leave pieces in freed memory. */
+/* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
+void wiping_memory_install(void);
+
+/* A key will be read: memory that OpenSSL frees is wiped from now on, since decoding leaves pieces of the key in it. */
 void wiping_memory_begin(void);
 
 /* The key is gone: memory freed from now on need not be wiped. */
