@@ -58,7 +58,12 @@ static void *wiping_realloc(void *p, size_t size, const char *file, int line)
 
 void wiping_memory_begin(void)
 {
+	static bool begun;
+
 	wiping = true;
+	if (begun) /* the parent of -d loads renewed files */
+		return;
+	begun = true;
 	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1)
 		bug("OpenSSL allocated memory before it was told how");
 }
