@@ -195,6 +195,8 @@ static bool find_locals(struct backend *b, const char *local, struct error *e)
 		if (find_local(&b->addresses[i], local, e))
 			b->addresses[found++] = b->addresses[i];
 	b->count = found;
+	if (found > 0)
+		e->status = 0; /* what is wrong with the others does not matter */
 	return found > 0;
 }
 
@@ -275,6 +277,8 @@ bool backend_open(struct backend *b, const struct backend_options *o, struct err
 		if (set_up(&b->addresses[i], o, e))
 			b->addresses[made++] = b->addresses[i];
 	b->count = made;
+	if (made > 0)
+		e->status = 0;
 	return made > 0;
 }
 
