@@ -52,6 +52,34 @@ sub stop_daemon {
 	ok(!-e $file, 'ended');
 }
 
+subtest 'as printed, both on one machine: -p FILE -d PORT -r PORT and -c -d PORT -r localhost:PORT' => sub {
+	my ($server, $client) = (free_port(), free_port());
+	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $server, '-r', $pg->port ])->{status}, 0, 'the server side starts');
+	is(T::run([ $PGSSL, '-P/tmp/', '-c', '-d', $client, '-r', "localhost:$server" ])->{status}, 0, 'the client side starts');
+	my @plain = (port => $client, sslmode => 'disable');
+	is(psql('select 6*7', @plain)->{out}, "42\n", 'psql without TLS through the pair');
+	is(psql("select repeat('x', 1000000)", @plain)->{out}, 'x' x 1000000 . "\n", 'a large answer');
+	is(psql('select 1', @plain, host => '::1')->{out}, "1\n", 'over IPv6');
+	my $listening = slurp('/proc/net/tcp') . slurp('/proc/net/tcp6');
+	my $hex = sprintf '%04X', $client;
+	is(join(' ', sort $listening =~ /: ([0-9A-F]+):$hex [0-9A-F:]+ 0A /g), '00000000000000000000000001000000 0100007F', 'the client side listens on the loopback only: whoever connects borrows its identity');
+	stop_daemon("/tmp/pgssl.localhost.$_.pid") for $client, $server;
+};
+
+subtest 'client mode: too many' => sub {
+	my $server = serve_listen(pg => $pg);
+	my $s = serve_listen(argv => [ '-c', '-r', 'localhost:' . $server->port, '--max-connections=1', '-o', "$TMP/client.log" ], listening => 0);
+	wait_for('the client side to listen', sub { slurp("$TMP/client.log") =~ /listening on/ });
+	my $one = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $s->port, sslmode => 'disable'));
+	$server->logged(qr/connection authorized/);
+	like(psql('select 1', port => $s->port, sslmode => 'disable')->{err}, qr/FATAL:  sorry, too many clients already/, 'the second one is told');
+	stop($s->{pid});
+	stop($server->{pid});
+	wait_exit($one);
+	psql("select pg_terminate_backend(pid) from pg_stat_activity where query='select pg_sleep(60)'", port => $pg->port, sslmode => 'disable', user => 'postgres');
+	wait_for('its backend to be gone', sub { $pg->backends == 0 });
+};
+
 subtest 'a start that fails is seen' => sub {
 	my $taken = free_port();
 	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $taken, Listen => 1) or die;
