@@ -48,7 +48,7 @@ pgssl: $(OBJS)
 -include $(OBJS:.o=.d)
 
 clean:
-	rm -f *.o *.d pgssl
+	rm -f *.o $(OBJS:.o=.d) pgssl
 	rm -rf build t/bin
 
 .PHONY: all clean
