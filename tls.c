@@ -350,13 +350,10 @@ static void init_library(void)
 	EVP_add_cipher(EVP_des_ede3_cbc());
 }
 
-bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
+static bool open_ssl(struct tls *t, const struct tls_options *o, struct error *e)
 {
-	static struct tls tls;
-	struct tls *t = &tls;
 	int kinds[TLS_CERTS];
 
-	init_library();
 	t->stream.verbs = &tls_verbs;
 	t->alpn_required = o->alpn_required;
 	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
@@ -380,8 +377,29 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 	if (o->client && !client_open(t->ssl, o, e))
 		return false;
 	t->verify_name = o->verify == TLS_VERIFY_FULL ? o->servername : NULL;
+	return true;
+}
+
+bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
+{
+	struct tls *t = calloc(1, sizeof *t);
+
+	if (t == NULL)
+		return fail(e, EX_OSERR, "out of memory");
+	init_library();
+	if (!open_ssl(t, o, e)) {
+		tls_discard(t);
+		return false;
+	}
 	*out = t;
 	return true;
+}
+
+void tls_discard(struct tls *t)
+{
+	SSL_free(t->ssl);
+	SSL_CTX_free(t->ctx);
+	free(t);
 }
 
 void tls_send_internal_error(struct stream *raw, deadline when)
@@ -486,28 +504,4 @@ SSL *tls_ssl(const struct tls *t)
 struct stream *tls_stream(struct tls *t)
 {
 	return &t->stream;
-}
-
-const char *tls_version(const struct tls *t)
-{
-	return SSL_get_version(t->ssl);
-}
-
-const char *tls_cipher(const struct tls *t)
-{
-	return SSL_get_cipher_name(t->ssl);
-}
-
-const char *tls_group(const struct tls *t)
-{
-	int group = (int)SSL_get_negotiated_group(t->ssl);
-	const char *name = group == 0 ? NULL : SSL_group_to_name(t->ssl, group);
-
-	return name != NULL ? name : "none";
-}
-
-const char *tls_library(char *buf, size_t size)
-{
-	snprintf(buf, size, "%s, running with %s", OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION));
-	return buf;
 }

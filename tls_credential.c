@@ -64,6 +64,11 @@ void wiping_memory_begin(void)
 
 void wiping_memory_install(void)
 {
+	static bool begun;
+
+	if (begun) /* the parent of -d loads renewed files */
+		return;
+	begun = true;
 	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1)
 		bug("OpenSSL allocated memory before it was told how");
 }

@@ -109,6 +109,24 @@ subtest 'and where there will be none, since GSSAPI encrypts' => sub {
 	search($s, $cert, qr/token-of-PostgreSQL/);
 };
 
+subtest 'nor is it in a child of -d, whose parent keeps it' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	for my $kind (qw(ecdsa rsa)) {
+		my $cert = make_cert(name => "listen$kind", key => $kind);
+		my $s = serve_listen(pg => $pg, pem => make_pem($cert));
+		my $conn = connect_to($s->port);
+		ok($conn->login, "$kind: login");
+		my ($child) = $s->sessions;
+		my @secrets = secrets($cert->{key});
+		my ($ours, $parents) = map { memory($_) } $child, $s->{pid};
+		like($ours, qr/\Qalice\E/, 'the memory of the child was read');
+		is(scalar(grep { index($ours, $_) >= 0 } @secrets), 0, 'no part of the key is there');
+		cmp_ok(scalar(grep { index($parents, $_) >= 0 } @secrets), '>', 0, 'the parent has it');
+		is(index($parents, $secrets[-1]), -1, 'but not the text of its file');
+		stop($s->{pid});
+	}
+};
+
 # One system call a line, with the descriptors' names.
 subtest 'no client byte is read before the sandbox is on (the SSLRequest of step 2 aside), and no file is opened after' => sub {
 	my $trace = "$TMP/trace";
