@@ -34,7 +34,10 @@ ALL_CPPFLAGS = -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -D
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
 LIBS = $(shell $(PKG_CONFIG) --libs libssl libcrypto libbsd-overlay 2>/dev/null)
 
-MODULES = session server client listen renew background proxy certauth identmap identregex options check report startup tls tls_report tls_report_trust tls_credential tls_peer tls_client passphrase backend sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
+MODULES = session server client listen renew background \
+	startup proxy certauth identmap identregex options check report \
+	tls tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
+	backend sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
 OBJS = wrapper.o $(MODULES:=.o)
 
 all: pgssl

@@ -83,6 +83,9 @@ void peer_ask(SSL_CTX *ctx);
 /* True if the handshake failed because of the client's certificate; `e` then says which, and why. */
 bool peer_was_refused(struct error *e);
 
+/* Protocol versions, ciphers and groups: openssl.cnf's, narrowed to what pgssl promises, and the options'. Fails with EX_CONFIG or EX_USAGE. */
+bool settings_apply(SSL_CTX *ctx, const struct tls_options *o, struct error *e) MUST_USE;
+
 /* For the other files of the module. */
 SSL *tls_ssl(const struct tls *t);
 
