@@ -24,11 +24,13 @@
 
 #include "sock.h"
 
-#define DEFAULT_PORT "5432"
+#define DEFAULT_PORT   "5432"
+#define LEAST_SHARE_MS 1000 /* for an address, when the time is nearly over */
 
 bool backend_split(const char *option, const char *text, struct backend_parts *p, struct error *e)
 {
-	const char *colon = strrchr(text, ':'), *port = colon == NULL ? text : colon + 1;
+	const char *slash = strrchr(text, '/'), *colon = strrchr(slash != NULL ? slash : text, ':'),
+		   *port = colon == NULL ? text : colon + 1;
 	const char *host = text, *host_end = colon == NULL ? text : colon;
 
 	if (text[0] == '/' && colon == NULL) {
@@ -54,7 +56,7 @@ static bool parse_port(const char *text, in_port_t *port, struct error *e)
 	unsigned long number = strtoul(text, &end, 10);
 
 	e->status = 0;
-	if (*end != '\0')
+	if (strspn(text, "0123456789") == 0 || *end != '\0')
 		return false;
 	if (number < 1 || number > 65535)
 		return fail(e, EX_USAGE, "-r: port %s is not between 1 and 65535", text);
@@ -358,7 +360,9 @@ static bool await_pending(struct backend *b)
 	socklen_t len = sizeof error;
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	/* Of what time is left each address gets its share, or a silent one would starve the others. */
-	deadline share = deadline_in(deadline_left(b->when) / (int)(b->count - b->at));
+	int left = deadline_left(b->when) / (int)(b->count - b->at);
+	/* The first ones' time may have passed while the client wrote its startup packet: the last ones get a second each all the same. */
+	deadline share = deadline_in(left > LEAST_SHARE_MS ? left : LEAST_SHARE_MS);
 	enum io io = stream_poll(&p, 1, share);
 
 	b->pending = false;

@@ -75,11 +75,6 @@ void log_leave_stderr(void)
 	sink.fd = -1;
 }
 
-int log_descriptor(void)
-{
-	return sink.fd;
-}
-
 bool log_is_file(void)
 {
 	return sink.is_file;

@@ -40,9 +40,6 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 /* If the log goes to standard error, let it go to syslog from now on: the daemon of -d is leaving that. Reads no file. */
 void log_leave_stderr(void);
 
-/* The descriptor of the log file, standard error, or -1 for syslog: step 5 keeps it writable. */
-int log_descriptor(void);
-
 /* True if the log is a file, so that step 5 must not limit file sizes to 0. */
 bool log_is_file(void);
 

@@ -17,6 +17,7 @@
 #include "stream.h"
 
 #define TIMEOUT_MS 10000
+#define LOOK_MS    10 /* how often the command's end is looked for */
 
 static bool keep;
 static char kept[1024]; /* "": not yet known */
@@ -72,6 +73,20 @@ static bool read_line(int fd, char *buf, size_t size, deadline when)
 	}
 }
 
+/* Wait for the command's end, until the same deadline: one that has closed its output may still run. */
+static bool await_end(pid_t pid, int *status, deadline when)
+{
+	for (;;) {
+		pid_t ended = waitpid(pid, status, WNOHANG);
+
+		if (ended != 0)
+			return ended == pid;
+		if (stream_poll(NULL, 0, deadline_min(when, deadline_in(LOOK_MS))) != IO_TIMEOUT ||
+		    deadline_left(when) == 0)
+			return false;
+	}
+}
+
 static bool ask(const char *command, char *buf, size_t size, struct error *e)
 {
 	int ends[2], status = 0;
@@ -87,17 +102,21 @@ static bool ask(const char *command, char *buf, size_t size, struct error *e)
 		close(ends[0]);
 		return fail(e, EX_OSERR, "--passphrase-command: %s", strerror(errno));
 	}
-	bool complete = read_line(ends[0], buf, size, deadline_in(TIMEOUT_MS));
+	deadline when = deadline_in(TIMEOUT_MS);
+	bool complete = read_line(ends[0], buf, size, when);
 	close(ends[0]);
+	complete = complete && await_end(pid, &status, when);
 	if (!complete) {
 		kill(-pid, SIGKILL);
 		kill(pid, SIGKILL);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
 	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	if (!complete && stream_terminated())
+		return fail(e, EX_TEMPFAIL, "terminated by SIGTERM while --passphrase-command ran");
 	if (!complete)
 		return fail(e, EX_CONFIG,
-			    "--passphrase-command gave no passphrase within %d s, or one of more than %zu bytes",
+			    "--passphrase-command did not end within %d s with a passphrase of at most %zu bytes",
 			    TIMEOUT_MS / 1000, size - 1);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d", WEXITSTATUS(status));

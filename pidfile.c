@@ -98,9 +98,9 @@ static bool create(struct error *e)
 	handle = pidfile_open(path, 0600, &other);
 	if (handle == NULL && errno == EEXIST)
 		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is held by process %d", path, (int)other);
+	owner = getpid();
 	if (handle == NULL || pidfile_write(handle) < 0)
 		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
-	owner = getpid();
 	return true;
 }
 

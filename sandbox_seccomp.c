@@ -157,6 +157,7 @@ static const struct sock_filter session[] = {
     ALLOW_IF(futex, 1, FUTEX_WAIT_PRIVATE),
     /* signals' masks and return, going on after SIGSTOP, the end */
     ALLOW(rt_sigprocmask),
+    ALLOW(rt_sigpending),
     ALLOW(rt_sigreturn),
     ALLOW(restart_syscall),
     ALLOW(exit),

@@ -129,7 +129,10 @@ void server_admit(struct session *s)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	session_set_title(s);
 	if (s->options.application_name_host && !startup_append_host(st, s->peer.host, s->peer.port))
-		log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's address in application_name");
+		log_peer_line(LOG_NOTICE,
+			      "the startup packet has no room for the client's address in application_name");
 	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
-		session_refuse(s, REFUSE_BACKEND, s->backend.name, EX_UNAVAILABLE);
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
+	if (s->backend_error.status != 0)
+		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }

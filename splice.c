@@ -19,7 +19,9 @@ struct half {
 	size_t at, len;        /* what is still to be written: buf[at..len) */
 	bool readable;         /* reading is worth a try */
 	bool read_wants_write; /* TLS below cannot read before it has written */
-	bool ended;            /* the source gave its end */
+	bool write_wants_read; /* TLS below cannot write before it has read: the peer sent half a handshake message */
+	bool hung;  /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
+	bool ended; /* the source gave its end */
 	bool source_failed, sink_failed;
 	bool
 	    tell_end; /* the sink is to be told of the source's end (the client is told in step 10, after the last byte) */
@@ -73,6 +75,7 @@ static void drain(struct half *h)
 		size_t n = 0;
 		enum io io = h->to->verbs->write(h->to, h->buf + h->at, h->len - h->at, &n);
 
+		h->write_wants_read = io == IO_WANT_READ;
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
 		if (io != IO_DONE)
@@ -100,13 +103,14 @@ static void wish(struct side *side, const struct half *in, const struct half *ou
 {
 	struct stream *s = in->from;
 	bool one = s->rfd == s->wfd, source_done = in->ended || in->source_failed;
-	bool read = !source_done && empty(in) && !in->read_wants_write;
-	bool write = !out->sink_failed &&
-		     (!empty(out) || in->read_wants_write || unsent(s) || (out->ended && out->tell_end && !out->shut));
+	bool read = !source_done && empty(in) && (!in->read_wants_write || out->write_wants_read);
+	bool write = !out->sink_failed && ((!empty(out) && !out->write_wants_read) || in->read_wants_write ||
+					   unsent(s) || (out->ended && out->tell_end && !out->shut));
 	bool done = source_done && (!one || out->sink_failed || out->shut);
+	bool idle = in->hung && !read && !(one && write);
 
 	/* With nothing to wait for a socket still tells of a reset; what has ended both ways, or a pipe, would tell of its end for ever. */
-	*side->r = (struct pollfd){.fd = done ? -1 : s->rfd, .events = read ? POLLIN : 0};
+	*side->r = (struct pollfd){.fd = done || idle ? -1 : s->rfd, .events = read ? POLLIN : 0};
 	*side->w = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd, .events = write ? POLLOUT : 0};
 	if (one && write)
 		side->r->events |= POLLOUT;
@@ -120,7 +124,8 @@ static void answer(const struct side *side, struct half *in, struct half *out)
 
 	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
 		in->readable = true;
-	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && source_done))
+	in->hung |= (r & (POLLHUP | POLLERR)) != 0;
+	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && (source_done || side->w->fd >= 0)))
 		out->sink_failed = true;
 	if ((w & POLLOUT) == 0)
 		return;
@@ -140,7 +145,11 @@ static void move(struct half *h)
 /* True when the session is over; says why. `up` is client to server. */
 static bool over(struct splice *sp, const struct half *up, const struct half *down)
 {
-	if (up->source_failed || down->sink_failed) { /* after its end, with nothing left to say, that is no loss */
+	/* Half a handshake message whose rest cannot come any more, or need not be waited for: nothing can be written before it. */
+	bool stuck = down->write_wants_read && (up->ended || down->ended);
+
+	if (up->source_failed || down->sink_failed ||
+	    stuck) { /* after its end, with nothing left to say, that is no loss */
 		sp->end = up->ended && empty(up) && empty(down) ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
 		return true;
 	}

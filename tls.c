@@ -21,8 +21,9 @@
 #define WRITE_MAX  32768 /* plaintext taken in one write */
 #define OUT_SIZE                                                                                                       \
 	(WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 +                                                                    \
-	 4096)                 /* the same as records, and room for an alert or a KeyUpdate */
-#define IN_SIZE (16384 + 2048) /* one record of any size, RFC 8446, 5.2 */
+	 4096)       /* the same as records, and room for an alert or a KeyUpdate */
+#define READS_MAX 16 /* of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come */
+#define IN_SIZE   (16384 + 2048) /* one record of any size, RFC 8446, 5.2 */
 
 struct tls {
 	struct stream stream; /* first: a pointer to it is a pointer to this */
@@ -32,6 +33,7 @@ struct tls {
 	bool direct, alpn_required;
 	const char *verify_name; /* client mode: the certificate must name it, or NULL */
 	char failure[128];       /* why the connection broke */
+	unsigned reads;          /* of the transport, within the call of OpenSSL at hand */
 	bool more;               /* what was read may not be all that is inside */
 	bool out_failed;         /* the transport took no more */
 	size_t out_at, out_len;  /* records not yet sent: out[out_at..out_len) */
@@ -85,6 +87,10 @@ static int bio_read(BIO *bio, char *buf, int len)
 
 	BIO_clear_retry_flags(bio);
 	BIO_clear_flags(bio, BIO_FLAGS_IN_EOF);
+	if (t->reads++ == READS_MAX) { /* back to whoever watches the deadline */
+		BIO_set_retry_read(bio);
+		return -1;
+	}
 	switch (t->raw->verbs->read(t->raw, buf, (size_t)len, &n)) {
 	case IO_DONE:
 		return (int)n;
@@ -129,6 +135,13 @@ static bool attach_bio(struct tls *t, struct stream *raw)
 	return true;
 }
 
+/* Before each call of OpenSSL. */
+static void begin(struct tls *t)
+{
+	ERR_clear_error();
+	t->reads = 0;
+}
+
 /* What a call of OpenSSL that returned `result` came to. The error queue was empty before the call. Sends what the call made. */
 static enum io judge(struct tls *t, int result)
 {
@@ -156,7 +169,7 @@ static enum io tls_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	struct tls *t = (struct tls *)s;
 
-	ERR_clear_error();
+	begin(t);
 	enum io io = judge(t, SSL_read_ex(t->ssl, buf, size, got));
 	/* Part of a record may lie inside, which a further read cannot use: only a success makes another try worth while. */
 	t->more = io == IO_DONE && SSL_has_pending(t->ssl) == 1;
@@ -173,7 +186,7 @@ static enum io tls_write(struct stream *s, const void *buf, size_t size, size_t 
 	*put = 0;
 	if (size == 0)
 		return IO_DONE;
-	ERR_clear_error();
+	begin(t);
 	io = judge(t, SSL_write_ex(t->ssl, buf, size < WRITE_MAX ? size : WRITE_MAX, put));
 	return t->out_failed ? IO_FAILED : io;
 }
@@ -190,7 +203,7 @@ static enum io tls_shut(struct stream *s)
 	struct tls *t = (struct tls *)s;
 
 	if ((SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) == 0) {
-		ERR_clear_error();
+		begin(t);
 		SSL_shutdown(t->ssl); /* close_notify; the peer's is not waited for */
 	}
 	return flush(t);
@@ -356,7 +369,7 @@ void tls_wipe_key(struct tls *t)
 static enum io handshake(struct tls *t, deadline when)
 {
 	for (;;) {
-		ERR_clear_error();
+		begin(t);
 		enum io io = judge(t, SSL_do_handshake(t->ssl));
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)

@@ -224,6 +224,8 @@ static void enter_sandbox(struct session *s)
 	    .bind = o->transparent,
 	    .log_to_file = log_is_file(),
 	};
+	/* Also wipes the arguments and the environment as they were given, of which libbsd made copies. */
+	setproctitle("startup %s", s->peer.host);
 	if (!sandbox_enter(&needs, &e))
 		fail_here(s, &e);
 }
@@ -273,7 +275,10 @@ static noreturn void finish(struct session *s, struct log_session *line)
 	if (s->options.client) /* close_notify */
 		(void)!stream_shut_all(s->postgres, deadline_in(SESSION_LAST_WORDS_MS));
 	close(s->backend.fd); /* its backend need not wait for our client's last acknowledgement */
-	if (s->splice.end == SPLICE_CLIENT_RESET)
+	bool tls_failed = !s->gss && tls_failure(s->tls)[0] != '\0';
+	if (tls_failed)
+		log_peer_line(LOG_INFO, "TLS failed: %s", tls_failure(s->tls));
+	if (s->splice.end == SPLICE_CLIENT_RESET && !tls_failed) /* else there is an alert on its way */
 		exit(EX_OK);
 	session_leave(s, EX_OK);
 }
