@@ -34,7 +34,10 @@ ALL_CPPFLAGS = -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -D
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
 LIBS = $(shell $(PKG_CONFIG) --libs libssl libcrypto libbsd-overlay 2>/dev/null)
 
-MODULES = session server client certauth identmap identregex options check report startup tls tls_report tls_credential tls_peer tls_client passphrase backend sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
+MODULES = session server client listen renew background \
+	startup proxy certauth identmap identregex options check report \
+	tls tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
+	backend sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
 OBJS = wrapper.o $(MODULES:=.o)
 
 all: pgssl
@@ -48,7 +51,7 @@ pgssl: $(OBJS)
 -include $(OBJS:.o=.d)
 
 clean:
-	rm -f *.o *.d pgssl
+	rm -f *.o $(OBJS:.o=.d) pgssl
 	rm -rf build t/bin
 
 .PHONY: all clean
@@ -100,11 +103,11 @@ counts-check:
 # ---- Tests ---------------------------------------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP; it is made of t/unit_NAME.c and the objects that are named for it here.
-UNIT = proxy identmap sandbox sandbox_layers startup relay splice
+UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: proxy.o stream.o log.o
-t/bin/unit_startup t/bin/unit_relay: startup.o stream.o log.o
+t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
 t/bin/unit_splice: splice.o stream.o log.o
 t/bin/unit_identmap: identmap.o identregex.o log.o
 

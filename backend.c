@@ -26,13 +26,7 @@
 
 #define DEFAULT_PORT "5432"
 
-/* The address as it was written, taken apart. */
-struct parts {
-	char host[256]; /* "" if only a port was given; a path for a Unix socket */
-	char port[64];
-};
-
-static bool split(const char *text, struct parts *p, struct error *e)
+bool backend_split(const char *option, const char *text, struct backend_parts *p, struct error *e)
 {
 	const char *colon = strrchr(text, ':'), *port = colon == NULL ? text : colon + 1;
 	const char *host = text, *host_end = colon == NULL ? text : colon;
@@ -44,10 +38,10 @@ static bool split(const char *text, struct parts *p, struct error *e)
 		host++;
 		host_end--;
 	} else if (memchr(host, ':', (size_t)(host_end - host)) != NULL) {
-		return fail(e, EX_USAGE, "-r %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", text);
+		return fail(e, EX_USAGE, "%s %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", option, text);
 	}
 	if ((size_t)(host_end - host) >= sizeof p->host || strlen(port) >= sizeof p->port || port[0] == '\0')
-		return fail(e, EX_USAGE, "-r %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH", text);
+		return fail(e, EX_USAGE, "%s %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH", option, text);
 	snprintf(p->host, sizeof p->host, "%.*s", (int)(host_end - host), host);
 	snprintf(p->port, sizeof p->port, "%s", port);
 	return true;
@@ -84,21 +78,21 @@ static bool find_port(const char *text, in_port_t *port, struct error *e)
 
 bool backend_check_syntax(const char *address, struct error *e)
 {
-	struct parts p;
+	struct backend_parts p;
 	in_port_t port;
 
-	if (!split(address, &p, e))
+	if (!backend_split("-r", address, &p, e))
 		return false;
 	return parse_port(p.port, &port, e) || e->status == 0;
 }
 
 void backend_host(const char *address, char *host, size_t size)
 {
-	struct parts p;
+	struct backend_parts p;
 	struct error e;
 
 	host[0] = '\0';
-	if (split(address, &p, &e) && p.host[0] != '/')
+	if (backend_split("-r", address, &p, &e) && p.host[0] != '/')
 		snprintf(host, size, "%s", p.host[0] != '\0' ? p.host : "localhost");
 }
 
@@ -116,7 +110,7 @@ static bool add(struct backend *b, const void *sa, socklen_t len)
 }
 
 /* libpq takes a folder for a Unix socket's place, people give the socket's path: both are understood. */
-static bool find_unix(struct backend *b, const struct parts *p, struct error *e)
+static bool find_unix(struct backend *b, const struct backend_parts *p, struct error *e)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct stat st;
@@ -157,7 +151,7 @@ static bool find_host(struct backend *b, const char *host, in_port_t port, struc
 	return true;
 }
 
-static bool find_tcp(struct backend *b, const struct parts *p, struct error *e)
+static bool find_tcp(struct backend *b, const struct backend_parts *p, struct error *e)
 {
 	in_port_t port = 0;
 	struct sock_name name;
@@ -174,7 +168,7 @@ static bool find_tcp(struct backend *b, const struct parts *p, struct error *e)
 }
 
 /* -I: connect from this address. Only a socket of the same family can be bound to it. */
-static bool bind_local(const struct backend_address *a, const char *local, struct error *e)
+static bool find_local(struct backend_address *a, const char *local, struct error *e)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = a->sa.ss_family}, *list;
 
@@ -182,10 +176,63 @@ static bool bind_local(const struct backend_address *a, const char *local, struc
 	if (status != 0)
 		return fail(e, EX_NOHOST, "-I %s: %s (an address of this machine and of -r's kind is needed)", local,
 			    gai_strerror(status));
-	status = bind(a->fd, list->ai_addr, list->ai_addrlen);
+	memcpy(&a->local, list->ai_addr, list->ai_addrlen);
+	a->local_len = list->ai_addrlen;
 	freeaddrinfo(list);
-	if (status < 0)
-		return fail(e, EX_OSERR, "-I %s: %s", local, strerror(errno));
+	return true;
+}
+
+/* Addresses of the other family are no use with -I; one that fits is enough. */
+static bool find_locals(struct backend *b, const char *local, struct error *e)
+{
+	unsigned found = 0;
+
+	if (local == NULL)
+		return true;
+	if (backend_is_unix(b))
+		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local, b->name);
+	for (unsigned i = 0; i < b->count; i++)
+		if (find_local(&b->addresses[i], local, e))
+			b->addresses[found++] = b->addresses[i];
+	b->count = found;
+	if (found > 0)
+		e->status = 0; /* what is wrong with the others does not matter */
+	return found > 0;
+}
+
+bool backend_resolve(struct backend *b, const struct backend_options *o, struct error *e)
+{
+	struct backend_parts p;
+
+	*b = (struct backend){.fd = -1, .timeout_ms = o->timeout * 1000};
+	if (!backend_split("-r", o->address, &p, e))
+		return false;
+	if (p.host[0] == '/' ? !find_unix(b, &p, e) : !find_tcp(b, &p, e))
+		return false;
+	if (backend_is_unix(b) && o->transparent)
+		return fail(e, EX_USAGE, "--transparent: makes no sense with a Unix socket (-r %s)", o->address);
+	return find_locals(b, o->local, e);
+}
+
+/* Without a port: IP_BIND_ADDRESS_NO_PORT lets connect() choose one that is free towards this very server. */
+static bool bind_to(int fd, const struct sockaddr_storage *sa, socklen_t len)
+{
+	int yes = 1;
+
+	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+	return bind(fd, (const struct sockaddr *)sa, len) == 0;
+}
+
+/* May be bound to an address that is not this machine's. Needs CAP_NET_ADMIN now, and nothing when it is bound. */
+static bool make_transparent(const struct backend_address *a, struct error *e)
+{
+	int yes = 1;
+	bool v6 = a->sa.ss_family == AF_INET6;
+
+	(void)setsockopt(a->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes); /* step 5 shuts setsockopt */
+	if (setsockopt(a->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &yes,
+		       sizeof yes) < 0)
+		return fail(e, EX_NOPERM, "--transparent: %s (start as root, or with CAP_NET_ADMIN)", strerror(errno));
 	return true;
 }
 
@@ -206,38 +253,71 @@ static bool make_socket(struct backend_address *a, const struct backend_options 
 	return true;
 }
 
+static bool set_up(struct backend_address *a, const struct backend_options *o, struct error *e)
+{
+	if (!make_socket(a, o, e))
+		return false;
+	if (o->transparent && !make_transparent(a, e)) {
+		close(a->fd);
+		return false;
+	}
+	if (a->local_len == 0 || bind_to(a->fd, &a->local, a->local_len))
+		return true;
+	fail(e, EX_OSERR, "-I %s: %s", o->local, strerror(errno));
+	close(a->fd);
+	return false;
+}
+
 /* A machine without IPv6 has no socket for ::1; one socket of several is enough. */
-static bool make_sockets(struct backend *b, const struct backend_options *o, struct error *e)
+bool backend_open(struct backend *b, const struct backend_options *o, struct error *e)
 {
 	unsigned made = 0;
 
-	for (unsigned i = 0; i < b->count; i++) {
-		struct backend_address *a = &b->addresses[i];
-
-		if (!make_socket(a, o, e))
-			continue;
-		if (o->local != NULL && !bind_local(a, o->local, e)) {
-			close(a->fd);
-			continue;
-		}
-		b->addresses[made++] = *a;
-	}
+	for (unsigned i = 0; i < b->count; i++)
+		if (set_up(&b->addresses[i], o, e))
+			b->addresses[made++] = b->addresses[i];
 	b->count = made;
+	if (made > 0)
+		e->status = 0;
 	return made > 0;
+}
+
+void backend_close(struct backend *b)
+{
+	for (unsigned i = 0; i < b->count; i++)
+		close(b->addresses[i].fd);
+	b->count = 0;
 }
 
 bool backend_prepare(struct backend *b, const struct backend_options *o, struct error *e)
 {
-	struct parts p;
+	return backend_resolve(b, o, e) && backend_open(b, o, e);
+}
 
-	*b = (struct backend){.fd = -1, .timeout_ms = o->timeout * 1000};
-	if (!split(o->address, &p, e))
-		return false;
-	if (p.host[0] == '/' ? !find_unix(b, &p, e) : !find_tcp(b, &p, e))
-		return false;
-	if (backend_is_unix(b) && o->local != NULL)
-		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", o->local, o->address);
-	return make_sockets(b, o, e);
+bool backend_set_source(struct backend *b, const struct sockaddr_storage *source, struct error *e)
+{
+	struct sockaddr_storage sa = *source;
+	unsigned bound = 0;
+	const char *why = "it has no address of the client's kind (IPv4, IPv6)";
+
+	/* Not the client's port: its own socket may hold that, or a connection of its that has just ended, and below 1024 it takes root. */
+	if (sa.ss_family == AF_INET)
+		((struct sockaddr_in *)&sa)->sin_port = 0;
+	else if (sa.ss_family == AF_INET6)
+		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
+	for (unsigned i = 0; i < b->count; i++) {
+		struct backend_address *a = &b->addresses[i];
+
+		if (a->sa.ss_family == sa.ss_family && bind(a->fd, (struct sockaddr *)&sa, a->len) == 0) {
+			b->addresses[bound++] = *a;
+			continue;
+		}
+		if (a->sa.ss_family == sa.ss_family)
+			why = strerror(errno);
+		close(a->fd);
+	}
+	b->count = bound;
+	return bound > 0 || fail(e, EX_UNAVAILABLE, "%s from the client's address: %s", b->name, why);
 }
 
 static void note_failure(struct backend *b, int error)

@@ -17,9 +17,15 @@
 #define BACKEND_ADDRESSES 8 /* of a name with more the first ones are tried */
 
 struct backend_address {
-	struct sockaddr_storage sa;
-	socklen_t len;
-	int fd; /* prepared socket */
+	struct sockaddr_storage sa, local; /* local: what -I means for this family */
+	socklen_t len, local_len;          /* local_len 0: any */
+	int fd;                            /* prepared socket */
+};
+
+/* An address as it was written, taken apart. */
+struct backend_parts {
+	char host[256]; /* "" if only a port was given; a path for a Unix socket */
+	char port[64];
 };
 
 struct backend {
@@ -40,6 +46,7 @@ struct backend_options {
 	const char *local;   /* connect from this address, or NULL */
 	int timeout;         /* seconds for connecting, all addresses together */
 	int keepalive;       /* as sock_keepalive takes it */
+	bool transparent;    /* the client's own address will be the source: backend_set_source */
 };
 
 /* Step 1: is this an address, as far as that can be said without asking anybody? Fails with EX_USAGE. */
@@ -47,12 +54,32 @@ bool backend_check_syntax(const char *address, struct error *e) MUST_USE;
 
 /* The host in an address that backend_check_syntax accepts: "localhost" for a bare port, "" for a Unix socket. */
 void backend_host(const char *address, char *host, size_t size);
+/* Take `text` apart; `option` stands in the error, EX_USAGE. */
+bool backend_split(const char *option, const char *text, struct backend_parts *p, struct error *e) MUST_USE;
 
 /*
- * Look up the address and make a socket for each meaning of it. May block as long as the resolver does. Fails with EX_USAGE (syntax),
- * EX_NOHOST (unknown name) or EX_OSERR. The sockets belong to `b` and live as long as the process.
+ * Look up the address, and -I's. May block as long as the resolver does, and loads what the resolver needs. Fails with EX_USAGE (syntax) or EX_NOHOST
+ * (unknown name). The parent of -d does only this, once.
  */
+bool backend_resolve(struct backend *b, const struct backend_options *o, struct error *e) MUST_USE;
+
+/*
+ * Make a socket for each address that backend_resolve found, with -I and --transparent set. Never blocks. Fails with EX_OSERR or EX_NOPERM. The
+ * sockets belong to `b` and live as long as the process, or until backend_close.
+ */
+bool backend_open(struct backend *b, const struct backend_options *o, struct error *e) MUST_USE;
+
+/* Both. */
 bool backend_prepare(struct backend *b, const struct backend_options *o, struct error *e) MUST_USE;
+
+/* Close the prepared sockets: the parent of -d only tried whether they can be had. */
+void backend_close(struct backend *b);
+
+/*
+ * --transparent: connect from the client's address `source`, port of the kernel's choice. Addresses of the other family are dropped. Fails with
+ * EX_UNAVAILABLE if none is left.
+ */
+bool backend_set_source(struct backend *b, const struct sockaddr_storage *source, struct error *e) MUST_USE;
 
 /* Begin to connect. Does not wait (a Unix socket with a full backlog excepted). What goes wrong is told by backend_finish. */
 void backend_start(struct backend *b);

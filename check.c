@@ -249,7 +249,8 @@ static void report_method(const struct probe *p, uint32_t code)
 		report_open_door(p);
 }
 
-static void report_login(struct probe *p)
+/* False if nothing was said that PostgreSQL would say. */
+static bool report_login(struct probe *p)
 {
 	unsigned char packet[256];
 	char body[MESSAGE_MAX + 1];
@@ -271,7 +272,9 @@ static void report_login(struct probe *p)
 		report(FOUND_ERROR,
 		       "PostgreSQL at %s: what answers there does not speak its protocol, or not in time: is -r right?",
 		       p->backend.name);
+		return false;
 	}
+	return true;
 }
 
 static void report_gss(struct probe *p)
@@ -311,10 +314,10 @@ static void report_backend(struct probe *probes, unsigned n)
 			return;
 		if (i == 0)
 			report(FOUND_OK, "PostgreSQL: connected to %s", p->backend.name);
-		if (p->user[0] != '\0')
-			report_login(p);
-		else
+		if (p->user[0] == '\0')
 			report_gss(p);
+		else if (!report_login(p))
+			return;
 		close(p->backend.fd);
 	}
 }
@@ -363,6 +366,18 @@ static unsigned prepare_all(struct probe *probes, const struct options *o, const
 	return n;
 }
 
+/* The one thing out of its order: what comes after it could not do the rest. */
+static void report_sandbox(void)
+{
+	struct sandbox_needs needs = {.log_to_file = true};
+	struct error e;
+
+	if (sandbox_enter(&needs, &e))
+		report(FOUND_OK, "sandbox: entered");
+	else
+		report(FOUND_ERROR, "sandbox: %s", e.text);
+}
+
 int check_run(const struct options *o, const struct tls_options *to)
 {
 	static struct probe probes[PROBES];
@@ -383,5 +398,6 @@ int check_run(const struct options *o, const struct tls_options *to)
 		return report_end();
 	report_pidfile(o->pidfile);
 	report_backend(probes, n); /* 7 */
+	report_sandbox();
 	return report_end();
 }

@@ -2,7 +2,7 @@
  *
  * check.h - --check: examine all that a connection would use, and say what is wrong.
  *
- * Does the steps 3 to 7 of a connection in their order, but without a client and without the sandbox: files are read as the starting user, PostgreSQL is reached
+ * Does the steps 3 to 7 of a connection in their order, but without a client, and with the sandbox last: files are read as the starting user, PostgreSQL is reached
  * as the final user. Nothing is left behind but lines in PostgreSQL's log.
  */
 #ifndef PGSSL_CHECK_H

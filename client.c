@@ -73,6 +73,8 @@ void client_shake_hands(struct session *s)
 {
 	struct error e;
 
+	if (s->too_many && s->startup.kind != STARTUP_CANCEL)
+		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
 	if (s->tls_error.status != 0)
 		refuse(s, "TLS is not set up rightly here, see pgssl's log", s->tls_error.status);
 	session_connect_backend(s);

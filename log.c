@@ -67,6 +67,14 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	return true;
 }
 
+void log_leave_stderr(void)
+{
+	if (sink.fd != STDERR_FILENO)
+		return;
+	openlog(sink.name, LOG_NDELAY | LOG_PID, LOG_DAEMON);
+	sink.fd = -1;
+}
+
 int log_descriptor(void)
 {
 	return sink.fd;

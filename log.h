@@ -37,6 +37,9 @@ bool fail(struct error *e, int status, const char *fmt, ...) PRINTF_LIKE(3, 4);
  */
 bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e) MUST_USE;
 
+/* If the log goes to standard error, let it go to syslog from now on: the daemon of -d is leaving that. Reads no file. */
+void log_leave_stderr(void);
+
 /* The descriptor of the log file, standard error, or -1 for syslog: step 5 keeps it writable. */
 int log_descriptor(void);
 

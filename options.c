@@ -43,6 +43,16 @@ static const struct row {
     {0, "passphrase-command", TEXT, AT(passphrase_command), 0, 0, "CMD", "prints the key's passphrase"},
     {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR", "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
     {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
+    {'d', "listen", TEXT, AT(listen), 0, 0, "ADDR", "listen on [HOST:]PORT, without a super-server"},
+    {'f', "foreground", FLAG, AT(foreground), 0, 0, NULL, "with -d: do not go to the background"},
+    {0, "max-connections", NUMBER, AT(max_connections), 1, 100000, "N",
+     "with -d: more are told that there are too many [100]"},
+    {0, "grace", NUMBER, AT(grace), 0, INT_MAX / 1000, "S", "with -d: seconds for sessions to end after SIGTERM [0]"},
+    {0, "proxy-protocol", FLAG, AT(proxy_protocol), 0, 0, NULL, "a PROXY v1 or v2 header comes first"},
+    {'T', "transparent", FLAG, AT(transparent), 0, 0, NULL,
+     "connect to PostgreSQL from the client's address (needs CAP_NET_ADMIN and a route back)"},
+    {0, "application-name-host", FLAG, AT(application_name_host), 0, 0, NULL,
+     "append the client's address and port to application_name"},
     {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH", "write a pid file: a folder or a file's name"},
     {'c', "client", FLAG, AT(client), 0, 0, NULL, "client mode: plaintext on standard input, TLS to PostgreSQL"},
     {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full",
@@ -307,6 +317,16 @@ static bool check(const struct options *o, struct error *e)
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
 	    {o->client && o->sslmode != 0 && o->sslmode != 3 && o->ca != NULL && strcmp(o->ca, "system") == 0,
 	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities"},
+	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
+	    {o->listen == NULL && o->max_connections != 0, "--max-connections makes no sense without -d"},
+	    {o->listen == NULL && o->grace != 0, "--grace makes no sense without -d"},
+	    {o->early_connect && o->proxy_protocol,
+	     "--early-connect makes no sense with --proxy-protocol: the client's address is not known then"},
+	    {o->early_connect && o->transparent,
+	     "--early-connect makes no sense with --transparent: the client's address is not known then"},
+	    {o->transparent && o->local != NULL, "-I makes no sense with --transparent: the address is the client's"},
+	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
+	     "--proxy-protocol, --transparent and --application-name-host make no sense in client mode (-c)"},
 	    {!o->client && o->sslmode != 0, "--sslmode makes sense in client mode (-c) only"},
 	    {!o->client && o->sslnegotiation != 0, "--sslnegotiation makes sense in client mode (-c) only"},
 	    {!o->client && o->servername != NULL, "--servername makes sense in client mode (-c) only"},
@@ -336,6 +356,8 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 		o->clientcert = CLIENTCERT_VERIFY_CA;
 	if (o->clientname == 0)
 		o->clientname = 1;
+	if (o->max_connections == 0)
+		o->max_connections = 100;
 	return ok;
 }
 
@@ -343,7 +365,7 @@ void options_help(void)
 {
 	printf("usage: pgssl [option ...]\n"
 	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on standard input and "
-	       "output.\n\n");
+	       "output,\nor listening itself with -d.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
 		char letter[8] = "    ", left[64];

@@ -33,6 +33,10 @@ struct options {
 	int sslmode;        /* 1: require, 2: verify-ca, 3: verify-full */
 	int sslnegotiation; /* 1: postgres, 2: direct */
 	const char *servername;
+	const char *listen; /* NULL: the client is on standard input and output */
+	bool foreground;
+	int max_connections, grace;
+	bool proxy_protocol, transparent, application_name_host;
 	const char *pidfile, *sessions;
 	const char *user, *group;
 	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */

@@ -18,6 +18,20 @@
 
 #define TIMEOUT_MS 10000
 
+static bool keep;
+static char kept[1024]; /* "": not yet known */
+
+void passphrase_keep(void)
+{
+	keep = true;
+}
+
+void passphrase_forget(void)
+{
+	keep = false;
+	explicit_bzero(kept, sizeof kept);
+}
+
 static noreturn void run(const char *command, int out)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -58,7 +72,7 @@ static bool read_line(int fd, char *buf, size_t size, deadline when)
 	}
 }
 
-bool passphrase_read(const char *command, char *buf, size_t size, struct error *e)
+static bool ask(const char *command, char *buf, size_t size, struct error *e)
 {
 	int ends[2], status = 0;
 
@@ -90,5 +104,16 @@ bool passphrase_read(const char *command, char *buf, size_t size, struct error *
 	if (buf[0] == '\0')
 		return fail(e, EX_CONFIG,
 			    "--passphrase-command printed nothing; its first line must be the passphrase");
+	return true;
+}
+
+bool passphrase_read(const char *command, char *buf, size_t size, struct error *e)
+{
+	if (kept[0] != '\0')
+		return strlcpy(buf, kept, size) < size || fail(e, EX_CONFIG, "--passphrase-command gave too much");
+	if (!ask(command, buf, size, e))
+		return false;
+	if (keep)
+		strlcpy(kept, buf, sizeof kept);
 	return true;
 }

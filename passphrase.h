@@ -14,4 +14,11 @@
  */
 bool passphrase_read(const char *command, char *buf, size_t size, struct error *e) MUST_USE;
 
+/*
+ * The parent of -d: keep what the command prints next and give it again instead of running it, since the sandbox of step 5 runs no program and a
+ * renewed key is read after it. It is worth as much as the key, which the parent keeps too. The children forget it.
+ */
+void passphrase_keep(void);
+void passphrase_forget(void);
+
 #endif

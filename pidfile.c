@@ -32,18 +32,19 @@ static bool is_folder(const char *where)
 	return (len > 0 && where[len - 1] == '/') || (stat(where, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
-static bool set_path(const char *where, const char *host, const char *port, struct error *e)
+/* `id` is ".PID" or "". */
+static bool set_path(const char *where, const char *host, const char *port, const char *id, struct error *e)
 {
 	size_t len = strlen(where), stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
 
-	if (strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0)
-		host = "localhost";
 	if (is_folder(where))
-		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s.%d.pid", where, where[len - 1] == '/' ? "" : "/", host,
-			     port, getpid());
+		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s%s.pid", where, where[len - 1] == '/' ? "" : "/", host,
+			     port, id);
+	else if (id[0] == '\0')
+		n = snprintf(path, sizeof path, "%s", where);
 	else
-		n = snprintf(path, sizeof path, "%.*s.%d.pid", (int)stem, where, getpid());
+		n = snprintf(path, sizeof path, "%.*s%s.pid", (int)stem, where, id);
 	if (n < 0 || (size_t)n >= sizeof path)
 		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
 	strlcpy(folder, path, sizeof folder);
@@ -88,19 +89,41 @@ static bool claim_path(struct error *e)
 	return true;
 }
 
-bool pidfile_create(const char *where, const char *host, const char *port, struct error *e)
+static bool create(struct error *e)
 {
 	pid_t other = 0;
 
-	if (!set_path(where, host, port, e) || !check_folder(e) || !claim_path(e))
+	if (!check_folder(e) || !claim_path(e))
 		return false;
 	handle = pidfile_open(path, 0600, &other);
 	if (handle == NULL && errno == EEXIST)
-		return fail(e, EX_CANTCREAT, "pid file \"%s\" is held by process %d", path, (int)other);
+		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is held by process %d", path, (int)other);
 	if (handle == NULL || pidfile_write(handle) < 0)
 		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
 	owner = getpid();
 	return true;
+}
+
+bool pidfile_create(const char *where, const char *host, const char *port, struct error *e)
+{
+	char id[16];
+
+	if (strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0)
+		host = "localhost";
+	snprintf(id, sizeof id, ".%d", (int)getpid());
+	return set_path(where, host, port, id, e) && create(e);
+}
+
+bool pidfile_create_parent(const char *where, const char *host, const char *port, struct error *e)
+{
+	return set_path(where, host, port, "", e) && create(e);
+}
+
+void pidfile_close_copy(void)
+{
+	if (handle != NULL)
+		pidfile_close(handle);
+	handle = NULL;
 }
 
 const char *pidfile_folder(void)

@@ -15,6 +15,14 @@
  */
 bool pidfile_create(const char *where, const char *host, const char *port, struct error *e) MUST_USE;
 
+/*
+ * The same for the parent of -d: the file is pgssl.HOST.PORT.pid in a folder, or `where` itself. Fails with EX_TEMPFAIL if another process holds it, and names that.
+ */
+bool pidfile_create_parent(const char *where, const char *host, const char *port, struct error *e) MUST_USE;
+
+/* In a child of it: close the copy of what the parent holds; from here on there is no pid file. */
+void pidfile_close_copy(void);
+
 /* The folder of the file that was written, for step 5 to leave removable; NULL if there is none. */
 const char *pidfile_folder(void);
 

@@ -9,13 +9,14 @@
 #include <stdlib.h>
 
 #include "certauth.h"
+#include "proxy.h"
 
 /* ---- 6: the client's request, outside TLS ---- */
 
 /* True if the client and PostgreSQL go on by themselves, under GSSAPI encryption. */
 static bool answer_gss(struct session *s)
 {
-	char answer = s->options.gss ? session_ask_gss(s) : 'N';
+	char answer = s->options.gss && !s->too_many ? session_ask_gss(s) : 'N';
 
 	if (startup_answer(s->client, answer, s->deadline) != IO_DONE)
 		session_leave(s, EX_PROTOCOL);
@@ -23,10 +24,28 @@ static bool answer_gss(struct session *s)
 	return s->gss;
 }
 
+/* Whom the load balancer speaks for. A connection without a proper header is answered nothing. */
+static void take_proxy_header(struct session *s)
+{
+	struct proxy_client client;
+	struct error e;
+
+	if (!proxy_read(&s->raw.stream, &client, s->deadline, &e)) {
+		log_peer_line(client.spoke ? LOG_WARNING : LOG_DEBUG, "%s", e.text);
+		session_leave(s, e.status);
+	}
+	if (!client.given)
+		return;
+	log_peer_line(LOG_DEBUG, "PROXY header received");
+	session_set_peer(s, &client.address);
+}
+
 void server_negotiate(struct session *s)
 {
 	struct startup *st = &s->startup;
 
+	if (s->options.proxy_protocol)
+		take_proxy_header(s);
 	for (bool first = true; !s->promised_tls; first = false) {
 		startup_read(st, &s->raw.stream, STARTUP_CLEAR, first, s->deadline);
 		switch (st->kind) {
@@ -65,8 +84,8 @@ void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	if (s->backend_error.status == 0 && !s->backend.started && certauth_may_connect(s))
-		backend_start(&s->backend);
+	if (!s->too_many && certauth_may_connect(s))
+		session_start_backend(s);
 }
 
 /* ---- 8: the startup packet, inside TLS ---- */
@@ -100,6 +119,8 @@ void server_admit(struct session *s)
 		return;
 	}
 	read_startup(s);
+	if (s->too_many)
+		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
 	certauth_check(s);
 	session_connect_backend(s);
 	if (s->backend_error.status == 0 && backend_closed(&s->backend))
@@ -107,6 +128,8 @@ void server_admit(struct session *s)
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	session_set_title(s);
+	if (s->options.application_name_host && !startup_append_host(st, s->peer.host, s->peer.port))
+		log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's address in application_name");
 	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
 		session_refuse(s, REFUSE_BACKEND, s->backend.name, EX_UNAVAILABLE);
 }

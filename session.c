@@ -4,11 +4,10 @@
  */
 #include "session.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "sandbox.h"
 
 #define LINGER_MS 30000 /* how long a close waits for the client to take the last message */
 
@@ -50,17 +49,147 @@ noreturn void session_end_startup(struct session *s)
 	session_leave(s, EX_PROTOCOL);
 }
 
-void session_prepare_backend(struct session *s)
+/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
+static void choose_verification(const struct options *o, struct tls_options *to)
+{
+	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
+	static char host[256];
+
+	backend_host(o->connect, host, sizeof host);
+	to->client = true;
+	to->servername = o->servername != NULL ? o->servername : host;
+	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
+	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
+		to->verify = TLS_VERIFY_CA;
+	if (to->verify == TLS_VERIFY_NONE)
+		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
+}
+
+struct tls_options session_tls_options(const struct options *o)
+{
+	struct tls_options to = {
+	    .key = o->key,
+	    .passphrase_command = o->passphrase_command,
+	    .ciphers = o->ciphers,
+	    .ciphersuites = o->ciphersuites,
+	    .groups = o->groups,
+	    .min_protocol = (enum tls_protocol)o->min_protocol,
+	    .max_protocol = (enum tls_protocol)o->max_protocol,
+	    .ca = o->ca,
+	    .crl = o->crl,
+	    .alpn_required = o->alpn == 2,
+	};
+
+	for (int i = 0; i < TLS_CERTS; i++)
+		to.cert[i] = o->cert[i];
+	if (o->client)
+		choose_verification(o, &to);
+	return to;
+}
+
+bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e)
 {
 	const struct options *o = &s->options;
-	struct backend_options bo = {
-	    .address = o->connect, .local = o->local, .timeout = o->connect_timeout, .keepalive = o->keepalive};
+	struct tls_options to = session_tls_options(o);
 
-	if (s->backend.name[0] != '\0' || s->backend_error.status != 0)
+	*map = NULL;
+	if (!tls_open(t, &to, e))
+		return false;
+	if (o->map == NULL || identmap_load(o->ident_map, o->map, map, e))
+		return true;
+	tls_discard(*t);
+	*t = NULL;
+	return false;
+}
+
+unsigned session_files(const struct session *s, const char *files[SESSION_FILES])
+{
+	const struct options *o = &s->options;
+	const char *const all[SESSION_FILES] = {o->cert[0], o->cert[1], o->key, o->ca, o->crl, o->ident_map};
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SESSION_FILES; i++)
+		if (all[i] != NULL && !(all[i] == o->ca && strcmp(o->ca, "system") == 0))
+			files[n++] = all[i];
+	return n;
+}
+
+bool session_find_user(struct session *s, struct error *e)
+{
+	s->who_found = s->who_found || sandbox_find_user(s->options.user, s->options.group, &s->who, e);
+	return s->who_found;
+}
+
+struct backend_options session_backend_options(const struct session *s)
+{
+	const struct options *o = &s->options;
+
+	return (struct backend_options){
+	    .address = o->connect,
+	    .local = o->local,
+	    .timeout = o->connect_timeout,
+	    .keepalive = o->keepalive,
+	    .transparent = o->transparent,
+	};
+}
+
+bool session_resolve_backend(struct session *s, struct error *e)
+{
+	struct backend_options bo = session_backend_options(s);
+
+	if (!backend_resolve(&s->backend, &bo, e))
+		return false;
+	if (!s->options.client && backend_is_remote(&s->backend))
+		log_line(LOG_WARNING, "PostgreSQL at %s is not on this machine: what goes there is in clear",
+			 s->backend.name);
+	return true;
+}
+
+void session_prepare_backend(struct session *s)
+{
+	struct backend_options bo = session_backend_options(s);
+
+	if (s->backend_open || s->backend_error.status != 0)
 		return; /* --early-connect was here */
-	if (!backend_prepare(&s->backend, &bo, &s->backend_error) ||
-	    (o->gss && !backend_prepare(&s->spare, &bo, &s->backend_error)))
-		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
+	s->backend_open = true;
+	if (s->backend.count > 0 || session_resolve_backend(s, &s->backend_error)) {
+		s->spare = s->backend;
+		if (backend_open(&s->backend, &bo, &s->backend_error) &&
+		    (!s->options.gss || backend_open(&s->spare, &bo, &s->backend_error)))
+			return;
+	}
+	log_peer_line(LOG_ERR, "%s", s->backend_error.text);
+}
+
+void session_start_backend(struct session *s)
+{
+	if (s->backend_error.status != 0 || s->backend.started)
+		return;
+	if (!s->options.transparent || backend_set_source(&s->backend, &s->source, &s->backend_error))
+		backend_start(&s->backend);
+}
+
+void session_set_peer(struct session *s, const struct sockaddr_storage *address)
+{
+	socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+
+	if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
+		return; /* a Unix socket's path says nothing of a client */
+	s->source = *address;
+	sock_unmap(&s->source, &len);
+	sock_format((struct sockaddr *)&s->source, len, &s->peer);
+	log_set_peer(s->peer.host, s->peer.port);
+}
+
+void session_know_peer(struct session *s, int fd)
+{
+	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
+	socklen_t len = sizeof sa;
+
+	s->peer = (struct sock_name){.host = "[local]"};
+	log_set_peer(s->peer.host, s->peer.port);
+	if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0)
+		session_set_peer(s, &sa);
 }
 
 void session_promise_tls(struct session *s)
@@ -71,12 +200,13 @@ void session_promise_tls(struct session *s)
 	if (!s->options.early_connect)
 		return;
 	session_prepare_backend(s);
-	if (s->backend_error.status == 0 && !s->backend.started)
-		backend_start(&s->backend);
+	if (!s->too_many)
+		session_start_backend(s);
 }
 
 static void finish_connect(struct session *s)
 {
+	session_start_backend(s);
 	if (s->backend_error.status != 0)
 		return;
 	if (!backend_finish(&s->backend, &s->backend_error)) {

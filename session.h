@@ -13,6 +13,7 @@
 #include "identmap.h"
 #include "log.h"
 #include "options.h"
+#include "sandbox.h"
 #include "sock.h"
 #include "splice.h"
 #include "startup.h"
@@ -26,13 +27,17 @@ struct session {
 	deadline deadline; /* for all until the startup packet is in */
 	int64_t started_ms;
 	struct sock_name peer;
-	struct fd_stream raw;  /* the client as it is */
-	struct stream *client; /* the client as it is spoken to: raw, or TLS over it */
-	struct fd_stream server;  /* PostgreSQL as it is */
-	struct stream *postgres;  /* PostgreSQL as it is spoken to: server, or in client mode TLS over it */
+	struct sockaddr_storage source; /* the client's address, for --transparent; ss_family 0: it has none */
+	bool too_many;                  /* more sessions than --max-connections: to be told so under TLS */
+	struct fd_stream raw;           /* the client as it is */
+	struct stream *client;          /* the client as it is spoken to: raw, or TLS over it */
+	struct fd_stream server;        /* PostgreSQL as it is */
+	struct stream *postgres;        /* PostgreSQL as it is spoken to: server, or in client mode TLS over it */
 	struct tls *tls;
-	struct error tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
-	struct identmap *map; /* --map, or NULL */
+	struct error tls_error;  /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
+	struct identmap *map;    /* --map, or NULL */
+	struct sandbox_user who; /* from step 5 on */
+	bool who_found, backend_open;
 	struct backend backend;
 	struct backend spare;       /* --gss: for when PostgreSQL ends the connection on which it was asked */
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
@@ -56,8 +61,37 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 /* What startup_read brought is no request: the client left, or broke off, or has to be told something. */
 noreturn void session_end_startup(struct session *s);
 
+/* What the options say of TLS. */
+struct tls_options session_tls_options(const struct options *o);
+
+/* Load certificates, keys and the map as the options say; nothing is left of what could not be loaded. Fails as tls_open and identmap_load. */
+bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e) MUST_USE;
+
+#define SESSION_FILES 8
+
+/* The files that session_load reads, for the parent of -d to look whether they have changed. Returns how many. */
+unsigned session_files(const struct session *s, const char *files[SESSION_FILES]);
+
+/* Find who to be from step 5 on, unless that was done. Fails as sandbox_find_user. */
+bool session_find_user(struct session *s, struct error *e) MUST_USE;
+
+/* Look up PostgreSQL, and warn if the way to it leaves this machine. Fails as backend_resolve. */
+bool session_resolve_backend(struct session *s, struct error *e) MUST_USE;
+
 /* Look up PostgreSQL and make its sockets, unless that was done. What goes wrong is kept in s->backend_error, for the client to be told. */
 void session_prepare_backend(struct session *s);
+
+/* Begin to connect to PostgreSQL, from the client's address if asked, unless that was done. Does not wait. */
+void session_start_backend(struct session *s);
+
+/* Look up the client's address at `fd`, and let the log name it. */
+void session_know_peer(struct session *s, int fd);
+
+/* The client is who a PROXY header says. */
+void session_set_peer(struct session *s, const struct sockaddr_storage *address);
+
+/* How backend.c is to make its sockets. */
+struct backend_options session_backend_options(const struct session *s);
 
 /* Answer an SSLRequest 'S'; with --early-connect begin to connect. Ends the process if the client is gone. */
 void session_promise_tls(struct session *s);

@@ -47,7 +47,7 @@ bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
 }
 
 /* ::ffff:192.0.2.7 is 192.0.2.7 to whoever reads the log or writes pg_hba.conf. */
-static void unmap(struct sockaddr_storage *sa, socklen_t *len)
+void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)sa;
 	struct sockaddr_in v4 = {.sin_family = AF_INET};
@@ -68,7 +68,7 @@ void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *nam
 	if (len > sizeof copy || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
 		return;
 	memcpy(&copy, sa, len);
-	unmap(&copy, &len);
+	sock_unmap(&copy, &len);
 	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port, sizeof name->port,
 			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		*name = (struct sock_name){.host = "[unknown]"};

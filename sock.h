@@ -35,6 +35,9 @@ void sock_local(int fd, struct sock_name *name);
  */
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size);
 
+/* Make ::ffff:192.0.2.7 192.0.2.7; other addresses stay. */
+void sock_unmap(struct sockaddr_storage *sa, socklen_t *len);
+
 /* Any address in numbers. */
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name);
 

@@ -46,6 +46,7 @@ static const struct {
     [REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
     [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
     [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s", NULL},
+    [REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
 };
 
 const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
@@ -149,6 +150,50 @@ static void parse_parameters(struct startup *st)
 		refuse(st, REFUSE_NO_USER);
 	else if (st->database == NULL || st->database[0] == '\0')
 		st->database = st->user;
+}
+
+/* How much of a name fits into `room` bytes without cutting a character of UTF-8 in two (RFC 3629: bytes behind the first are 10xxxxxx). */
+static size_t cut(const char *name, size_t room)
+{
+	size_t len = strlen(name);
+
+	if (len <= room)
+		return len;
+	while (room > 0 && ((unsigned char)name[room] & 0xc0) == 0x80)
+		room--;
+	return room;
+}
+
+/* Put `size` bytes in the place of the `old` bytes at `at`. */
+static bool replace(struct startup *st, size_t at, size_t old, const char *bytes, size_t size)
+{
+	if (st->len - old + size > STARTUP_MAX)
+		return false;
+	memmove(st->packet + at + size, st->packet + at + old, st->len - at - old);
+	memcpy(st->packet + at, bytes, size);
+	st->len += size - old;
+	uint32_t len = htonl((uint32_t)st->len);
+	memcpy(st->packet, &len, sizeof len);
+	st->user = st->database = st->application_name = NULL; /* they point to where the bytes were */
+	parse_parameters(st);
+	return true;
+}
+
+bool startup_append_host(struct startup *st, const char *host, const char *port)
+{
+	static const char key[] = "application_name"; /* goes with its NUL */
+	char suffix[STARTUP_NAME_MAX + 1], text[sizeof key + STARTUP_NAME_MAX + 1];
+	const char *name = st->application_name != NULL ? st->application_name : "app";
+	const char *form = port[0] == '\0' ? " - %s" : strchr(host, ':') != NULL ? " - [%s]:%s" : " - %s:%s";
+
+	snprintf(suffix, sizeof suffix, form, host, port);
+	int n = snprintf(text, sizeof text, "%s%c%.*s%s", key, '\0', (int)cut(name, STARTUP_NAME_MAX - strlen(suffix)),
+			 name, suffix);
+	size_t size = (size_t)n + 1;
+	if (st->application_name == NULL)
+		return replace(st, st->len - 1, 0, text, size);
+	size_t at = (size_t)((const unsigned char *)name - st->packet);
+	return replace(st, at, strlen(name) + 1, text + sizeof key, size - sizeof key);
 }
 
 void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first, deadline when)

@@ -55,6 +55,7 @@ enum refusal {
 	REFUSE_CERTIFICATE,
 	REFUSE_BACKEND,
 	REFUSE_BACKEND_TLS,
+	REFUSE_TOO_MANY,
 };
 
 /* One packet. About 10 kB: the caller keeps it static or on the stack. */
@@ -77,6 +78,13 @@ struct startup {
  * mean TLS at once). The result is in st->kind; never fails otherwise. Set `st` to zeros before the first call.
  */
 void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first, deadline when);
+
+/*
+ * --application-name-host: append " - HOST:PORT" (IPv6: " - [HOST]:PORT"; " - HOST" without a port) to the application_name of a STARTUP_SESSION, as pgbouncer's
+ * application_name_add_host does; an absent one is taken for "app". The name is cut at a character's border so that all has at most
+ * STARTUP_NAME_MAX bytes. False, and nothing is changed, if the packet would become longer than PostgreSQL takes.
+ */
+bool startup_append_host(struct startup *st, const char *host, const char *port) MUST_USE;
 
 /* Answer an SSLRequest or GSSENCRequest with exactly one byte: libpq checks that nothing follows it. */
 enum io startup_answer(struct stream *s, char answer, deadline when) MUST_USE;

@@ -2,7 +2,7 @@
  *
  * tls.h - everything of OpenSSL: contexts, certificates, handshake, reading, writing, the end, wiping of the key.
  *
- * No other file includes an OpenSSL header. There is one TLS connection a process. Its transport is a stream; the TLS connection is a stream itself.
+ * No other file includes an OpenSSL header. There is one TLS connection a process (in the parent of -d none). Its transport is a stream; the TLS connection is a stream itself.
  */
 #ifndef PGSSL_TLS_H
 #define PGSSL_TLS_H
@@ -42,8 +42,12 @@ struct tls;
  * Step 3: initialise OpenSSL, read certificates and keys, check them, and make the one SSL object that will carry the connection. A key that
  * does not match its certificate, or a file that cannot be parsed, is read again for a quarter of a second, since it may be being replaced;
  * a passphrase command adds its own time. Fails with EX_NOINPUT, EX_NOPERM or EX_CONFIG and names file, cause and cure.
+ * The parent of -d does this, and each of its children has a copy, keys included, which tls_accept then wipes as ever.
  */
 bool tls_open(struct tls **t, const struct tls_options *o, struct error *e) MUST_USE;
+
+/* Free what tls_open made and nobody used; the keys are wiped. */
+void tls_discard(struct tls *t);
 
 /* Step 3 failed although the client was promised TLS: send the alert internal_error (RFC 8446, 6.2), so that it learns more than an end of file. */
 void tls_send_internal_error(struct stream *raw, deadline when);

@@ -53,7 +53,10 @@ bool credential_use(SSL *ssl, const struct credential *c, const char *file, stru
 
 void credential_free(struct credential *c);
 
-/* Give OpenSSL a free() and a realloc() that wipe, before its first allocation: decoded keys leave pieces in freed memory. */
+/* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
+void wiping_memory_install(void);
+
+/* A key will be read: memory that OpenSSL frees is wiped from now on, since decoding leaves pieces of the key in it. */
 void wiping_memory_begin(void);
 
 /* The key is gone: memory freed from now on need not be wiped. */
@@ -79,6 +82,9 @@ void peer_ask(SSL_CTX *ctx);
 
 /* True if the handshake failed because of the client's certificate; `e` then says which, and why. */
 bool peer_was_refused(struct error *e);
+
+/* Protocol versions, ciphers and groups: openssl.cnf's, narrowed to what pgssl promises, and the options'. Fails with EX_CONFIG or EX_USAGE. */
+bool settings_apply(SSL_CTX *ctx, const struct tls_options *o, struct error *e) MUST_USE;
 
 /* For the other files of the module. */
 SSL *tls_ssl(const struct tls *t);

@@ -339,3 +339,29 @@ bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *
 	}
 	return false;
 }
+
+/* ---- what was agreed, for the log ---- */
+
+const char *tls_version(const struct tls *t)
+{
+	return SSL_get_version(tls_ssl(t));
+}
+
+const char *tls_cipher(const struct tls *t)
+{
+	return SSL_get_cipher_name(tls_ssl(t));
+}
+
+const char *tls_group(const struct tls *t)
+{
+	int group = (int)SSL_get_negotiated_group(tls_ssl(t));
+	const char *name = group == 0 ? NULL : SSL_group_to_name(tls_ssl(t), group);
+
+	return name != NULL ? name : "none";
+}
+
+const char *tls_library(char *buf, size_t size)
+{
+	snprintf(buf, size, "%s, running with %s", OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION));
+	return buf;
+}

@@ -5,8 +5,8 @@
  * First tls_open() does what a connection does; then the files are read again by themselves, so that the report says more than the first error. Names in
  * certificates are escaped by log_escape, or by RFC 2253: a report must not drive a terminal.
  */
+#include "tls_report.h"
 #include "tls.h"
-#include "tls_internal.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -18,14 +18,9 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "report.h"
+#define STRENGTH 112 /* bits of security: RSA 2048, NIST SP 800-57's least today */
 
-#define DAYS_CERTIFICATE 30 /* fewer left: warn */
-#define DAYS_CRL         2
-#define STRENGTH         112 /* bits of security: RSA 2048, NIST SP 800-57's least today */
-#define NAME_SIZE        512
-
-static const char *dn(const X509_NAME *name, char buf[NAME_SIZE])
+const char *report_dn(const X509_NAME *name, char buf[REPORT_NAME_SIZE])
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 
@@ -33,20 +28,20 @@ static const char *dn(const X509_NAME *name, char buf[NAME_SIZE])
 	if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0) {
 		char *text;
 		long len = BIO_get_mem_data(bio, &text);
-		snprintf(buf, NAME_SIZE, "%.*s", (int)len, len > 0 ? text : "");
+		snprintf(buf, REPORT_NAME_SIZE, "%.*s", (int)len, len > 0 ? text : "");
 	}
 	BIO_free(bio);
 	return *buf != '\0' ? buf : "(empty)";
 }
 
-static const char *subject(const X509 *x, char buf[NAME_SIZE])
+static const char *subject(const X509 *x, char buf[REPORT_NAME_SIZE])
 {
-	return dn(X509_get_subject_name(x), buf);
+	return report_dn(X509_get_subject_name(x), buf);
 }
 
-static const char *issuer(const X509 *x, char buf[NAME_SIZE])
+static const char *issuer(const X509 *x, char buf[REPORT_NAME_SIZE])
 {
-	return dn(X509_get_issuer_name(x), buf);
+	return report_dn(X509_get_issuer_name(x), buf);
 }
 
 /* Days from now; a part of a day is none. */
@@ -67,8 +62,7 @@ static const char *date(const ASN1_TIME *when, char buf[32])
 	return buf;
 }
 
-/* `bad` is what it comes to when the dates are wrong, `soon` how many days left are a warning. */
-static void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon, enum finding bad)
+void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon, enum finding bad)
 {
 	char text[32];
 	int left = days_until(until);
@@ -151,12 +145,12 @@ static void report_key(X509 *leaf)
 
 static void report_leaf(X509 *leaf)
 {
-	char text[NAME_SIZE];
+	char text[REPORT_NAME_SIZE];
 
 	report(FOUND_OK, "subject: %s", subject(leaf, text));
 	report_names(leaf);
 	report(FOUND_OK, "issuer: %s", issuer(leaf, text));
-	report_dates("certificate", X509_get0_notBefore(leaf), X509_get0_notAfter(leaf), DAYS_CERTIFICATE, FOUND_ERROR);
+	report_dates("certificate", X509_get0_notBefore(leaf), X509_get0_notAfter(leaf), REPORT_DAYS, FOUND_ERROR);
 	report_key(leaf);
 	if (X509_check_purpose(leaf, X509_PURPOSE_SSL_SERVER, 0) != 1)
 		report(FOUND_ERROR,
@@ -166,7 +160,7 @@ static void report_leaf(X509 *leaf)
 
 /* ---- the chain ---- */
 
-static STACK_OF(X509) * read_certificates(const char *file)
+STACK_OF(X509) * report_read_certificates(const char *file)
 {
 	STACK_OF(X509) *all = sk_X509_new_null();
 	BIO *bio = BIO_new_file(file, "r");
@@ -197,7 +191,7 @@ static bool issuer_is_known_here(X509 *x)
 
 static void report_end_of_chain(X509 *last, int length)
 {
-	char text[NAME_SIZE];
+	char text[REPORT_NAME_SIZE];
 	bool public_ca =
 	    X509_get_ext_by_NID(last, NID_info_access, -1) >= 0; /* private ones seldom say where theirs is */
 
@@ -223,14 +217,14 @@ static bool signed_by(X509 *x, X509 *by)
 
 static void report_chain(STACK_OF(X509) * all)
 {
-	char text[NAME_SIZE], below[NAME_SIZE], what[NAME_SIZE + 32];
+	char text[REPORT_NAME_SIZE], below[REPORT_NAME_SIZE], what[REPORT_NAME_SIZE + 32];
 	int n = sk_X509_num(all);
 
 	for (int i = 1; i < n; i++) {
 		X509 *x = sk_X509_value(all, i);
 
 		snprintf(what, sizeof what, "chain: %s", subject(x, text));
-		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), DAYS_CERTIFICATE, FOUND_ERROR);
+		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), REPORT_DAYS, FOUND_ERROR);
 		if (!signed_by(sk_X509_value(all, i - 1), x)) {
 			report(FOUND_WARNING,
 			       "chain: out of order: \"%s\" has not signed \"%s\" before it; the server's certificate "
@@ -248,109 +242,13 @@ static void report_chain(STACK_OF(X509) * all)
 
 static void report_certificate(const char *file)
 {
-	STACK_OF(X509) *all = read_certificates(file);
+	STACK_OF(X509) *all = report_read_certificates(file);
 
 	if (sk_X509_num(all) > 0) { /* else tls_open has said it */
 		report_leaf(sk_X509_value(all, 0));
 		report_chain(all);
 	}
 	sk_X509_pop_free(all, X509_free);
-	ERR_clear_error();
-}
-
-/* ---- authorities and revocation lists ---- */
-
-static void report_authorities(STACK_OF(X509) * authorities)
-{
-	char text[NAME_SIZE], what[NAME_SIZE + 32];
-
-	for (int i = 0; i < sk_X509_num(authorities); i++) {
-		X509 *x = sk_X509_value(authorities, i);
-
-		snprintf(what, sizeof what, "authority: %s", subject(x, text));
-		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), DAYS_CERTIFICATE, FOUND_ERROR);
-		if (X509_check_ca(x) == 0)
-			report(FOUND_WARNING,
-			       "authority: \"%s\" is none: it is not allowed to sign certificates (basicConstraints)",
-			       text);
-	}
-}
-
-static X509 *author(const X509_CRL *crl, STACK_OF(X509) * authorities)
-{
-	for (int i = 0; i < sk_X509_num(authorities); i++) {
-		X509 *x = sk_X509_value(authorities, i);
-		if (X509_NAME_cmp(X509_get_subject_name(x), X509_CRL_get_issuer(crl)) == 0)
-			return x;
-	}
-	return NULL;
-}
-
-static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
-{
-	char text[NAME_SIZE], what[NAME_SIZE + 64];
-	X509 *by = author(crl, authorities);
-	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
-
-	snprintf(what, sizeof what, "revocation list of %s, %d revoked", dn(X509_CRL_get_issuer(crl), text),
-		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
-	if (X509_CRL_get0_nextUpdate(crl) == NULL)
-		report(FOUND_NOTE, "%s: has no end", what);
-	else
-		report_dates(what, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl), DAYS_CRL, FOUND_ERROR);
-	if (by == NULL)
-		report(FOUND_NOTE, "revocation list of \"%s\": no such authority in -A's file", text);
-	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
-		report(FOUND_ERROR, "revocation list of \"%s\": not signed by that authority's key", text);
-}
-
-static STACK_OF(X509_CRL) * read_crls(const char *file)
-{
-	STACK_OF(X509_CRL) *all = sk_X509_CRL_new_null();
-	BIO *bio = BIO_new_file(file, "r");
-	X509_CRL *crl;
-
-	while (bio != NULL && (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, (void *)"")) != NULL)
-		sk_X509_CRL_push(all, crl);
-	BIO_free(bio);
-	ERR_clear_error();
-	return all;
-}
-
-/* With --crl every authority must have a list, or its clients are refused. */
-static void report_missing_crls(STACK_OF(X509) * authorities, STACK_OF(X509_CRL) * crls)
-{
-	char text[NAME_SIZE];
-
-	for (int i = 0; i < sk_X509_num(authorities); i++) {
-		X509 *x = sk_X509_value(authorities, i);
-		bool has = false;
-
-		for (int k = 0; k < sk_X509_CRL_num(crls); k++)
-			has |= X509_NAME_cmp(X509_get_subject_name(x),
-					     X509_CRL_get_issuer(sk_X509_CRL_value(crls, k))) == 0;
-		if (!has)
-			report(FOUND_ERROR,
-			       "revocation list: none of \"%s\" in --crl's file: certificates that it signed will be "
-			       "refused",
-			       subject(x, text));
-	}
-}
-
-static void report_trust(const char *ca, const char *crl)
-{
-	STACK_OF(X509) *authorities = read_certificates(ca);
-
-	report_authorities(authorities);
-	if (crl != NULL) {
-		STACK_OF(X509_CRL) *crls = read_crls(crl);
-
-		for (int i = 0; i < sk_X509_CRL_num(crls); i++)
-			report_crl(sk_X509_CRL_value(crls, i), authorities);
-		report_missing_crls(authorities, crls);
-		sk_X509_CRL_pop_free(crls, X509_CRL_free);
-	}
-	sk_X509_pop_free(authorities, X509_free);
 	ERR_clear_error();
 }
 
@@ -470,12 +368,15 @@ bool tls_report(const struct tls_options *o)
 
 	if (!open)
 		report(FOUND_ERROR, "%s", e.text);
-	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++)
+	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++) {
+		if (o->cert[1] != NULL)
+			report(FOUND_OK, "in \"%s\":", o->cert[i]);
 		report_certificate(o->cert[i]);
+	}
 	if (open)
 		report(FOUND_OK, "private key: it belongs to the certificate; its owner and mode are right");
 	if (o->ca != NULL)
-		report_trust(o->ca, o->crl);
+		tls_report_trust(o->ca, o->crl);
 	if (!open)
 		return false;
 	report_settings(tls_ssl(t));

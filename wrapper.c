@@ -16,6 +16,7 @@
 #include "certauth.h"
 #include "check.h"
 #include "client.h"
+#include "listen.h"
 #include "log.h"
 #include "pidfile.h"
 #include "sandbox.h"
@@ -42,6 +43,8 @@ static bool same_file(int a, int b)
 	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
 }
 
+static int put_aside = -1; /* what 2 was, if 1 is the same and 0 is not: of -d, it is no client's */
+
 /* Descriptors 0, 1 and 2 exist from here on, and 2 is not the client. True if 2 was something of its own: then somebody reads it. */
 static bool guard_stderr(void)
 {
@@ -56,6 +59,8 @@ static bool guard_stderr(void)
 	if (isatty(STDERR_FILENO)) /* a person, started by hand */
 		return true;
 	bool void_already = !closed && same_file(STDERR_FILENO, null);
+	if (client && !void_already && !same_file(STDERR_FILENO, STDIN_FILENO))
+		put_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
 		_exit(EX_OSERR);
 	return !closed && !client && !void_already;
@@ -72,7 +77,7 @@ static bool before_anything(int argc, char **argv, char **envp)
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_sigterm();
 	bool stderr_is_read = guard_stderr();
-	closefrom(STDERR_FILENO + 1);
+	closefrom(put_aside >= 0 ? put_aside + 1 : STDERR_FILENO + 1);
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return stderr_is_read;
@@ -80,47 +85,9 @@ static bool before_anything(int argc, char **argv, char **envp)
 
 /* ---- 1: options ---- */
 
-/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
-static void choose_verification(const struct options *o, struct tls_options *to)
-{
-	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
-	static char host[256];
-
-	backend_host(o->connect, host, sizeof host);
-	to->client = true;
-	to->servername = o->servername != NULL ? o->servername : host;
-	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
-	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
-		to->verify = TLS_VERIFY_CA;
-	if (to->verify == TLS_VERIFY_NONE)
-		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
-}
-
-static struct tls_options tls_wishes(const struct options *o)
-{
-	struct tls_options to = {
-	    .key = o->key,
-	    .passphrase_command = o->passphrase_command,
-	    .ciphers = o->ciphers,
-	    .ciphersuites = o->ciphersuites,
-	    .groups = o->groups,
-	    .min_protocol = (enum tls_protocol)o->min_protocol,
-	    .max_protocol = (enum tls_protocol)o->max_protocol,
-	    .ca = o->ca,
-	    .crl = o->crl,
-	    .alpn_required = o->alpn == 2,
-	};
-
-	for (int i = 0; i < TLS_CERTS; i++)
-		to.cert[i] = o->cert[i];
-	if (o->client)
-		choose_verification(o, &to);
-	return to;
-}
-
 static int check(const struct options *o)
 {
-	struct tls_options to = tls_wishes(o);
+	struct tls_options to = session_tls_options(o);
 
 	return check_run(o, &to);
 }
@@ -144,6 +111,16 @@ static void print_and_exit(const struct options *o)
 	exit(EX_OK);
 }
 
+/* "pgssl -d 9000 >file 2>&1", and systemd's journal: whoever listens has no client there, and somebody reads it. */
+static bool take_stderr_back(bool listening, bool stderr_is_read)
+{
+	if (put_aside < 0)
+		return stderr_is_read;
+	bool back = listening && dup2(put_aside, STDERR_FILENO) >= 0;
+	closefrom(STDERR_FILENO + 1);
+	return back;
+}
+
 static void read_options(struct session *s, int argc, char **argv, bool stderr_is_read)
 {
 	struct options *o = &s->options;
@@ -151,6 +128,7 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 
 	s->started_ms = now_ms();
 	bool ok = options_parse(o, argc, argv, &usage);
+	stderr_is_read = take_stderr_back(o->listen != NULL, stderr_is_read);
 	if (!log_open(o->log, stderr_is_read, o->service, o->debug, &e)) {
 		(void)!log_open(NULL, stderr_is_read, o->service, o->debug, &(struct error){.status = 0});
 		die(e.status, "%s", e.text);
@@ -158,9 +136,9 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 	if (!ok || !backend_check_syntax(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
 	print_and_exit(o);
-	if (isatty(STDIN_FILENO))
+	if (o->listen == NULL && isatty(STDIN_FILENO))
 		die(EX_USAGE, "standard input is a terminal: pgssl is started by xinetd, inetd or systemd with a "
-			      "client there (see --help)");
+			      "client there, or listens itself with -d (see --help)");
 	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
 }
 
@@ -170,8 +148,7 @@ static void know_client(struct session *s)
 {
 	fd_stream_init(&s->raw, STDIN_FILENO, STDOUT_FILENO);
 	s->client = &s->raw.stream;
-	sock_peer(STDIN_FILENO, &s->peer);
-	log_set_peer(s->peer.host, s->peer.port);
+	session_know_peer(s, STDIN_FILENO);
 	sock_nodelay(STDOUT_FILENO);
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
@@ -179,7 +156,7 @@ static void know_client(struct session *s)
 /* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. Not with --gss: its clients begin otherwise. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && !s->options.client && !s->options.gss &&
+	if (!s->promised_tls && !s->options.client && !s->options.gss && !s->options.proxy_protocol &&
 	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
@@ -199,13 +176,11 @@ static noreturn void fail_here(struct session *s, const struct error *e)
 
 static void open_tls(struct session *s)
 {
-	const struct options *o = &s->options;
-	struct tls_options to = tls_wishes(o);
 	struct error e;
 
-	if (tls_open(&s->tls, &to, &e) && (o->map == NULL || identmap_load(o->ident_map, o->map, &s->map, &e)))
+	if (s->tls != NULL || session_load(s, &s->tls, &s->map, &e)) /* the parent of -d has done it */
 		return;
-	if (!o->client)
+	if (!s->options.client)
 		fail_here(s, &e);
 	log_peer_line(LOG_ERR, "%s", e.text);
 	s->tls_error = e; /* the local client is told in step 7, when it can read an answer */
@@ -225,20 +200,20 @@ static void check_backend(struct session *s)
 static void enter_sandbox(struct session *s)
 {
 	const struct options *o = &s->options;
-	struct sandbox_user who;
 	struct sock_name local;
 	struct error e;
 	uint16_t ports[BACKEND_ADDRESSES];
 	char danger[256];
 
-	if (!sandbox_find_user(o->user, o->group, &who, &e))
+	if (!session_find_user(s, &e))
 		fail_here(s, &e);
-	if (backend_peer_danger(&s->backend, who.uid, danger, sizeof danger))
+	if (backend_peer_danger(&s->backend, s->who.uid, danger, sizeof danger))
 		log_peer_line(LOG_WARNING, "%s", danger);
-	if (!sandbox_drop_privileges(&who, &e))
+	if (!sandbox_drop_privileges(&s->who, &e))
 		fail_here(s, &e);
+	listen_tie_child();
 	sock_local(STDIN_FILENO, &local);
-	if (o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
+	if (o->listen == NULL && o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
 		log_peer_line(LOG_WARNING, "%s", e.text);
 	atexit(pidfile_delete);
 	struct sandbox_needs needs = {
@@ -246,6 +221,7 @@ static void enter_sandbox(struct session *s)
 	    .tcp_ports = ports,
 	    .tcp_port_count = backend_tcp_ports(&s->backend, ports),
 	    .unix_connect = backend_is_unix(&s->backend),
+	    .bind = o->transparent,
 	    .log_to_file = log_is_file(),
 	};
 	if (!sandbox_enter(&needs, &e))
@@ -320,6 +296,8 @@ int main(int argc, char **argv, char **envp)
 
 	bool stderr_is_read = before_anything(argc, argv, envp); /* 0 */
 	read_options(&s, argc, argv, stderr_is_read);            /* 1 */
+	if (s.options.listen != NULL)
+		listen_run(&s); /* steps 3 and 4 once for all; returns in each child, with a client */
 	know_client(&s);
 	greet(&s);         /* 2 */
 	open_tls(&s);      /* 3 */

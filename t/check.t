@@ -53,6 +53,7 @@ expect('all is well', $fine, 0,
 	qr/^ok       runs as: user \Q$nobody\E, group \S+$/m,
 	qr/^ok       PostgreSQL: connected to 127\.0\.0\.1:${\$pg->port}$/m,
 	qr/^ok       login of user "postgres": PostgreSQL asks for a password \(scram-sha-256\)$/m,
+	qr/^ok       sandbox: entered$/m,
 	qr/^0 errors, 0 warnings\n\z/m);
 unlike($fine->{out}, qr/PRIVATE|^(?:WARNING|ERROR)/m, 'no warning, no key');
 
@@ -74,6 +75,8 @@ for my $case (@certificates) {
 	my ($title, $made, $status, $line) = @$case;
 	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status, $line);
 }
+
+expect('two certificates', with_cert($good, '-p', make_pem(make_cert(cn => 'two', key => 'rsa', issuer => $ca, days => 90))), 0, qr/^ok       in "\Q$good\E":\nok       subject: CN=localhost$/m, qr/^ok       in "[^"]+":\nok       subject: CN=two$/m);
 
 # --- files
 my $other = make_cert(name => 'other', issuer => $ca, days => 90);

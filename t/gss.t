@@ -158,6 +158,23 @@ subtest 'PostgreSQL is not there: N, TLS, and the error under it' => sub {
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 };
 
+subtest 'a cancel request after N goes the way that is open' => sub {
+	my $fake = fake_backend(sub {
+		my ($socket, $self) = @_;
+		$self->take($socket, 8);
+		syswrite $socket, 'N';
+		$self->take($socket, 16);
+		shutdown $socket, 2;
+	});
+	my $s = session(pg => $fake, args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	is($s->conn->recv(1), 'N', 'N');
+	$s->conn->raw_send(cancel_request(1, 'abcd'));
+	is($s->conn->rest, '', 'no answer');
+	is($s->wait, 0, 'carried');
+	is($fake->bytes, gss_request() . cancel_request(1, 'abcd'), 'on the same connection');
+};
+
 subtest 'asked once: a second GSSENCRequest, and a session in clear after N, are refused' => sub {
 	my $local = start_pg();
 	my $s = session(connect => "$local->{socket}:" . $local->port, args => ['--gss']);

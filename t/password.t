@@ -40,8 +40,20 @@ subtest 'SCRAM and channel_binding' => sub {
 subtest 'PostgreSQL itself sees no TLS' => sub {
 	my $r = psql('select ssl, version, client_dn from pg_stat_ssl where pid = pg_backend_pid()', @through, password => 'secret');
 	is($r->{out}, "f||\n", 'pg_stat_ssl is empty');
+	SKIP: {
+		skip 'needs sslinfo', 1 if psql('create extension sslinfo', @local, dbname => 'sales')->{status};
+		$r = psql('select ssl_is_used(), ssl_client_cert_present(), ssl_version()', @through, password => 'secret');
+		is($r->{out}, "f|f|\n", 'sslinfo too') or diag($r->{err});
+	}
 	$r = psql('select 1', @through, user => 'sally', password => 'secret');
 	like($r->{err}, qr/FATAL:  no pg_hba\.conf entry for host "127\.0\.0\.1", user "sally", database "sales", no encryption/, 'hostssl lines never match');
+};
+
+subtest 'one port has one policy; several ports, several lines of pg_hba.conf' => sub {
+	my $several = start_pg(hba => "local all all trust\nhost all alice 127.0.0.2/32 scram-sha-256\nhost all all 127.0.0.3/32 reject\n");
+	my %came = map { $_ => psql('select current_user', @through, port => serve(pg => $several, args => [ '-I', "127.0.0.$_" ])->port, password => 'secret') } 2, 3;
+	is($came{2}{out}, "alice\n", 'a port for those with a password') or diag($came{2}{err});
+	like($came{3}{err}, qr/FATAL:  pg_hba\.conf rejects connection for host "127\.0\.0\.3"/, 'a port that is shut');
 };
 
 # The password is under TLS as far as pgssl, and never in its log.

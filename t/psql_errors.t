@@ -57,7 +57,7 @@ subtest 'with 57P03 libpq goes on to its next host' => sub {
 };
 
 subtest 'PostgreSQL closes before the startup packet was sent' => sub {
-	my $fake = fake_backend(sub { my ($socket, $self) = @_; close $socket; append("$TMP/closed", 'x') });
+	my $fake = fake_backend(sub { my ($socket, $self) = @_; shutdown $socket, 2; append("$TMP/closed", 'x') });
 	my $s = session(pg => $fake);
 	ok($s->conn->negotiate, 'TLS is up');
 	wait_for('PostgreSQL to close', sub { -s "$TMP/closed" });

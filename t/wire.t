@@ -6,6 +6,7 @@
 # never: The private key in memory after the handshake.
 # never: A client byte parsed before step 5
 # sabotage: s/SSL_certs_clear(t->ssl);/;/ tls.c
+# sabotage: s/\ttls_wipe_key(s->tls);/\t;/ server.c
 use lib 't/lib';
 use T;
 use T::Away;
@@ -72,14 +73,14 @@ sub secrets {
 	return (@found, substr $pem[0], 30);
 }
 
-# A session that is past its handshake has nothing of this key.
-sub key_is_gone {
-	my ($s, $key) = @_;
+# Look for all parts of the key in the session's memory, in which `known` must be found; then end it.
+sub search {
+	my ($s, $cert, $known) = @_;
 	my $memory = memory($s->{pid});
 	plan skip_all => 'cannot read memory' unless defined $memory;
 	cmp_ok(length $memory, '>', 1 << 20, 'memory was read');
-	like($memory, qr/\Qalice\E/, 'and searched');
-	my @secrets = secrets($key);
+	like($memory, $known, 'and searched');
+	my @secrets = secrets($cert->{key});
 	cmp_ok(scalar @secrets, '>=', 3, 'there is something to search for');
 	for my $n (0 .. $#secrets) {
 		my $at = index $memory, $secrets[$n];
@@ -95,7 +96,35 @@ subtest 'the private key is gone after the handshake' => sub {
 		my $cert = make_cert(name => "mem$kind", key => $kind);
 		my $s = session(pg => $pg, pem => make_pem($cert));
 		ok($s->conn->login, "$kind: login");
-		key_is_gone($s, $cert->{key});
+		search($s, $cert, qr/\Qalice\E/);
+	}
+};
+
+subtest 'and where there will be none, since GSSAPI encrypts' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 8); syswrite $socket, 'Gtoken-of-PostgreSQL'; $self->take($socket) });
+	my $cert = make_cert(name => 'memgss');
+	my $s = session(pg => $fake, pem => make_pem($cert), args => ['--gss']);
+	$s->conn->raw_send(gss_request());
+	is($s->conn->recv(20), 'Gtoken-of-PostgreSQL', 'carried');
+	search($s, $cert, qr/token-of-PostgreSQL/);
+};
+
+subtest 'nor is it in a child of -d, whose parent keeps it' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	for my $kind (qw(ecdsa rsa)) {
+		my $cert = make_cert(name => "listen$kind", key => $kind);
+		my $s = serve_listen(pg => $pg, pem => make_pem($cert));
+		my $conn = connect_to($s->port);
+		ok($conn->login, "$kind: login");
+		my ($child) = $s->sessions;
+		my @secrets = secrets($cert->{key});
+		my ($ours, $parents) = map { memory($_) } $child, $s->{pid};
+		like($ours, qr/\Qalice\E/, 'the memory of the child was read');
+		is(scalar(grep { index($ours, $_) >= 0 } @secrets), 0, 'no part of the key is there');
+		cmp_ok(scalar(grep { index($parents, $_) >= 0 } @secrets), '>', 0, 'the parent has it');
+		is(index($parents, $secrets[-1]), -1, 'but not the text of its file');
+		stop($s->{pid});
 	}
 };
 
@@ -106,7 +135,7 @@ subtest 'in client mode, too' => sub {
 		my $server = tls_backend($c->{cert}, ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
 		my $s = local_session(pg => $server, pem => make_pem($cert), args => [ '-A', $c->{root} ]);
 		is((enter($s))[0], 'R', "$kind: in with our certificate");
-		key_is_gone($s, $cert->{key});
+		search($s, $cert, qr/\Qalice\E/);
 	}
 };
 

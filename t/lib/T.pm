@@ -4,7 +4,7 @@
 # events instead of for time, and the logs shown when something fails.
 #
 # A test file is alone on the machine as far as it can tell: nothing here uses a fixed name, port or path. Each wait has a limit, and the
-# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn, T::Kdc.
+# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn, T::Kdc, T::Net.
 package T;
 
 use strict;
@@ -154,6 +154,7 @@ sub child {
 	redirect(1, '>', $o{out});
 	redirect(2, '>>', $o{err});
 	$o{before}->() if $o{before};
+	T::Net::enter($o{netns}) if $o{netns};
 	become($o{user}) if defined $o{user};
 	chdir($o{dir} || '/');
 	for my $name (keys %{ $o{env} || {} }) {
@@ -270,12 +271,13 @@ require T::Pg;
 require T::Serve;
 require T::Conn;
 require T::Kdc;
+require T::Net;
 
 # The helpers of all parts under one `use T`.
 sub import {
 	my $caller = caller;
 	no strict 'refs';
-	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn T::Kdc)) {
+	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn T::Kdc T::Net)) {
 		for my $export (@{"${package}::EXPORT"}) {
 			my $name = $export;
 			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});

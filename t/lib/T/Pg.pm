@@ -52,7 +52,7 @@ my $clusters = 0;
 sub start_pg {
 	my (%o) = @_;
 	my $base = "$T::TMP/pg" . ++$clusters;
-	my $self = bless { base => $base, data => "$base/data", log => "$base/log", port => $o{port} || T::free_port(), host => '127.0.0.1', socket => $base }, 'T::Pg';
+	my $self = bless { base => $base, data => "$base/data", log => "$base/log", port => $o{port} || T::free_port(), host => '127.0.0.1', socket => $base, netns => $o{netns} }, 'T::Pg';
 	mkdir $base, 0755;
 	own($base);
 	ok_run([ 'cp', '-a', pg_template(), $self->{data} ]);
@@ -80,7 +80,7 @@ sub start {
 	unlink $self->{log};
 	T::watch_log($self->{log});
 	T::spew($self->{log}, '', 0644);
-	$self->{pid} = T::spawn(cmd => [ 'postgres', '-D', $self->{data} ], err => $self->{log}, out => '/dev/null', user => T::nobody());
+	$self->{pid} = T::spawn(cmd => [ 'postgres', '-D', $self->{data} ], err => $self->{log}, out => '/dev/null', user => T::nobody(), netns => $self->{netns});
 	T::wait_for('PostgreSQL to start', sub { die "PostgreSQL ended\n" if defined T::reap($self->{pid}); T::slurp($self->{log}) =~ /ready to accept/ }, 60);
 }
 
@@ -105,7 +105,7 @@ sub pg_env {
 	my (%o) = @_;
 	my %env = (PGUSER => 'alice', PGDATABASE => 'sales', PGHOST => '127.0.0.1', PGSSLMODE => 'require', PGPASSFILE => '/nonexistent/pgpass', PGSSLROOTCERT => '/nonexistent', HOME => '/nonexistent');
 	my %name = (dbname => 'PGDATABASE', password => 'PGPASSWORD', cert => 'PGSSLCERT', key => 'PGSSLKEY', rootcert => 'PGSSLROOTCERT', appname => 'PGAPPNAME');
-	for my $key (grep { !/^(?:stdin|seconds|args|quiet)$/ } keys %o) {
+	for my $key (grep { !/^(?:stdin|seconds|args|quiet|netns)$/ } keys %o) {
 		$env{ $name{$key} || ($key =~ /^PG/ ? $key : 'PG' . uc $key) } = $o{$key};
 	}
 	return \%env;
@@ -117,7 +117,7 @@ sub psql_cmd { return [ 'psql', '-XAtqw', '-v', 'ON_ERROR_STOP=1', @_ ] }
 sub psql {
 	my ($sql, %o) = @_;
 	my @stdin = defined $o{stdin} ? (stdin => $o{stdin}) : ();
-	return T::run(psql_cmd(defined $sql ? ('-c', $sql) : (), @{ $o{args} || [] }), env => pg_env(%o), @stdin, seconds => $o{seconds}, quiet => 1);
+	return T::run(psql_cmd(defined $sql ? ('-c', $sql) : (), @{ $o{args} || [] }), env => pg_env(%o), @stdin, seconds => $o{seconds}, netns => $o{netns}, quiet => 1);
 }
 
 # Any other program of PostgreSQL's.

@@ -10,7 +10,7 @@ use IO::Socket::INET;
 use POSIX qw(_exit);
 use Socket;
 
-our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd session server_pem build_program);
+our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd serve_listen session server_pem build_program);
 
 # The certificate that most tests use: { ca, cert, pem }; made once a test file.
 my $made;
@@ -127,6 +127,19 @@ sub serve_systemd {
 	my @cmd = ('systemd-socket-activate', '--accept', '--inetd', '-l', "127.0.0.1:$self->{port}");
 	$self->{pid} = T::spawn(cmd => [ @cmd, $o{program} || $T::PGSSL, @{ $self->{args} } ], env => $o{env}, err => $self->{err});
 	return $self->wait_port;
+}
+
+# pgssl -d itself, in the foreground. bind: a HOST; wrap: a command before it; listening => 0: do not wait for it.
+sub serve_listen {
+	my (%o) = @_;
+	my $self = service(%o);
+	$self->{err} = "$T::TMP/listen$services.err";
+	my $at = defined $o{bind} ? "$o{bind}:$self->{port}" : $self->{port};
+	$self->{pid} = T::spawn(%o, cmd => [ @{ $o{wrap} || [] }, $o{program} || $T::PGSSL, '-d', $at, '-f', @{ $self->{args} } ], err => $self->{err});
+	T::watch_log($self->{err});
+	return $self if defined $o{listening} && !$o{listening};
+	T::wait_for('pgssl to listen', sub { die "pgssl -d ended\n" if defined T::reap($self->{pid}); T::slurp($self->{log}) =~ /listening on/ });
+	return $self;
 }
 
 # One pgssl with the test as its client. over => 'tcp' (default), 'pair' (socketpair), 'pairs' (two of them), 'pipes'. stderr as in serve; the

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: ISC
+#
+# -d: the handbook's lines as printed, starts that fail, renewed certificates, too many clients, stopping, shortages.
+# sabotage: s/child_count >= (unsigned)s->options.max_connections/false/ listen.c
+# sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ renew.c
+# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)/0/ listen.c
+use lib 't/lib';
+use T;
+
+my $c = server_pem();
+my $pg = start_pg();
+my @verify = (sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost');
+
+# The process id in a pid file that is ours to end.
+sub pid_in { my ($file) = @_; return slurp($file) =~ /^(\d+)/ ? $1 : undef }
+
+sub gone { my ($pid) = @_; wait_for("process $pid to end", sub { reap($pid); !alive($pid) }); return 1 }
+
+subtest 'as printed: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
+	my $port = free_port();
+	my @cmd = ($PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $port, '-r', 'localhost:' . $pg->port);
+	my $r = T::run([ @cmd, '-o', "$TMP/daemon.log" ]);
+	is($r->{status}, 0, 'the process that was started ends well') or return diag($r->{err});
+	my $file = "/tmp/pgssl.localhost.$port.pid";
+	my $pid = pid_in($file);
+	ok($pid && alive($pid), 'it listens already, and the pid file is there');
+	like(slurp("/proc/$pid/stat"), qr/^\d+ \(\S+\) \S \d+ $pid $pid 0 /, 'in a session of its own, without a terminal');
+	is(join(' ', map { readlink "/proc/$pid/fd/$_" } 0 .. 2), '/dev/null /dev/null /dev/null', 'nothing of the starter is kept') if is_root();
+	is(psql('select 6*7', port => $port, @verify)->{out}, "42\n", 'psql through it');
+	like(psql('\conninfo', port => $port, @verify)->{out}, qr/SSL connection \(protocol: TLSv1\.3/, 'conninfo');
+	my $second = T::run(\@cmd, quiet => 1);
+	isnt($second->{status}, 0, 'a second one does not start');
+	like($second->{err}, qr/\Q$file\E.*held by process $pid\b/, 'and is told which process has the place');
+	kill 'TERM', $pid;
+	gone($pid);
+	ok(!-e $file, 'SIGTERM ends it, and the pid file is gone');
+	like(slurp("$TMP/daemon.log"), qr/listening on IPv4 address "0\.0\.0\.0", port $port\n.*listening on IPv6 address "::", port $port\n/, 'the log says where it listened');
+};
+
+subtest 'as printed: -P/tmp/ -p FILE -d PORT -r PORT' => sub {
+	my $port = free_port();
+	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $port, '-r', $pg->port ])->{status}, 0, 'starts');
+	is(psql('select 6*7', port => $port, @verify)->{out}, "42\n", 'psql through it');
+	stop_daemon("/tmp/pgssl.localhost.$port.pid");
+};
+
+sub stop_daemon {
+	my ($file) = @_;
+	my $pid = pid_in($file) or return fail("no pid in $file");
+	kill 'TERM', $pid;
+	gone($pid);
+	ok(!-e $file, 'ended');
+}
+
+subtest 'as printed, both on one machine: -p FILE -d PORT -r PORT and -c -d PORT -r localhost:PORT' => sub {
+	my ($server, $client) = (free_port(), free_port());
+	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $server, '-r', $pg->port ])->{status}, 0, 'the server side starts');
+	is(T::run([ $PGSSL, '-P/tmp/', '-c', '-d', $client, '-r', "localhost:$server" ])->{status}, 0, 'the client side starts');
+	my @plain = (port => $client, sslmode => 'disable');
+	is(psql('select 6*7', @plain)->{out}, "42\n", 'psql without TLS through the pair');
+	is(psql("select repeat('x', 1000000)", @plain)->{out}, 'x' x 1000000 . "\n", 'a large answer');
+	is(psql('select 1', @plain, host => '::1')->{out}, "1\n", 'over IPv6');
+	my $listening = slurp('/proc/net/tcp') . slurp('/proc/net/tcp6');
+	my $hex = sprintf '%04X', $client;
+	is(join(' ', sort $listening =~ /: ([0-9A-F]+):$hex [0-9A-F:]+ 0A /g), '00000000000000000000000001000000 0100007F', 'the client side listens on the loopback only: whoever connects borrows its identity');
+	stop_daemon("/tmp/pgssl.localhost.$_.pid") for $client, $server;
+};
+
+subtest 'client mode: too many' => sub {
+	my $server = serve_listen(pg => $pg);
+	my $s = serve_listen(argv => [ '-c', '-r', 'localhost:' . $server->port, '--max-connections=1', '-o', "$TMP/client.log" ], listening => 0);
+	wait_for('the client side to listen', sub { slurp("$TMP/client.log") =~ /listening on/ });
+	my $one = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $s->port, sslmode => 'disable'));
+	$server->logged(qr/connection authorized/);
+	like(psql('select 1', port => $s->port, sslmode => 'disable')->{err}, qr/FATAL:  sorry, too many clients already/, 'the second one is told');
+	stop($s->{pid});
+	stop($server->{pid});
+	wait_exit($one);
+	psql("select pg_terminate_backend(pid) from pg_stat_activity where query='select pg_sleep(60)'", port => $pg->port, sslmode => 'disable', user => 'postgres');
+	wait_for('its backend to be gone', sub { $pg->backends == 0 });
+};
+
+subtest 'a start that fails is seen' => sub {
+	my $taken = free_port();
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $taken, Listen => 1) or die;
+	my @good = ('-d', free_port(), '-p', $c->{pem}, '-r', $pg->port);
+	my %bad = (
+		'a port that is taken' => [ [ @good, '-d', $taken ], 69, qr/could not listen on address 0\.0\.0\.0, port $taken: Address already in use/ ],
+		'no certificate' => [ [ @good, '-p', "$TMP/none.pem" ], 66, qr/none\.pem.*No such file/ ],
+		'an unknown host' => [ [ @good, '-r', 'no-such-host.invalid:5432' ], 68, qr/no-such-host\.invalid/ ],
+		'a pid file in no folder' => [ [ @good, '-P', "$TMP/none/" ], 73, qr{\Q$TMP\E/none} ],
+		'an unknown user' => [ [ @good, '-s', 'no-such-user' ], 67, qr/no-such-user/ ],
+		'no port' => [ [ @good, '-d', '0' ], 64, qr/-d 0: the port/ ],
+		'-f without -d' => [ [ '-f' ], 64, qr/-f makes no sense without -d/ ],
+	);
+	for my $what (sort keys %bad) {
+		my ($args, $status, $pattern) = @{ $bad{$what} };
+		$args = [ grep { !ref } @$args ];
+		splice @$args, 2, 2 if $what eq 'no certificate'; # -p may be given twice
+		my $r = T::run([ $PGSSL, @$args ], quiet => 1);
+		is($r->{status}, $status, $what);
+		like($r->{err}, $pattern, 'and why, on standard error');
+	}
+	my $r = T::run([ 'sh', '-c', "$PGSSL -d $taken -p $c->{pem} 2>&1" ], quiet => 1);
+	like($r->{out}, qr/could not listen/, 'also where standard error and output are the same');
+	is(T::run([ 'pgrep', '-f', "pgssl -d $taken" ], quiet => 1)->{out}, '', 'no process stays behind');
+};
+
+subtest 'addresses' => sub {
+	for my $case ([ '127.0.0.1', '127.0.0.1', '::1' ], [ '[::1]', '::1', '127.0.0.1' ]) {
+		my ($bind, $works, $not) = @$case;
+		my $s = serve_listen(pg => $pg, bind => $bind);
+		is(psql('select 1', port => $s->port, host => $works)->{out}, "1\n", "$bind: $works");
+		isnt(psql('select 1', port => $s->port, host => $not)->{status}, 0, "not $not");
+		stop($s->{pid});
+	}
+	my $s = serve_listen(pg => $pg);
+	is(psql('select 1', port => $s->port, host => $_)->{out}, "1\n", "all: $_") for '127.0.0.1', '::1';
+	like($s->log, qr/connection authorized:.* host=::1 /, 'the log has the address');
+	stop($s->{pid});
+};
+
+# The SHA-256 of the certificate that the server shows.
+sub shown {
+	my ($s) = @_;
+	my $conn = connect_to($s->port);
+	$conn->negotiate or return 'no handshake';
+	my $x = Net::SSLeay::get_peer_certificate($conn->{ssl});
+	my $print = Net::SSLeay::X509_get_fingerprint($x, 'sha256') =~ s/://gr;
+	$conn->close;
+	return lc $print;
+}
+
+sub replace_file { my ($path, $text, $mode) = @_; spew("$path.new", $text, $mode); rename "$path.new", $path or die }
+
+subtest 'renewed files are used without a signal; bad ones are not' => sub {
+	my ($old, $new) = map { make_cert(name => "renew$_", issuer => $c->{ca}) } 1, 2;
+	my $pem = make_pem($old, "$TMP/renew.pem");
+	my $s = serve_listen(pg => $pg, pem => $pem);
+	is(shown($s), fingerprint($old->{cert}), 'the first certificate');
+	replace_file($pem, slurp($new->{chain}) . slurp($new->{key}), 0600);
+	is(shown($s), fingerprint($new->{cert}), 'replaced: the second one');
+	replace_file($pem, slurp($old->{chain}) . slurp($new->{key}), 0600);
+	is(shown($s), fingerprint($new->{cert}), 'one that does not fit: the second one stays');
+	$s->logged(qr/not loaded afresh, the old ones stay in use: the private key in "\Q$pem\E" does not belong/);
+	unlink $pem;
+	is(shown($s), fingerprint($new->{cert}), 'no file: it stays');
+	$s->logged(qr/stay in use: could not open "\Q$pem\E"/);
+	shown($s) for 1 .. 3;
+	is(scalar(() = $s->log =~ /could not open/g), 1, 'which is not told again and again');
+	make_pem($old, $pem);
+	is(shown($s), fingerprint($old->{cert}), 'a good one: used');
+	kill 'HUP', $s->{pid};
+	wait_for('SIGHUP to load afresh', sub { log_lines($s->{log}, qr/were loaded afresh/) == 3 });
+	is(shown($s), fingerprint($old->{cert}), 'and it serves on');
+	stop($s->{pid});
+};
+
+subtest 'a key with a passphrase: the command runs once, a renewed key is read all the same' => sub {
+	my ($old, $new) = map { make_cert(name => "locked$_", issuer => $c->{ca}, passphrase => 'sesame') } 1, 2;
+	my $pem = make_pem($old, "$TMP/locked.pem");
+	my $s = serve_listen(pg => $pg, pem => $pem, args => [ "--passphrase-command=echo run >>$TMP/runs; echo sesame" ]);
+	is(shown($s), fingerprint($old->{cert}), 'the first certificate');
+	replace_file($pem, slurp($new->{chain}) . slurp($new->{key}), 0600);
+	is(shown($s), fingerprint($new->{cert}), 'the second one');
+	is(slurp("$TMP/runs"), "run\n", 'the command ran once');
+	stop($s->{pid});
+};
+
+subtest 'too many clients' => sub {
+	my $s = serve_listen(pg => $pg, args => [ '--max-connections=2' ]);
+	my $authorized = sub { return scalar(() = $pg->log =~ /connection authorized: user=alice/g) };
+	my @two = map { connect_to($s->port) } 1, 2;
+	ok($_->login, 'one of two') for @two;
+	is($pg->backends, 2, 'PostgreSQL has two');
+	my $before = $authorized->();
+	my $third = connect_to($s->port);
+	ok($third->negotiate, 'the third gets TLS');
+	$third->send(startup_packet(user => 'alice', database => 'sales'));
+	my $e = parse_error($third->rest);
+	is("$e->{C} $e->{M}", '53300 sorry, too many clients already', 'and is told');
+	$third->close;
+	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  sorry, too many clients already/, 'so is psql');
+	is($authorized->() - $before, 0, 'PostgreSQL has heard of none of them');
+
+	$two[0]->query('select pg_sleep(60)');
+	wait_for('the query to run', sub { psql("select count(*) from pg_stat_activity where query like '%sleep(60)%' and state='active' and pid<>pg_backend_pid()", port => $pg->port, sslmode => 'disable', user => 'postgres')->{out} == 1 });
+	my $cancel = connect_to($s->port);
+	$cancel->raw_send(cancel_request(@{ $two[0]{cancel} }));
+	my ($type, $body);
+	do { ($type, $body) = $two[0]->message } until !defined $type || $type eq 'E';
+	like($body || '', qr/canceling statement due to user request/, 'a cancel request still goes through');
+	$cancel->close;
+
+	wait_for('only two sessions to be left', sub { $s->sessions == 2 });
+	my @half = map { connect_to($s->port) } 3, 4;
+	wait_for('four sessions', sub { $s->sessions == 4 });
+	my $fifth = connect_to($s->port);
+	is($fifth->raw_read, '', 'beyond twice as many: closed at once');
+	$s->logged(qr/closed 1 new connection: there are 4 sessions, twice --max-connections=2/);
+	$_->close for @two, @half;
+	wait_for('all sessions to end', sub { $s->sessions == 0 });
+	is(psql('select 1', port => $s->port)->{out}, "1\n", 'there is room again');
+	stop($s->{pid});
+};
+
+subtest 'SIGTERM without grace ends the sessions' => sub {
+	my $s = serve_listen(pg => $pg);
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my @all = ($s->{pid}, $s->sessions);
+	is(stop($s->{pid}), 0, 'SIGTERM: exit status 0');
+	is(scalar(grep { alive($_) } @all), 0, 'no process is left');
+	$conn->rest;
+	ok($conn->got_close_notify, 'the client got close_notify');
+};
+
+subtest '--grace' => sub {
+	my $s = serve_listen(pg => $pg, args => [ '--grace=600' ]);
+	my ($conn, $other) = map { connect_to($s->port) } 1, 2;
+	ok($_->login, 'a session') for $conn, $other;
+	kill 'TERM', $s->{pid};
+	$s->logged(qr/stopping: no new connections, and 2 sessions have 600 s to end/);
+	isnt(psql('select 1', port => $s->port)->{status}, 0, 'no new connections');
+	$conn->query('select 6*7');
+	my $answer = '';
+	while (my ($type, $body) = $conn->message) { $answer .= $body if $type eq 'D'; last if $type eq 'Z' }
+	like($answer, qr/42/, 'the session goes on');
+	$conn->close;
+	wait_for('that one to end', sub { $s->sessions == 1 });
+	ok(alive($s->{pid}), 'the other one is waited for');
+	$other->close;
+	is(wait_exit($s->{pid}), 0, 'then the parent ends');
+};
+
+subtest 'a second SIGTERM ends the grace' => sub {
+	my $s = serve_listen(pg => $pg, args => [ '--grace=600' ]);
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	kill 'TERM', $s->{pid};
+	$s->logged(qr/stopping/);
+	is(stop($s->{pid}), 0, 'ended');
+};
+
+subtest 'sessions cannot outlive a parent that is killed' => sub {
+	my $s = serve_listen(pg => $pg);
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my ($child) = $s->sessions;
+	kill 'KILL', $s->{pid};
+	gone($s->{pid});
+	ok(gone($child), 'its session has ended');
+};
+
+subtest 'out of descriptors: logged, waited for, gone on' => sub {
+	plan skip_all => 'needs prlimit(1)' unless grep { -x "$_/prlimit" } split /:/, $ENV{PATH};
+	my $s = serve_listen(pg => $pg);
+	my $used = 0; # up to the first gap
+	$used++ while -l "/proc/$s->{pid}/fd/$used";
+	T::run([ 'prlimit', "--pid=$s->{pid}", "--nofile=$used:" ]);
+	my $conn = connect_to($s->port);
+	$s->logged(qr/could not accept a connection: Too many open files; going on in a moment/);
+	T::run([ 'prlimit', "--pid=$s->{pid}", '--nofile=1024:' ]);
+	ok($conn->login, 'then the client that waited is served');
+	stop($s->{pid});
+};
+
+subtest 'a super-server must not start it with -d' => sub {
+	my $s = session(argv => [ '-d', free_port(), '-p', $c->{pem} ], stderr => 'client');
+	is($s->conn->raw_read, '', 'the client gets nothing');
+	is($s->wait, 64, 'a usage error');
+};
+done_testing;
