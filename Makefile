@@ -103,11 +103,12 @@ counts-check:
 # ---- Tests ---------------------------------------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP; it is made of t/unit_NAME.c and the objects that are named for it here.
-UNIT = proxy appname identmap sandbox sandbox_layers startup relay
+UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: proxy.o stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
+t/bin/unit_splice: splice.o stream.o log.o
 t/bin/unit_identmap: identmap.o identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.

@@ -287,7 +287,7 @@ static bool check(const struct options *o, struct error *e)
 	} rules[] = {
 	    {o->key != NULL && o->cert[1] != NULL,
 	     "--key makes no sense with two certificates: each -p file must hold its own key"},
-	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: without authorities no certificate is asked for"},
+	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: the authorities whose lists they are"},
 	    {o->classic_verify != 0 && demanded, "-v makes no sense with --clientcert: leave out -v"},
 	    {o->classic_verify == 1 && o->ca != NULL, "-v 0 makes no sense with -A, which asks for certificates"},
 	    {o->classic_verify > 1 && o->ca == NULL, "-v 1 and -v 2 need -A: the authorities to trust"},

@@ -101,6 +101,35 @@ subtest 'PostgreSQL cannot be had' => sub {
 	is($clear->log =~ /connection authorized/, '', 'and got no startup packet in clear');
 };
 
+subtest 'what the local client may ask' => sub {
+	my $s = local_session(pg => $pg, args => \@verify, chop => 1);
+	for my $request (gss_request(), ssl_request()) {
+		$s->conn->send($request);
+		is($s->conn->recv(1), 'N', 'N');
+	}
+	is((enter($s))[0], 'R', 'and then come in');
+	my %wrong = (
+		'SSLRequest twice' => [ ssl_request() x 2, 'N', '0A000' ],
+		'TLS' => [ "\x16\3\1\2\0\1\0\1\xfc\3\3", '', '08P01' ],
+		'no user' => [ startup_packet(database => 'sales'), '', '28000' ],
+		'protocol 4.0' => [ startup_packet(version => '4.0', user => 'alice'), '', '0A000' ],
+		'nothing' => [ '', '' ],
+		'half a packet' => [ substr(startup_packet(user => 'alice'), 0, 10), '' ],
+	);
+	for my $case (sort keys %wrong) {
+		my ($bytes, $first, $state) = @{ $wrong{$case} };
+		my $fake = fake_backend();
+		$s = local_session(pg => $fake);
+		$s->conn->send($bytes);
+		$s->conn->finish unless defined $state;
+		is($s->conn->recv(length $first), $first, "$case: answer");
+		my $rest = $s->conn->rest;
+		defined $state ? is(parse_error($rest)->{C}, $state, "$case: $state") : is($rest, '', "$case: nothing more");
+		$s->wait;
+		is($fake->connections, 0, 'nobody was connected to');
+	}
+};
+
 # What a server may do before TLS is up, or before its first message, and what the local client is told behind the server's address.
 my $error = msg('E', "SFATAL\0C53300\0Mgive me your password\0\0");
 my @odd = (

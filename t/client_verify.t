@@ -164,6 +164,26 @@ subtest 'files that are not in order: the client is told, the log has which' => 
 	}
 };
 
+subtest 'listening: every child verifies, and takes the files as they are' => sub {
+	my $fake = tls_backend($good);
+	my $trusted = spew("$TMP/trusted.pem", slurp($root->{cert}));
+	my $come = sub {
+		my ($service) = @_;
+		my $conn = connect_to($service->port);
+		my ($type, $body) = enter({ conn => $conn });
+		$conn->close;
+		return $type eq 'R' ? 'in' : $body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
+	};
+	my $s = serve_listen(client => 1, pg => $fake, args => [ '-A', $trusted ]);
+	is($come->($s), 'in', "child $_") for 1, 2;
+	rename spew("$TMP/new.pem", slurp($other->{cert})), $trusted;
+	is($come->($s), $foreign, 'another authority is trusted now');
+	rename spew("$TMP/new.pem", slurp($root->{cert})), $trusted;
+	is($come->($s), 'in', 'and again the right one');
+	$s = serve_listen(client => 1, pg => $fake, args => [ '-A', $trusted, '--servername=db' ]);
+	is($come->($s), not_for('db.example.org', 'db'), "a wrong name, child $_") for 1, 2;
+};
+
 subtest 'SNI and ALPN' => sub {
 	my $fake = tls_backend($good, alpn => ['postgresql']);
 	is(outcome($fake, $name), 'in', 'a name');

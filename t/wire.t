@@ -9,6 +9,7 @@
 # sabotage: s/\ttls_wipe_key(s->tls);/\t;/ server.c
 use lib 't/lib';
 use T;
+use T::Away;
 use MIME::Base64 ();
 
 my $c = server_pem();
@@ -127,25 +128,54 @@ subtest 'nor is it in a child of -d, whose parent keeps it' => sub {
 	}
 };
 
-# One system call a line, with the descriptors' names.
-subtest 'no client byte is read before the sandbox is on (the SSLRequest of step 2 aside), and no file is opened after' => sub {
+subtest 'in client mode, too' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	for my $kind (qw(ecdsa rsa)) {
+		my $cert = make_cert(name => "own$kind", key => $kind);
+		my $server = tls_backend($c->{cert}, ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
+		my $s = local_session(pg => $server, pem => make_pem($cert), args => [ '-A', $c->{root} ]);
+		is((enter($s))[0], 'R', "$kind: in with our certificate");
+		search($s, $cert, qr/\Qalice\E/);
+	}
+};
+
+# Trace a session with `play`: the lines before the sandbox and after it.
+sub traced {
+	my ($play, %o) = @_;
 	my $trace = "$TMP/trace";
-	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-o', $trace ]);
-	ok($s->conn->login, 'login');
+	my $s = ($o{client} ? \&local_session : \&session)->(%o, wrap => [ 'strace', '-f', '-o', $trace ]);
+	$play->($s);
 	$s->conn->send("X\0\0\0\4");
 	$s->conn->rest;
 	$s->conn->close;
 	$s->wait;
+	# One system call a line, with the descriptors' names.
 	my ($before, $after) = split /^\d+ +(?:seccomp\(SECCOMP_SET_MODE_FILTER|prctl\(PR_SET_SECCOMP)[^\n]*\n/m, slurp($trace), 2;
 	ok(defined $after, 'the sandbox is entered');
-	my $none = sub {
-		my ($text, $pattern, $what) = @_;
-		my ($line) = grep { /$pattern/ } split /\n/, $text;
-		is($line, undef, $what);
-	};
+	return ($before, $after || '');
+}
+
+sub none {
+	my ($text, $pattern, $what) = @_;
+	my ($line) = grep { /$pattern/ } split /\n/, $text;
+	is($line, undef, $what);
+}
+
+my $opens = qr{^\d+ +(?:open|openat|creat)\(};
+
+subtest 'no client byte is read before the sandbox is on (the SSLRequest of step 2 aside), and no file is opened after' => sub {
+	my ($before, $after) = traced(sub { ok($_[0]->conn->login, 'login') }, pg => $pg);
 	my $request = quotemeta '"\\0\\0\\0\\10\\4\\322\\26/", 8,';
-	$none->($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,(?!.*MSG_PEEK|.*$request).* = [1-9]}, 'nothing of the client is taken before');
-	$none->($after || '', qr{^\d+ +(?:open|openat|creat)\(}, 'nothing is opened after');
-	$none->($before, qr{ connect\(.*htons\(${\ $pg->port}\)}, 'PostgreSQL is not connected before the handshake');
+	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,(?!.*MSG_PEEK|.*$request).* = [1-9]}, 'nothing of the client is taken before');
+	none($after, $opens, 'nothing is opened after');
+	none($before, qr{ connect\(.*htons\(${\ $pg->port}\)}, 'PostgreSQL is not connected before the handshake');
+};
+
+subtest 'nor in client mode, where the server is not connected before the startup packet is in' => sub {
+	my $server = tls_backend($c->{cert});
+	my ($before, $after) = traced(sub { is((enter($_[0]))[0], 'R', 'in') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
+	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]}, 'nothing of the client is taken before');
+	none($before, qr{ connect\(.*htons\(${\ $server->port}\)}, 'nothing is connected before');
+	none($after, $opens, 'nothing is opened after, though a chain is verified');
 };
 done_testing;

@@ -46,9 +46,9 @@ sub local_session {
 # Send the startup packet of a local_session; (type, body) of the first message, for an error ('E', its fields).
 sub enter {
 	my ($s) = @_;
-	$s->conn->send(T::Conn::startup_packet(user => 'alice', database => 'sales'));
-	my ($type, $body) = $s->conn->message;
-	return ('', $s->conn->{ended}) unless defined $type;
+	$s->{conn}->send(T::Conn::startup_packet(user => 'alice', database => 'sales'));
+	my ($type, $body) = $s->{conn}->message;
+	return ('', $s->{conn}{ended}) unless defined $type;
 	return ($type, $type eq 'E' ? T::Conn::parse_error(msg('E', $body)) : $body);
 }
 
