@@ -24,6 +24,10 @@
 
 #define FILE_MAX_SIZE (1024 * 1024)
 
+#define SECURE_HEAP  (256 * 1024) /* OpenSSL's heap for private keys: a power of two */
+#define SECURE_LEAST 32
+#define SECURE_TEXT  (64 * 1024)
+
 static bool wiping;
 
 static void *wiping_malloc(size_t size, const char *file, int line)
@@ -71,6 +75,8 @@ void wiping_memory_install(void)
 	begun = true;
 	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1)
 		bug("OpenSSL allocated memory before it was told how");
+	/* Locked, left out of dumps, between guard pages. Where locking is not to be had (RLIMIT_MEMLOCK) the rest still holds. */
+	(void)CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_LEAST);
 }
 
 void wiping_memory_end(void)
@@ -87,9 +93,7 @@ const char *openssl_reason(const char *otherwise)
 
 void text_wipe(struct text *t)
 {
-	if (t->bytes != NULL)
-		explicit_bzero(t->bytes, t->len);
-	free(t->bytes);
+	OPENSSL_secure_clear_free(t->bytes, t->len);
 	t->bytes = NULL;
 }
 
@@ -102,7 +106,8 @@ static bool text_fill(struct text *t, int fd, const char *file, off_t max, struc
 	if (t->st.st_size > max)
 		return fail(e, EX_CONFIG, "\"%s\" has more than %d bytes: that is no certificate file", file, (int)max);
 	t->len = (size_t)t->st.st_size;
-	t->bytes = malloc(t->len + 1);
+	/* A key is in the secure heap from the start; lists of a megabyte have no place there, and hold none. */
+	t->bytes = t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
 	if (t->bytes == NULL)
 		return fail(e, EX_OSERR, "out of memory");
 	/* In one go: the file may be replaced meanwhile. */
@@ -175,7 +180,8 @@ static EVP_PKEY *decode_key(BIO *bio, const char *type)
 	long len;
 	EVP_PKEY *key = NULL;
 
-	while (key == NULL && PEM_read_bio(bio, &name, &header, &der, &len) == 1) {
+	while (key == NULL &&
+	       PEM_read_bio_ex(bio, &name, &header, &der, &len, PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE) == 1) {
 		if (strcmp(name, PEM_STRING_PKCS8INF) == 0) {
 			const unsigned char *at = der;
 			size_t left = (size_t)len;
@@ -185,9 +191,9 @@ static EVP_PKEY *decode_key(BIO *bio, const char *type)
 				ERR_clear_error(); /* the long way tells what is wrong */
 			OSSL_DECODER_CTX_free(ctx);
 		}
-		OPENSSL_free(name);
-		OPENSSL_free(header);
-		OPENSSL_clear_free(der, (size_t)len);
+		OPENSSL_secure_free(name);
+		OPENSSL_secure_free(header);
+		OPENSSL_secure_clear_free(der, (size_t)len);
 	}
 	return key;
 }
