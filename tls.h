@@ -46,6 +46,9 @@ struct tls;
  */
 bool tls_open(struct tls **t, const struct tls_options *o, struct error *e) MUST_USE;
 
+/* The file that `ca` "system" means in client mode. */
+const char *tls_system_authorities(void);
+
 /* Free what tls_open made and nobody used; the keys are wiped. */
 void tls_discard(struct tls *t);
 

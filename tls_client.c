@@ -23,7 +23,7 @@ static bool is_address(const char *name)
 }
 
 /* The system's authorities as one file: OpenSSL would look into a folder during the handshake, when no file can be opened any more. */
-static const char *system_file(void)
+const char *tls_system_authorities(void)
 {
 	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
 					    "/etc/ssl/cert.pem"};
@@ -39,7 +39,7 @@ static const char *system_file(void)
 
 static bool set_trust(SSL *ssl, const struct tls_options *o, struct error *e)
 {
-	const char *ca = strcmp(o->ca, "system") == 0 ? system_file() : o->ca;
+	const char *ca = strcmp(o->ca, "system") == 0 ? tls_system_authorities() : o->ca;
 
 	return trust_load(SSL_get_SSL_CTX(ssl), ca, o->crl, e);
 }

@@ -60,8 +60,10 @@ subtest 'an address that is silent does not starve the others' => sub {
 	my ($link) = net_link($host, '192.0.2.1/24', $mute, '');
 	net_do($host, "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev $link"); # what is sent there nobody takes
 	my $pg = start_pg(netns => $host);
-	my $s = serve_listen(netns => $host, with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'), connect => 'db:' . $pg->port, args => ['--connect-timeout=4']);
+	my $s = serve_listen(netns => $host, with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'), connect => 'db:' . $pg->port, args => ['--connect-timeout=6']);
+	my $begun = time;
 	my $r = psql($sql, netns => $host, port => $s->port);
+	cmp_ok(time - $begun, '<', 5, 'it gets its share of the six seconds, not all of them');
 	is($r->{out}, "127.0.0.1\n", 'the second one was reached') or diag($r->{err});
 	$s->logged(qr/PostgreSQL at 192\.0\.2\.99:\d+ is not on this machine/);
 };

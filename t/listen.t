@@ -66,6 +66,18 @@ subtest 'as printed, both on one machine: -p FILE -d PORT -r PORT and -c -d PORT
 	stop_daemon("/tmp/pgssl.localhost.$_.pid") for $client, $server;
 };
 
+subtest "client mode: SIGHUP reads the authorities again, the system's too" => sub {
+	my $server = serve_listen(pg => $pg);
+	my @client = ('-c', '-A', 'system', '-r', 'localhost:' . $server->port, '-o', "$TMP/system.log");
+	my $s = serve_listen(argv => \@client, env => { SSL_CERT_FILE => $c->{root} }, listening => 0);
+	wait_for('the client side to listen', sub { slurp("$TMP/system.log") =~ /listening on/ });
+	kill 'HUP', $s->{pid};
+	wait_for('an answer in the log', sub { slurp("$TMP/system.log") =~ /loaded afresh/ });
+	like(slurp("$TMP/system.log"), qr/certificate and key were loaded afresh/, 'loaded');
+	is(psql('select 6*7', port => $s->port, sslmode => 'disable')->{out}, "42\n", 'and right');
+	stop($_->{pid}) for $s, $server;
+};
+
 subtest 'client mode: too many' => sub {
 	my $server = serve_listen(pg => $pg);
 	my $s = serve_listen(argv => [ '-c', '-r', 'localhost:' . $server->port, '--max-connections=1', '-o', "$TMP/client.log" ], listening => 0);

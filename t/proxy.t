@@ -3,7 +3,7 @@
 # --proxy-protocol: headers of both versions by hand and from a real haproxy; the address that they name is the one in the log and the title.
 # (What a header may look like in all detail is t/unit_proxy.c's.)
 # sabotage: s/session_set_peer(s, &client.address);// server.c
-# sabotage: s/!s->promised_tls \&\& !s->options.proxy_protocol/!s->promised_tls/ wrapper.c
+# sabotage: s/ \&\& !s->options.proxy_protocol// wrapper.c
 use lib 't/lib';
 use T;
 use Socket qw(inet_pton AF_INET AF_INET6);
