@@ -21,13 +21,6 @@
 static volatile sig_atomic_t terminated;
 static bool told; /* IO_TERMINATED was answered: what is left to deliver may be waited for */
 
-static bool is_socket(int fd)
-{
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
-}
-
 static bool ready_now(int fd, short events)
 {
 	struct pollfd p = {.fd = fd, .events = events};
@@ -104,23 +97,19 @@ static enum io fd_shut(struct stream *s)
 
 static const struct stream_verbs fd_verbs = {fd_read, fd_write, fd_pending, fd_shut};
 
-/* Two descriptors of one socket, as inetd gives them, are one for poll(), shutdown() and resets. */
-static bool same_socket(int a, int b)
-{
-	struct stat st_a, st_b;
-
-	return is_socket(a) && fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
-	       st_a.st_ino == st_b.st_ino;
-}
-
 void fd_stream_init(struct fd_stream *fs, int rfd, int wfd)
 {
-	if (same_socket(rfd, wfd))
+	struct stat r = {0}, w = {0};
+	bool rsocket = fstat(rfd, &r) == 0 && S_ISSOCK(r.st_mode);
+	bool wsocket = rfd == wfd ? rsocket : fstat(wfd, &w) == 0 && S_ISSOCK(w.st_mode);
+
+	/* Two descriptors of one socket, as inetd gives them, are one for poll(), shutdown() and resets. */
+	if (rsocket && wsocket && r.st_dev == w.st_dev && r.st_ino == w.st_ino)
 		wfd = rfd;
 	*fs = (struct fd_stream){
 	    .stream = {.verbs = &fd_verbs, .rfd = rfd, .wfd = wfd},
-	    .rsocket = is_socket(rfd),
-	    .wsocket = is_socket(wfd),
+	    .rsocket = rsocket,
+	    .wsocket = wsocket,
 	};
 }
 
@@ -283,7 +272,7 @@ void stream_linger(int rfd, int wfd, deadline when)
 	char thrown_away[4096];
 	int pause_ms = 1; /* nothing wakes poll() when an acknowledgement comes: look again, ever less often */
 
-	if (!is_socket(wfd) || shutdown(wfd, SHUT_WR) < 0 || rfd != wfd)
+	if (rfd != wfd || shutdown(wfd, SHUT_WR) < 0)
 		return;
 	for (;;) {
 		struct pollfd p = {.fd = rfd, .events = POLLIN};
