@@ -63,12 +63,13 @@ clean:
 
 # ---- Packaging: certificate, installation, demonstration, README's line counts -------------------------------------------------
 
-# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 (mkcert says what is the default)
+# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 GROUP=pgssl (mkcert says what is the default)
 cert:
 	@./mkcert
 
 DOCDIR = $(PREFIX)/share/doc/pgssl
-EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service
+EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service \
+	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl
 
 # The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
 PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
@@ -76,18 +77,19 @@ PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share
 
 install: pgssl
 	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
-		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd'
+		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd' '$(DESTDIR)$(DOCDIR)/examples/apparmor'
 	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
 	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
-	$(PATHS) README >'$(DESTDIR)$(DOCDIR)/README'
+	for f in README SECURITY; do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/'$$f || exit 1; done
 	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
 	for f in $(EXAMPLES); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
-	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
+	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/SECURITY' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
 
 # SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
 uninstall:
-	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/LICENSE'
-	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) && rmdir xinetd.d systemd . || true
+	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8'
+	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f README SECURITY LICENSE || true
+	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) && rmdir xinetd.d systemd apparmor . || true
 	for d in '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
 
 # make demo, make demo KEEP=1

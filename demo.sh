@@ -142,11 +142,12 @@ END
 }
 
 start_xinetd() {
-	sed -e "s|/usr/local/sbin/pgssl|$dir/pgssl|" -e "s|/etc/pgssl/pgssl.pem|$dir/pgssl.pem|" \
+	sed -e "s|^\([[:blank:]]*user[[:blank:]]*=\).*|\1 nobody|" -e "s|/usr/local/sbin/pgssl|$dir/pgssl|" -e "s|/etc/pgssl/pgssl.pem|$dir/pgssl.pem|" \
 		-e "s|-P/tmp/|-P $dir/run/ -o $dir/pgssl.log|" -e "s|-r 5432|-r $pg_port|" \
 		-e "s|^\([[:blank:]]*port[[:blank:]]*=\).*|\1 $port\n\tbind\t\t= 127.0.0.1|" \
 		-e "s|log_type.*|log_type\t= FILE $dir/xinetd.log|" xinetd.d/pgssl >"$dir/xinetd.conf"
 	install -d -m 1777 "$dir/run"
+	install -o nobody -m 640 /dev/null "$dir/pgssl.log"
 	cp pgssl "$dir/pgssl" # a home folder may be closed to others
 	setsid xinetd -dontfork -f "$dir/xinetd.conf" -pidfile "$dir/xinetd.pid" -filelog "$dir/xinetd.log" </dev/null >/dev/null 2>&1 &
 	running_xinetd=$!
@@ -184,8 +185,10 @@ step "2. Build"
 ${MAKE:-make} pgssl >"$dir/build.log" 2>&1 || die "the build failed"
 say "$(./pgssl -V 2>&1 | head -n 1)"
 
-step "3. Certificate: make cert CN=localhost"
-CN=localhost SAN='localhost 127.0.0.1' DAYS=30 OUT="$dir/pgssl.pem" ./mkcert | sed -n '1,2s/^/   /p'
+# The shipped entry runs as user pgssl, who reads the key by group. No user is made here: nobody takes that part, for this throw-away key.
+group=$(id -gn nobody)
+step "3. Certificate: make cert CN=localhost GROUP=$group"
+CN=localhost SAN='localhost 127.0.0.1' DAYS=30 GROUP=$group OUT="$dir/pgssl.pem" ./mkcert | sed -n '1,2s/^/   /p'
 openssl x509 -in "$dir/pgssl.pem" -out "$dir/pgssl.crt"
 chmod 644 "$dir/pgssl.crt"
 
@@ -198,9 +201,9 @@ write_stop
 start_postgresql
 say "$("$pg_bin/postgres" --version), port $pg_port of 127.0.0.1, passwords by SCRAM, ssl = off"
 
-step "5. A private xinetd, serving xinetd.d/pgssl with our paths and port $port"
+step "5. A private xinetd, serving xinetd.d/pgssl with our paths, port $port, and user nobody for pgssl"
 start_xinetd
-grep -E '^[[:blank:]]*(port|bind|server|server_args)[[:blank:]]' "$dir/xinetd.conf" | sed 's/^[[:blank:]]*/   /'
+grep -E '^[[:blank:]]*(port|bind|user|server|server_args)[[:blank:]]' "$dir/xinetd.conf" | sed 's/^[[:blank:]]*/   /'
 
 step "6. psql through pgssl"
 url="host=localhost port=$port user=demo dbname=demo sslmode=verify-full sslrootcert=$dir/pgssl.crt"

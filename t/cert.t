@@ -19,7 +19,7 @@ sub cert
 	my $pid = open(my $out, '-|') // die "fork: $!";
 	if ($pid == 0) {
 		open STDERR, '>&', \*STDOUT;
-		delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS CN SAN OUT DAYS)};
+		delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS CN SAN OUT DAYS GROUP)};
 		exec 'make', '-s', '-C', $top, 'cert', @vars or exit 127;
 	}
 	local $/;
@@ -49,6 +49,24 @@ like x509("$dir/a.pem", '-text'), qr/ASN1 OID: prime256v1/, 'ECDSA, P-256';
 like x509("$dir/a.pem", '-text'), qr/CA:FALSE.*TLS Web Server Authentication/s, 'a server certificate, no authority';
 is `openssl pkey -in $dir/a.pem -pubout`, x509("$dir/a.pem", '-pubkey'), 'the key in the file is the certificate\'s';
 like `openssl verify -CAfile $dir/a.pem -verify_hostname localhost -purpose sslserver $dir/a.pem 2>&1`, qr/: OK$/, 'verifies by itself';
+
+# For a user that reads it by group: root's, 0640, and never more; only root can make that.
+SKIP: {
+	my ($name) = getgrgid((split ' ', $))[-1]);
+	($status, $text) = $> == 0 ? cert("OUT=$dir/g.pem", 'GROUP=daemon', 'CN=localhost') : cert("OUT=$dir/g.pem", "GROUP=$name");
+	if ($> != 0) {
+		isnt $status, 0, 'GROUP without root is refused';
+		skip 'needs root', 4;
+	}
+	is $status, 0, 'GROUP=daemon' or diag $text;
+	is mode("$dir/g.pem"), '0640', 'mode 0640';
+	is_deeply [(stat "$dir/g.pem")[4, 5]], [0, scalar getgrnam 'daemon'], 'root:daemon';
+	for my $bad ('nosuchgroup', '-R', '*') {
+		($status, $text) = cert("OUT=$dir/refused.pem", "GROUP=$bad");
+		isnt $status, 0, "GROUP=$bad is refused";
+		like $text, qr/group/, '... by name';
+	}
+}
 
 # Never over an existing file, nor through a link to one that is missing.
 my $before = slurp("$dir/a.pem");

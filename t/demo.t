@@ -65,9 +65,12 @@ sub parts
 
 my $conninfo = qr/You are connected to database "demo" as user "demo" on host "localhost" \(address "127\.0\.0\.1"\)/;
 
+my $pgssl_before = getpwnam 'pgssl';
 my ($status, $text) = demo();
 is $status, 0, 'make demo' or diag $text;
 my ($dir, $port, $pg_port) = parts($text);
+is scalar getpwnam('pgssl'), $pgssl_before, 'no user is made';
+like $text, qr/user\s*= nobody/, 'the shipped entry, without root';
 like $text, qr/sslmode=verify-full/, 'it shows the command, with verify-full';
 like $text, qr/$conninfo/, '\conninfo is there';
 like $text, qr/SSL connection \(protocol: TLSv1\.3, cipher: TLS_AES_256_GCM_SHA384/, '... and says TLS';

@@ -42,7 +42,8 @@ sub files
 
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
-my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service xinetd.d/pgssl-client);
+my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service xinetd.d/pgssl-client
+	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
 
 # The default places, below DESTDIR; the umask is 077 and must not matter.
 my $dest = "$root/dest with blank";
@@ -50,8 +51,8 @@ make('install', "DESTDIR=$dest");
 is_deeply files($dest), {
 	'/usr/local/sbin/pgssl' => '0755',
 	'/usr/local/share/man/man8/pgssl.8' => '0644',
-	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README LICENSE), map { "examples/$_" } @examples,
-}, 'program, manual, README, LICENSE and examples, and nothing else';
+	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README SECURITY LICENSE), map { "examples/$_" } @examples,
+}, 'program, manual, README, SECURITY, LICENSE and examples, and nothing else';
 ok -d "$dest/etc/pgssl", 'a folder for the certificate';
 is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"), 'the program is the one that was built';
 

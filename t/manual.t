@@ -65,7 +65,7 @@ SKIP: {
 
 # inetd.conf: service, type, protocol, nowait, user, path, and then argv from argv[0] on.
 my @entry = split ' ', (grep { !/^#/ } split /\n/, slurp('inetd.conf.example'))[0];
-is "@entry[0, 1, 2, 4]", 'pgssl stream tcp root', 'inetd.conf.example has the fields in order';
+is "@entry[0, 1, 2, 4]", 'pgssl stream tcp pgssl', 'inetd.conf.example has the fields in order';
 like $entry[3], qr/^nowait\.\d+$/, '... raises the limit of starts a minute';
 is $entry[6], 'pgssl', '... and gives the program its name';
 like slurp('services.example'), qr/^pgssl\s+9000\/tcp\s/m, 'services.example has the port';

@@ -20,11 +20,29 @@ subtest 'server_args as printed: -P/tmp/ -p FILE -r PORT' => sub {
 	pass('no pid file is left');
 };
 
+# Started without root: the key is root's and read by group.
 subtest 'the shipped xinetd.d/pgssl' => sub {
-	plan skip_all => 'no xinetd.d/pgssl' unless -e "$ROOT/xinetd.d/pgssl";
-	my $s = serve_xinetd(pg => $pg, shipped => 'pgssl');
+	like(slurp("$ROOT/xinetd.d/pgssl"), qr/^\tuser\s*= pgssl$/m, 'it runs as pgssl, not as root');
+	like(slurp("$ROOT/xinetd.d/pgssl-client"), qr/^\tuser\s*= nobody$/m, "client mode's as nobody");
+	like(slurp("$ROOT/inetd.conf.example"), qr/^pgssl\t.*\spgssl\t\S+sbin\/pgssl\tpgssl /m, "inetd's as pgssl");
+	my $pids = "$TMP/pids";
+	mkdir $pids;
+	chmod 01777, $pids;
+	my $s = serve_xinetd(pg => $pg, shipped => 'pgssl', args => [ "-P$pids/" ]);
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	like($s->logged(qr/disconnection/), qr/user=alice database=sales host=127\.0\.0\.1/, 'logged');
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my ($pid) = $s->sessions;
+	my ($file) = glob "$pids/*";
+	if (is_root()) {
+		my $nobody = getpwnam 'nobody';
+		like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s.*^CapPrm:\s+0+$/ms, 'of a user without rights');
+		is((stat $file)[4], $nobody, 'whose pid file it is');
+		like(sprintf('%04o', (stat $c->{pem})[2] & 07777), qr/^0640$/, 'and who reads the key by group');
+	}
+	$conn->close;
+	wait_for('the pid file to be removed', sub { !-e $file });
 };
 
 subtest 'twenty sessions at once do not meet' => sub {

@@ -89,12 +89,23 @@ sub serve {
 	}
 }
 
+# The user of the shipped entries, who reads the key by group; no user is made for a test: nobody takes that part. As others than root: ourselves.
+sub shipped_user {
+	my ($self, $pem) = @_;
+	return scalar getpwuid($>) unless T::is_root();
+	my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
+	chown 0, $gid, $pem and chmod 0640, $pem if $pem;
+	chown $uid, $gid, T::spew($self->{log}, '', 0640);
+	return 'nobody';
+}
+
 # xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d, with program, user, port and arguments put in.
 sub serve_xinetd {
 	my (%o) = @_;
 	my $self = service(%o);
 	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1', type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
 	$set{server_args} = join ' ', @{ $self->{args} };
+	$set{user} = $self->shipped_user($o{client} ? $o{pem} : $o{pem} || server_pem()->{pem}) if $o{shipped};
 	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
 	for my $key (sort keys %set) {
 		$entry =~ s/^\s*\Q$key\E\s*=.*\n//mg;
