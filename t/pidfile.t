@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Pid files: their names, that /tmp is safe, and that no kind of end leaves one behind.
+# sabotage: pidfile.c s/pidfile_remove(handle);/;/
 # sabotage: s/!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1/0/ pidfile.c
 use lib 't/lib';
 use T;
@@ -73,15 +74,65 @@ subtest 'so does every failure before a session' => sub {
 		'garbage' => sub { $_[0]->send('GET / HTTP/1.0') },
 		'no handshake' => sub { $_[0]->send(ssl_request() . 'rubbish rubbish rubbish') },
 		'a probe' => sub { $_[0]->finish },
+		'no TLS' => sub { $_[0]->send(startup_packet(user => 'alice')) },
+		'a cancel' => sub { $_[0]->send(cancel_request(12345, 'abcd')) },
+		'garbage under TLS' => sub { $_[0]->negotiate; $_[0]->send('GET / HTTP/1.0') },
+		'a FATAL of PostgreSQL' => sub { $_[0]->login(database => 'nosuch') },
+		'a reset in the handshake' => sub { $_[0]->send(ssl_request()); $_[0]->recv(1); $_[0]->reset },
 	);
 	for my $how (sort keys %failure) {
 		my $s = session(pg => $pg, args => [ '-P', $folder, '--handshake-timeout=1' ]);
 		$failure{$how}->($s->conn);
+		if ($how !~ /reset/) {
+			$s->conn->rest;
+			$s->conn->close;
+		}
+		$s->wait;
+		is(scalar(files($folder)), 0, $how);
+	}
+};
+
+# Also PostgreSQL's absence, our own time limits and a broken configuration.
+subtest 'so does what goes wrong here' => sub {
+	my %here = (
+		'PostgreSQL is not there' => [ connect => '127.0.0.1:' . free_port() ],
+		'an idle session' => [ args => ['--idle-timeout=1'] ],
+		'client mode without TLS there' => [ client => 1, args => [ '-A', server_pem()->{root} ] ],
+	);
+	for my $how (sort keys %here) {
+		my %o = @{ $here{$how} };
+		my $s = session(pg => $pg, %o, args => [ '-P', $folder, @{ $o{args} || [] } ]);
+		$o{client} ? $s->conn->send(startup_packet(user => 'alice')) : $s->conn->login;
 		$s->conn->rest;
 		$s->conn->close;
 		$s->wait;
 		is(scalar(files($folder)), 0, $how);
 	}
+};
+
+# Ten at a time, each ends in one of the ways of the real world; the last ones' files are looked for while they live, so that the empty folder means something.
+subtest '1,000 sessions leave an empty folder' => sub {
+	my $service = serve(pg => $pg, args => [ "-P$folder/", qw(-D warning) ]);
+	my @end = (
+		sub { $_[0]->finish },
+		sub { $_[0]->send(ssl_request()); $_[0]->reset },
+		sub { $_[0]->send('GET / HTTP/1.0'); $_[0]->finish },
+		sub { $_[0]->send(ssl_request()); $_[0]->finish },
+		sub { $_[0]->send(startup_packet(user => 'alice')); $_[0]->finish },
+	);
+	my (%seen, $n);
+	for my $turn (1 .. 100) {
+		my @conns = map { connect_to($service->port) } 1 .. 10;
+		if ($turn % 10 == 0) {
+			wait_for('ten pid files', sub { files($folder) >= 10 });
+			$seen{$_}++ for files($folder);
+		}
+		$end[ $n++ % @end ]->($_) for @conns;
+		wait_for('most of them to end', sub { $service->sessions < 6 }) if $turn % 10 == 0;
+	}
+	wait_for('the sessions to end', sub { !$service->sessions });
+	cmp_ok(scalar keys %seen, '>=', 100, 'pid files were there');
+	is(scalar(files($folder)), 0, 'and none is');
 };
 
 # What somebody else put where our file goes stays as it is; the session goes on with a warning.
