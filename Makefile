@@ -126,7 +126,14 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) -I. $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-units: $(UNITS)
+# A client that breaks the rules of TLS, for the scripts.
+TOOLS = t/bin/tls13_records
+
+t/bin/tls13_records: t/tls13_records.c Makefile
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
+
+units: $(UNITS) $(TOOLS)
 
 # One prove for all: the programs in t/bin as well as the scripts.
 check:
