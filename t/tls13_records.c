@@ -6,11 +6,11 @@
  *	  cert:FILE                     present this certificate (before anything else)
  *	  startup                       a StartupMessage of alice
  *	  handshake:HEX                 one handshake record of these bytes, whole messages or not
- *	  keyupdates:N                  N KeyUpdates, none sent before all are made ("made N"), so that the other side never waits for one
+ *	  keyupdates                    KeyUpdates without end, made faster than OpenSSL takes them
  *	  data                          small records of data without end
  * Then, or when a write fails ("cut"), it waits for the end of standard input's other side, throwing away what comes.
  */
-#include <openssl/hmac.h>
+#include <openssl/core_names.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,11 +20,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HANDSHAKE = 22, DATA = 23, TAG = 16, RECORD = 64, BURST = 512 };
+enum { HANDSHAKE = 22, DATA = 23, TAG = 16, BURST = 256 };
 
 static unsigned char secret[32], iv[12]; /* of SHA-256: client_application_traffic_secret_N */
 static uint64_t sequence;
 static EVP_CIPHER_CTX *gcm;
+static EVP_MAC_CTX *hmac;
 
 static void must(bool good, const char *what)
 {
@@ -37,12 +38,15 @@ static void must(bool good, const char *what)
 /* HKDF-Expand-Label of RFC 8446, 7.1, of at most 32 bytes: one HMAC. */
 static void expand(const char *label, unsigned char *out, size_t size)
 {
-	unsigned char info[40] = {0, (unsigned char)size}, full[EVP_MAX_MD_SIZE];
+	unsigned char info[40] = {0, (unsigned char)size}, full[32];
 	int n = snprintf((char *)info + 3, sizeof info - 5, "tls13 %s", label);
+	size_t len;
 
 	info[2] = (unsigned char)n;
 	info[n + 4] = 1; /* behind an empty context */
-	must(HMAC(EVP_sha256(), secret, sizeof secret, info, (size_t)n + 5, full, NULL) != NULL, "HMAC failed");
+	must(EVP_MAC_init(hmac, secret, sizeof secret, NULL) == 1 && EVP_MAC_update(hmac, info, (size_t)n + 5) == 1 &&
+		 EVP_MAC_final(hmac, full, &len, sizeof full) == 1,
+	     "HMAC failed");
 	memcpy(out, full, size);
 }
 
@@ -52,7 +56,7 @@ static void take_keys(void)
 
 	expand("key", key, sizeof key);
 	expand("iv", iv, sizeof iv);
-	must(EVP_EncryptInit_ex(gcm, EVP_aes_128_gcm(), NULL, key, NULL) == 1, "AES failed");
+	must(EVP_EncryptInit_ex(gcm, NULL, NULL, key, NULL) == 1, "AES failed");
 	sequence = 0;
 }
 
@@ -111,34 +115,43 @@ static bool send_handshake(const char *hex)
 	return send_record(HANDSHAKE, body, n);
 }
 
-static bool send_keyupdates(size_t count)
+static size_t add_keyupdate(unsigned char *out)
 {
-	unsigned char *out = malloc(count * 32);
-	size_t len = 0;
+	size_t n = record(out, HANDSHAKE, "\x18\0\0\1\0", 5);
 
-	must(out != NULL, "no memory");
-	for (size_t i = 0; i < count; i++) {
-		len += record(out + len, HANDSHAKE, "\x18\0\0\1\0", 5);
-		expand("traffic upd", secret, sizeof secret);
-		take_keys();
-	}
-	printf("made %zu\n", count);
-	return send_all(out, len);
+	expand("traffic upd", secret, sizeof secret);
+	take_keys();
+	return n;
 }
 
-static bool send_data(void)
+static size_t add_data(unsigned char *out)
 {
-	static unsigned char out[BURST * (RECORD + 32)];
-	static const unsigned char body[RECORD];
+	return record(out, DATA, "a query of little sense", 23);
+}
 
-	for (;;) {
-		size_t len = 0;
+static bool flood(size_t (*add)(unsigned char *))
+{
+	unsigned char out[BURST * 64];
+	size_t len;
 
+	do {
+		len = 0;
 		for (unsigned i = 0; i < BURST; i++)
-			len += record(out + len, DATA, body, sizeof body);
-		if (!send_all(out, len))
-			return false;
-	}
+			len += add(out + len);
+	} while (send_all(out, len));
+	return false;
+}
+
+static void set_up_crypto(void)
+{
+	OSSL_PARAM sha256[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+			       OSSL_PARAM_construct_end()};
+
+	gcm = EVP_CIPHER_CTX_new();
+	hmac = EVP_MAC_CTX_new(EVP_MAC_fetch(NULL, "HMAC", NULL));
+	must(gcm != NULL && hmac != NULL && EVP_MAC_CTX_set_params(hmac, sha256) == 1 &&
+		 EVP_EncryptInit_ex(gcm, EVP_aes_128_gcm(), NULL, NULL, NULL) == 1,
+	     "no cryptography");
 }
 
 static void connect_tls(const char *cert)
@@ -156,8 +169,7 @@ static void connect_tls(const char *cert)
 		 answer == 'S',
 	     "no S");
 	must(ssl != NULL && SSL_set_fd(ssl, STDIN_FILENO) == 1 && SSL_connect(ssl) == 1, "no handshake");
-	gcm = EVP_CIPHER_CTX_new();
-	must(gcm != NULL, "no memory");
+	set_up_crypto();
 	take_keys();
 }
 
@@ -169,10 +181,9 @@ static bool obey(const char *word)
 		return send_record(DATA, startup, sizeof startup);
 	if (strncmp(word, "handshake:", 10) == 0)
 		return send_handshake(word + 10);
-	if (strncmp(word, "keyupdates:", 11) == 0)
-		return send_keyupdates(strtoul(word + 11, NULL, 10));
-	must(strcmp(word, "data") == 0, "no such word");
-	return send_data();
+	bool data = strcmp(word, "data") == 0;
+	must(data || strcmp(word, "keyupdates") == 0, "no such word");
+	return flood(data ? add_data : add_keyupdate);
 }
 
 int main(int argc, char **argv)
