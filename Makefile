@@ -116,6 +116,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 t/bin/unit_proxy: proxy.o stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
 t/bin/unit_splice: splice.o stream.o log.o
+t/bin/unit_splice: splice.o stream.o log.o
 t/bin/unit_identmap: identmap.o identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
