@@ -49,6 +49,8 @@ subtest 'a session that breaks the rules of TLS: its alert' => sub {
 	nap(0.2);
 	$s->conn->rest;
 	like($s->conn->{tls_error}, qr/bad record mac/, 'the client gets the alert');
+	delete $s->conn->{ended};
+	is($s->conn->ending, 'closed', 'and an orderly end');
 	$s->conn->close;
 	is($s->wait, 0, 'status');
 	like($s->log, qr/TLS failed: .*mac.* host=/i, 'logged, with what was wrong');

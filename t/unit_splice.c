@@ -5,7 +5,6 @@
  * sabotage: splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED/SPLICE_SERVER_CLOSED/
  * sabotage: splice.c s/h->read_wants_write = true;/;/
  * sabotage: splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
- * sabotage: splice.c s/if (h->readable \&\& empty(h)/if (h->readable/
  * sabotage: splice.c s/\*h->count += n;/;/
  */
 #include "../splice.h"
