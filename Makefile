@@ -116,6 +116,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 t/bin/unit_proxy: proxy.o stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
 t/bin/unit_splice: splice.o stream.o log.o
+t/bin/unit_splice: splice.o stream.o log.o
 t/bin/unit_identmap: identmap.o identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
@@ -126,7 +127,14 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) -I. $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-units: $(UNITS)
+# A client that breaks the rules of TLS, for the scripts.
+TOOLS = t/bin/tls13_records
+
+t/bin/tls13_records: t/tls13_records.c Makefile
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
+
+units: $(UNITS) $(TOOLS)
 
 # One prove for all: the programs in t/bin as well as the scripts.
 check:

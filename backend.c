@@ -39,7 +39,7 @@ bool backend_split(const char *option, const char *text, struct backend_parts *p
 	} else if (host[0] == '[' && host_end > host + 1 && host_end[-1] == ']') {
 		host++;
 		host_end--;
-	} else if (memchr(host, ':', (size_t)(host_end - host)) != NULL) {
+	} else if (text[0] != '/' && memchr(host, ':', (size_t)(host_end - host)) != NULL) {
 		return fail(e, EX_USAGE, "%s %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", option, text);
 	}
 	if ((size_t)(host_end - host) >= sizeof p->host || strlen(port) >= sizeof p->port || port[0] == '\0')

@@ -2,6 +2,8 @@
 #
 # Where PostgreSQL is: every form of -r, a full backlog, --connect-timeout, --early-connect, and that PostgreSQL is connected only after the handshake.
 # sabotage: s/htonl(INADDR_LOOPBACK)/htonl(0x7f000002)/ backend.c
+# sabotage: s/strrchr(slash != NULL ? slash : text, ':')/strrchr(text, ':')/ backend.c
+# sabotage: s/strspn(text, "0123456789") == 0 || // backend.c
 use lib 't/lib';
 use T;
 use Socket;
@@ -20,6 +22,22 @@ sub answers {
 subtest 'every form of -r' => sub {
 	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port", $pg->{socket} . ":$port", $pg->{socket} . "/:$port", "$pg->{socket}/.s.PGSQL.$port") {
 		answers("-r $where" =~ s/\Q$TMP\E/TMP/r, connect => $where);
+	}
+};
+
+subtest "a Unix socket's path may have a colon" => sub {
+	my $folder = "$TMP/a:b";
+	symlink $pg->{socket}, $folder or die "symlink: $!\n";
+	answers("-r a:b/$_", connect => "$folder/$_") for ".s.PGSQL.$port", ":$port";
+};
+
+subtest 'what strtoul() takes for a number need not be a port' => sub {
+	for my $where ("+$port", " $port", "127.0.0.1:+$port", "127.0.0.1: $port", "127.0.0.1:\t$port") {
+		my $s = session(connect => $where);
+		ok(!$s->conn->login, "-r '$where'");
+		like($s->conn->{error}, qr/\0C57P03\0.*unknown service "\Q@{[ $where =~ s{.*:}{}r ]}\E"/, 'told so');
+		$s->conn->close;
+		$s->wait;
 	}
 };
 

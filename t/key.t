@@ -3,6 +3,7 @@
 # The private key: its file's owner and mode as PostgreSQL checks server.key, passphrases, a key that does not match, and files that are
 # replaced while connections arrive (18 of 200 connections failed on another wrapper).
 # sabotage: s/S_IWGRP | S_IXGRP | S_IRWXO/0/ tls_credential.c
+# sabotage: s/complete = complete \&\& await_end(pid, \&status, when);/waitpid(pid, \&status, 0);/ passphrase.c
 use lib 't/lib';
 use T;
 
@@ -89,6 +90,21 @@ subtest "the passphrase command gets none of the client's descriptors" => sub {
 	my $fds = slurp("$TMP/fds");
 	like($fds, qr{0 -> /dev/null}, 'standard input is /dev/null');
 	unlike($fds, qr/socket:/, 'no socket is there');
+};
+
+# The deadline and SIGTERM were only looked at until the passphrase was in; the command's end was waited for without any limit.
+subtest 'a passphrase command that has said its word and goes on' => sub {
+	my $pem = make_pem(make_cert(name => 'lingers', passphrase => 'x'));
+	my $cmd = "echo x; exec >/dev/null; echo \$\$ >$TMP/lingers.new; mv $TMP/lingers.new $TMP/lingers; exec sleep 1000";
+	my $s = session(pg => $fake, pem => $pem, args => ["--passphrase-command=$cmd"]);
+	wait_for('the command', sub { -s "$TMP/lingers" });
+	my ($pid) = slurp("$TMP/lingers") =~ /(\d+)/;
+	ok(alive($pid), 'the command runs');
+	kill 'TERM', $s->{pid};
+	$s->conn->close;
+	is($s->wait, 75, 'SIGTERM ends the wait');
+	ok(!alive($pid), 'and the command');
+	like($s->log, qr/terminated by SIGTERM while --passphrase-command ran/, 'logged');
 };
 
 # 200 connections, each must come through, while `replace` runs again and again.

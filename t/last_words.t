@@ -3,6 +3,7 @@
 # A socket that is closed with unread data resets the connection, and the reset can destroy the last message on its way: clients that were still sending saw
 # "connection reset" in place of the reason. Whatever the client has sent, the FATAL or alert arrives, and then an orderly end. And one deadline holds for all.
 # sabotage: s/if (!is_socket(wfd) || shutdown(wfd, SHUT_WR) < 0 || rfd != wfd)/if (wfd >= 0)/ stream.c
+# sabotage: s/SPLICE_CLIENT_RESET \&\& !tls_failed/SPLICE_CLIENT_RESET/ wrapper.c
 use lib 't/lib';
 use T;
 use Time::HiRes qw(time);
@@ -37,6 +38,22 @@ subtest 'a handshake that fails: its alert' => sub {
 	nap(0.2);
 	like($s->conn->rest, qr/^\x15\x03[\x01\x03]\x00\x02\x02./s, 'an alert');
 	is($s->conn->ending, 'closed', 'and an orderly end');
+};
+
+subtest 'a session that breaks the rules of TLS: its alert' => sub {
+	my $s = session(pg => $fake);
+	ok($s->conn->negotiate, 'handshake');
+	$s->conn->send(startup_packet(user => 'alice'));
+	$s->logged(qr/authorized/);
+	$s->conn->raw_send("\x17\3\3\0\x40" . 'no such MAC ever' x 4 . $noise);
+	nap(0.2);
+	$s->conn->rest;
+	like($s->conn->{tls_error}, qr/bad record mac/, 'the client gets the alert');
+	delete $s->conn->{ended};
+	is($s->conn->ending, 'closed', 'and an orderly end');
+	$s->conn->close;
+	is($s->wait, 0, 'status');
+	like($s->log, qr/TLS failed: .*mac.* host=/i, 'logged, with what was wrong');
 };
 
 subtest 'a byte now and then wins nothing: one deadline for all' => sub {

@@ -2,6 +2,7 @@
 #
 # The table "What the client is told", in psql's own words.
 # sabotage: s/57P03/57P04/ startup.c
+# sabotage: s/fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once"/fail(\&s->backend_error, 0, "%s: "/ server.c
 use lib 't/lib';
 use T;
 
@@ -57,15 +58,18 @@ subtest 'with 57P03 libpq goes on to its next host' => sub {
 };
 
 subtest 'PostgreSQL closes before the startup packet was sent' => sub {
-	my $fake = fake_backend(sub { my ($socket, $self) = @_; shutdown $socket, 2; append("$TMP/closed", 'x') });
-	my $s = session(pg => $fake);
-	ok($s->conn->negotiate, 'TLS is up');
-	wait_for('PostgreSQL to close', sub { -s "$TMP/closed" });
-	$s->conn->send(startup_packet(user => 'alice'));
-	my $error = parse_error($s->conn->rest);
-	is($error->{C}, '57P03', 'SQLSTATE');
-	like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: /, 'message');
-	is($s->conn->ending, 'closed', 'closed, not reset');
+	for my $how (qw(closes resets)) {
+		my $fake = fake_backend(sub { my ($socket, $self) = @_; $how eq 'closes' ? shutdown $socket, 2 : $self->reset($socket); append("$TMP/$how", 'x') });
+		my $s = session(pg => $fake);
+		ok($s->conn->negotiate, "it $how: TLS is up");
+		wait_for('PostgreSQL to end it', sub { -s "$TMP/$how" });
+		$s->conn->send(startup_packet(user => 'alice'));
+		my $error = parse_error($s->conn->rest);
+		is($error->{C}, '57P03', 'SQLSTATE');
+		like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: \w/, 'message');
+		is($s->conn->ending, 'closed', 'closed, not reset');
+		is($s->wait, 69, 'EX_UNAVAILABLE');
+	}
 };
 
 subtest 'a certificate that cannot be read: an alert after S, not a bare end' => sub {

@@ -7,6 +7,7 @@
 # never: A client byte parsed before step 5
 # sabotage: s/SSL_certs_clear(t->ssl);/;/ tls.c
 # sabotage: s/\ttls_wipe_key(s->tls);/\t;/ server.c
+# sabotage: s/\tsetproctitle("startup %s", s->peer.host);/\t;/ wrapper.c
 use lib 't/lib';
 use T;
 use T::Away;
@@ -137,6 +138,21 @@ subtest 'in client mode, too' => sub {
 		is((enter($s))[0], 'R', "$kind: in with our certificate");
 		search($s, $cert, qr/\Qalice\E/);
 	}
+};
+
+subtest 'nor is the environment, which may hold secrets, once a client byte is parsed' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	my $pem = make_pem(make_cert(name => 'asks', passphrase => 'x'));
+	my $secret = join '', 'Env', map { chr 97 + int rand 26 } 1 .. 20;
+	my $ask = "touch $TMP/asked; until test -e $TMP/tell; do sleep 0.02; done; echo x";
+	my $s = session(pg => $pg, pem => $pem, args => ["--passphrase-command=$ask"], env => { PGPASSWORD => $secret });
+	wait_for('the question', sub { -e "$TMP/asked" });
+	cmp_ok(index(memory($s->{pid}), $secret), '>', 0, 'before the sandbox it is found');
+	spew("$TMP/tell", '');
+	wait_for('the sandbox', sub { slurp("/proc/$s->{pid}/status") =~ /^Seccomp:\s+2/m });
+	is(index(memory($s->{pid}), $secret), -1, 'in it, before the first byte of the client, no more');
+	ok($s->conn->login, 'login');
+	is(index(memory($s->{pid}), $secret), -1, 'nor in the session');
 };
 
 # Trace a session with `play`: the lines before the sandbox and after it.

@@ -19,7 +19,7 @@ use Socket qw(AF_UNIX SOCK_DGRAM pack_sockaddr_un);
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive nap free_port descendants stop limit watch_log
+our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_calm nap free_port descendants stop limit watch_log
 	is_root nobody log_lines needs);
 
 our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
@@ -216,6 +216,23 @@ sub wait_exit {
 sub alive {
 	my ($pid) = @_;
 	return slurp("/proc/$pid/stat") =~ /\) [^ZX]/;
+}
+
+# Clock ticks that a process has used.
+sub ticks {
+	my ($pid) = @_;
+	my @f = split ' ', slurp("/proc/$pid/stat") =~ s/.*\) //sr;
+	return @f ? $f[11] + $f[12] : 1e9;
+}
+
+# A test that a process waits, and does nothing else, while half a second passes: there is no event to wait for, since nothing may happen.
+sub is_calm {
+	my ($what, $pid) = @_;
+	nap(0.1);
+	my $before = ticks($pid);
+	nap(0.5);
+	cmp_ok(ticks($pid) - $before, '<', 5, "$what: no processor time is used");
+	ok(alive($pid), 'and it is there');
 }
 
 # All processes below one (default: us).

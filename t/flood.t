@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: ISC
+#
+# A client whose next byte is always there: no read ever waits, so whoever looks for deadlines and SIGTERM only while waiting never looks. They bind all the same.
+# sabotage: s/if (t->reads++ == READS_MAX)/if (false)/ tls.c
+# sabotage: s/return left == 0 ? IO_TIMEOUT/return false ? IO_TIMEOUT/ stream.c
+# sabotage: s/if (ready > 0 \&\& sigterm_waits())/if (false)/ stream.c
+use lib 't/lib';
+use T;
+use T::X509;
+use Time::HiRes qw(time);
+
+# A session with tls13_records as its client, which is to be ended last of all, for pgssl reads on to hear it out: (session, client).
+sub flooded {
+	my ($words, %o) = @_;
+	my $s = session(over => 'pair', %o);
+	my $said = "$TMP/said.$s->{pid}";
+	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write}, out => $said);
+	$s->conn->close;
+	wait_for('the handshake', sub { slurp($said) =~ /^connected/ });
+	return ($s, $client);
+}
+
+sub ends {
+	my ($s, $client, $pattern, $status, $what) = @_;
+	ok($s->logged($pattern), $what);
+	stop($client);
+	is($s->wait, $status, "exit status $status");
+}
+
+subtest 'KeyUpdates before the startup packet' => sub {
+	my $fake = fake_backend();
+	my ($s, $client) = flooded(['keyupdates'], pg => $fake, args => ['--handshake-timeout=2']);
+	ends($s, $client, qr/did not send its startup packet in time/, 76, '--handshake-timeout ends it');
+	($s, $client) = flooded(['keyupdates'], pg => $fake);
+	nap(0.2);
+	kill 'TERM', $s->{pid};
+	ends($s, $client, qr/SIGTERM/, 76, 'SIGTERM ends it');
+};
+
+subtest 'data, or KeyUpdates, in a session' => sub {
+	my $sink = fake_backend(sub { my ($socket) = @_; 1 while sysread $socket, my $data, 1 << 20 });
+	my $root = issue(cn => 'Root', ca => 1);
+	for my $flood (qw(data keyupdates)) {
+		my ($s, $client) = flooded([ 'startup', $flood ], pg => $sink);
+		$s->logged(qr/connection authorized/);
+		nap(0.2);
+		kill 'TERM', $s->{pid};
+		ends($s, $client, qr/reason=terminated/, 0, "$flood: SIGTERM ends it");
+
+		my $brief = issue(issuer => $root, cn => 'alice', until => 3);
+		my $pem = spew("$TMP/brief.pem", slurp($brief->{cert}) . slurp($brief->{key}), 0600);
+		my @args = ('-A', $root->{cert}, '--clientcert=verify-full', '--clientcert-expiry');
+		($s, $client) = flooded([ "cert:$pem", 'startup', $flood ], pg => $sink, args => \@args);
+		ends($s, $client, qr/reason=client certificate expired/, 0, "$flood: the certificate's end ends it");
+	}
+};
+
+done_testing;

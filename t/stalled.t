@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: ISC
+#
+# Peers that stall, or are half gone, made pgssl take a processor for itself: poll() told of something that nobody could use. It waits, uses no time, loses
+# nothing, and SIGTERM or the other side's end still ends it.
+# sabotage: s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/ splice.c
+# sabotage: s/bool idle = .*/bool idle = false;/ splice.c
+# sabotage: s/(source_done || side->w->fd >= 0)/source_done/ splice.c
+# sabotage: s/bool stuck = .*/bool stuck = false;/ splice.c
+use lib 't/lib';
+use T;
+
+my $pg = start_pg();
+
+# Before the other half of a KeyUpdate OpenSSL writes nothing (SSL_write says WANT_READ), though the socket takes all.
+subtest 'half a KeyUpdate' => sub {
+	for my $end ('SIGTERM', "the client's end") {
+		my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 20); syswrite $socket, 'answer'; $self->take($socket) });
+		my $s = session(pg => $fake);
+		my $said = "$TMP/half.$s->{pid}";
+		my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", 'startup', 'handshake:18000001' ], in => $s->conn->{write}, out => $said);
+		$s->conn->close;
+		wait_for('half a KeyUpdate', sub { slurp($said) =~ /^handshake/m });
+		wait_for('the startup packet', sub { length $fake->bytes == 20 });
+		is_calm('half a KeyUpdate', $s->{pid});
+		$end eq 'SIGTERM' ? kill 'TERM', $s->{pid} : stop($client);
+		is($s->wait, 0, "$end ends it");
+		wait_for('PostgreSQL to be told', sub { $fake->ended });
+	}
+};
+
+# A Unix socket whose other side has closed tells of its hang-up again and again, wanted or not.
+subtest 'PostgreSQL is gone, the client takes its time over the answer' => sub {
+	for my $end ('reads on', 'reads on after SIGTERM') {
+		my $s = session(connect => "$pg->{socket}/.s.PGSQL." . $pg->port, rcvbuf => 4096);
+		ok($s->conn->login, 'login');
+		$s->conn->query("select repeat('x', 4000000)");
+		$s->conn->send("X\0\0\0\4");
+		is_calm('a slow client', $s->{pid});
+		my $term = $end =~ /SIGTERM/;
+		kill 'TERM', $s->{pid} if $term;
+		cmp_ok(length $s->conn->rest, $term ? '<' : '>', 4_000_000, "the client $end");
+		ok($s->conn->got_close_notify, 'close_notify');
+		is($s->wait, 0, 'status');
+		like($s->log, $term ? qr/reason=terminated/ : qr/reason=server closed/, 'logged');
+	}
+};
+
+# Of two sockets the one that is written can lose its peer alone, and then tells of that for ever.
+subtest 'two sockets: nobody is left to read, the other one is open and silent' => sub {
+	my $s = session(pg => $pg, over => 'pairs');
+	ok($s->conn->login, 'login');
+	CORE::close $s->conn->{read};
+	is($s->wait, 0, 'it ends');
+	like($s->log, qr/reason=connection to client lost/, 'logged as that');
+};
+
+done_testing;
