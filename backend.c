@@ -296,6 +296,17 @@ bool backend_prepare(struct backend *b, const struct backend_options *o, struct 
 	return backend_resolve(b, o, e) && backend_open(b, o, e);
 }
 
+/* bind() takes each of these for "any": PostgreSQL would then see an address of this machine, and its lines for 127.0.0.1 would match. */
+static bool is_no_host(const struct sockaddr_storage *sa)
+{
+	const struct in6_addr *v6 = &((const struct sockaddr_in6 *)sa)->sin6_addr;
+
+	if (sa->ss_family == AF_INET6)
+		return IN6_IS_ADDR_UNSPECIFIED(v6) || IN6_IS_ADDR_MULTICAST(v6);
+	in_addr_t v4 = ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr);
+	return sa->ss_family == AF_INET && (v4 >> 24 == 0 || v4 >= 0xe0000000U);
+}
+
 bool backend_set_source(struct backend *b, const struct sockaddr_storage *source, struct error *e)
 {
 	struct sockaddr_storage sa = *source;
@@ -307,6 +318,10 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		((struct sockaddr_in *)&sa)->sin_port = 0;
 	else if (sa.ss_family == AF_INET6)
 		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
+	if (is_no_host(&sa)) {
+		backend_close(b);
+		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's", b->name);
+	}
 	for (unsigned i = 0; i < b->count; i++) {
 		struct backend_address *a = &b->addresses[i];
 

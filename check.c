@@ -338,8 +338,11 @@ static void report_way(const struct backend *b, const struct sandbox_user *who)
 
 static bool prepare(struct probe *p, const struct options *o, const char *user)
 {
-	struct backend_options bo = {
-	    .address = o->connect, .local = o->local, .timeout = o->connect_timeout, .keepalive = o->keepalive};
+	struct backend_options bo = {.address = o->connect,
+				     .local = o->local,
+				     .timeout = o->connect_timeout,
+				     .keepalive = o->keepalive,
+				     .transparent = o->transparent};
 	struct error e;
 
 	snprintf(p->user, sizeof p->user, "%s", user);

@@ -82,6 +82,8 @@ void client_shake_hands(struct session *s)
 		session_carry_cancel(s); /* which says so */
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	if (s->options.ca == NULL)
+		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
 	if (s->options.sslnegotiation != 2)
 		ask_for_tls(s);
 	if (!tls_connect(s->tls, s->postgres, s->deadline, &e))

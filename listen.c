@@ -205,8 +205,12 @@ static void leave_signals(void)
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	block(SIG_UNBLOCK);
+	/* SIGTERM stays blocked all along: one that comes now waits, and the first ppoll() takes it. */
+	sigset_t term;
 	stream_catch_sigterm();
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_SETMASK, &term, NULL);
 }
 
 /* Wait for a client (unless `clients` is false), a signal, or until `when`. */

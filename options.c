@@ -329,6 +329,7 @@ static bool check(const struct options *o, struct error *e)
 	     "--proxy-protocol, --transparent and --application-name-host make no sense in client mode (-c)"},
 	    {!o->client && o->sslmode != 0, "--sslmode makes sense in client mode (-c) only"},
 	    {!o->client && o->sslnegotiation != 0, "--sslnegotiation makes sense in client mode (-c) only"},
+	    {o->servername != NULL && o->servername[0] == '.', "--servername: a name, not all names of a domain"},
 	    {!o->client && o->servername != NULL, "--servername makes sense in client mode (-c) only"},
 	};
 

@@ -19,13 +19,33 @@
 
 #include "sandbox_os.h"
 
+/* The parent of -d: what reading its files, its children's step 5, -T and ending its children take, as far as it has them. */
+static bool keep_parents(struct __user_cap_header_struct *header, struct __user_cap_data_struct *data, struct error *e)
+{
+	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL | 1U << CAP_DAC_OVERRIDE |
+				     1U << CAP_DAC_READ_SEARCH | 1U << CAP_NET_ADMIN;
+
+	if (syscall(SYS_capget, header, data) != 0)
+		return fail(e, EX_OSERR, "could not read capabilities: %s", strerror(errno));
+	if (geteuid() == 0 && (data[0].permitted & 1U << CAP_KILL) == 0)
+		log_line(LOG_WARNING,
+			 "sessions of another user cannot be ended without CAP_KILL: give it, or start as their user");
+	data[0].effective &= keep;
+	data[0].permitted &= keep;
+	data[0].inheritable = 0;
+	data[1] = (struct __user_cap_data_struct){0};
+	return true;
+}
+
 bool os_shut_process(bool drop_capabilities, struct error *e)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {{0}};
 
 	/* CAP_NET_ADMIN for -T has done its work on the prepared socket; `-s root` keeps uid 0 and nothing with it. */
-	if (drop_capabilities && syscall(SYS_capset, &header, none) != 0)
+	if (!drop_capabilities && !keep_parents(&header, none, e))
+		return false;
+	if (syscall(SYS_capset, &header, none) != 0)
 		return fail(e, EX_OSERR, "could not drop capabilities: %s", strerror(errno));
 	/* After the last change of credentials, which would reset it. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
@@ -189,7 +209,7 @@ static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const 
 
 bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
 {
-	static const uint64_t pid_files = FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE | FS_MAKE_REG | FS_REMOVE_FILE;
+	static const uint64_t pid_files = FS_REMOVE_FILE; /* it has been written */
 	struct ruleset_attr denied;
 	int ruleset;
 

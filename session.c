@@ -61,8 +61,6 @@ static void choose_verification(const struct options *o, struct tls_options *to)
 	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
 	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
 		to->verify = TLS_VERIFY_CA;
-	if (to->verify == TLS_VERIFY_NONE)
-		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
 }
 
 struct tls_options session_tls_options(const struct options *o)

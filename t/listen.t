@@ -227,6 +227,18 @@ subtest 'SIGTERM without grace ends the sessions' => sub {
 	ok($conn->got_close_notify, 'the client got close_notify');
 };
 
+# A child that SIGTERM met between fork and its own handler took no notice of it, and was killed 5 s later.
+subtest 'SIGTERM just after a fork ends the child too' => sub {
+	my $killed = 0;
+	for (1 .. 10) {
+		my $s = serve_listen(pg => $pg);
+		my @clients = map { connect_to($s->port) } 1 .. 12;
+		stop($s->{pid});
+		$killed++ if $s->log =~ /ended by signal 9/;
+	}
+	is($killed, 0, 'no child had to be killed');
+};
+
 subtest '--grace' => sub {
 	my $s = serve_listen(pg => $pg, args => [ '--grace=600' ]);
 	my ($conn, $other) = map { connect_to($s->port) } 1, 2;

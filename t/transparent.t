@@ -79,6 +79,9 @@ subtest 'the address of a PROXY header' => sub {
 	is($ask->("PROXY TCP4 192.0.2.7 192.0.2.1 1023 5432\r\n"), '192.0.2.7', 'IPv4, from a port below 1024');
 	is($ask->("PROXY TCP6 2001:db8:1::7 2001:db8:1::1 51234 5432\r\n"), '2001:db8:1::7', 'IPv6');
 	like($ask->("PROXY TCP4 203.0.113.9 192.0.2.1 51234 5432\r\n"), qr/no pg_hba\.conf entry for host "203\.0\.113\.9"/, 'one that pg_hba.conf does not know');
+	# bind() would take these for "any", and PostgreSQL would see 127.0.0.1.
+	like($ask->("PROXY TCP4 $_ 192.0.2.1 51234 5432\r\n"), qr/from the client's address: that is no host's/, "$_ is refused") for qw(0.0.0.0 224.0.0.1 255.255.255.255);
+	like($ask->("PROXY TCP6 :: ::1 51234 5432\r\n"), qr/from the client's address: that is no host's/, ':: is refused');
 	like($ask->("PROXY UNKNOWN\r\n"), qr/no pg_hba\.conf entry for host "127\.0\.0\.1"/, "UNKNOWN: the connection's own");
 };
 
