@@ -23,6 +23,20 @@ subtest 'with a name, as our example has it' => sub {
 	wait_for('the log line', sub { log_lines("$TMP/named.log", qr/disconnection/) });
 };
 
+# Started without root, as its line says: the key is root's and read by group.
+subtest 'the shipped line of inetd.conf.example' => sub {
+	my $s = serve_inetd(pg => $pg, shipped => 1);
+	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my ($pid) = $s->sessions;
+	my $nobody = getpwnam 'nobody';
+	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m, 'of a user without rights') if is_root();
+	ok(-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid", 'with a pid file');
+	$conn->close;
+	wait_for('the pid file to be removed', sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
+};
+
 subtest 'an empty argv[0], and none at all' => sub {
 	for my $name ('', '-P/tmp/') {
 		my $s = session(pg => $pg, argv0 => $name, stderr => 'client');

@@ -155,12 +155,12 @@ static long try_libraries(void)
 	return getenv("PATH") == NULL && environ == NULL ? 0 : -1;
 }
 
-static long try_sigterm_flag(void) /* a handler's return */
+static long try_sigterm_flag(void) /* a handler's return; has SIGTERM come while a stream was busy? */
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	return sigprocmask(SIG_SETMASK, &set, NULL);
+	return sigprocmask(SIG_SETMASK, &set, NULL) == 0 ? sigpending(&set) : -1;
 }
 
 static long try_connect_and_ask(void)

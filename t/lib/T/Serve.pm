@@ -117,17 +117,31 @@ sub serve_xinetd {
 	return $self->wait_port;
 }
 
-# openbsd-inetd's binary. argv: the words of inetd.conf after the program's path, argv[0] first.
+# openbsd-inetd's binary. argv: the words of inetd.conf after the program's path, argv[0] first. shipped => 1: inetd.conf.example's line, with port, user and
+# paths put in; its log goes to syslog.
 sub serve_inetd {
 	my (%o) = @_;
 	my $self = service(%o);
 	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd', '/usr/libexec/inetd';
 	die "no inetd: run t/setup\n" unless $inetd;
 	my @words = $o{argv} ? @{ $self->{args} } : ('pgssl', @{ $self->{args} });
-	my $line = join ' ', "127.0.0.1:$self->{port}", 'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
+	my $line = $o{shipped} ? $self->shipped_line(%o) : join ' ', "127.0.0.1:$self->{port}", 'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
 	my $conf = T::spew("$T::TMP/inetd$services.conf", "$line\n");
 	$self->{pid} = T::spawn(cmd => [ $inetd, '-i', $conf ], env => $o{env});
 	return $self->wait_port;
+}
+
+sub shipped_line {
+	my ($self, %o) = @_;
+	my $pem = $o{pem} || server_pem()->{pem};
+	my $user = $self->shipped_user($pem);
+	my ($line) = grep { /^pgssl\s/ } split /\n/, T::slurp("$T::ROOT/inetd.conf.example");
+	$line =~ s{^pgssl\b}{127.0.0.1:$self->{port}};
+	$line =~ s{\bpgssl(\s+)/usr/local/sbin/pgssl\b}{$user$1$T::PGSSL};
+	$line =~ s{/etc/pgssl/pgssl\.pem}{$pem};
+	my $port = $o{pg}->port;
+	$line =~ s{-r 5432\b}{-r $port};
+	return $line;
 }
 
 # systemd-socket-activate: descriptor 2 is not the client there.
