@@ -173,15 +173,25 @@ static void finish(struct splice *sp, const struct half *down, enum io why)
 		log_peer_line(LOG_INFO, "the client did not take the last bytes in time");
 }
 
+/* --idle-timeout counts from the last byte that was carried: a peer that wakes us with other things is idle too. */
+static deadline idle_since_last_byte(struct splice *sp)
+{
+	if (sp->idle_ms == 0)
+		return DEADLINE_NEVER;
+	if (sp->idle_count != sp->received + sp->sent) {
+		sp->idle_count = sp->received + sp->sent;
+		sp->idle_at = deadline_in(sp->idle_ms);
+	}
+	return sp->idle_at;
+}
+
 static enum io wait_for_more(struct splice *sp, struct half *up, struct half *down)
 {
 	struct pollfd fds[4];
 	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
-	deadline idle = sp->idle_ms > 0 ? deadline_in(sp->idle_ms) : DEADLINE_NEVER;
-
 	wish(&client, up, down);
 	wish(&server, down, up);
-	enum io io = stream_poll(fds, 4, deadline_min(idle, sp->until));
+	enum io io = stream_poll(fds, 4, deadline_min(idle_since_last_byte(sp), sp->until));
 	if (io == IO_DONE) {
 		answer(&client, up, down);
 		answer(&server, down, up);
@@ -196,6 +206,8 @@ void splice_run(struct splice *sp)
 	    .from = sp->client, .to = sp->server, .buf = buffers[0], .tell_end = true, .count = &sp->received};
 	struct half down = {.from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent};
 
+	sp->idle_count = sp->received + sp->sent;
+	sp->idle_at = deadline_in(sp->idle_ms);
 	/* The client's first bytes may lie inside the TLS library already. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;

@@ -26,8 +26,10 @@ struct splice {
 	struct stream *client, *server; /* both stay the caller's, and are neither shut nor closed towards the client */
 	int idle_ms;                    /* end the session after so long without a byte either way; 0: never */
 	deadline until;                 /* end the session then */
-	uint64_t received,
-	    sent;            /* bytes from the client and to it, plaintext; the caller sets them to what went before */
+	/* Bytes from the client and to it, plaintext; the caller sets them to what went before. */
+	uint64_t received, sent;
+	uint64_t idle_count; /* of both, when the idle time began, which ends at idle_at; splice_run sets these */
+	deadline idle_at;
 	enum splice_end end; /* the result */
 };
 

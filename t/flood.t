@@ -55,4 +55,11 @@ subtest 'data, or KeyUpdates, in a session' => sub {
 	}
 };
 
+# --idle-timeout began anew with each wake-up: a client that only sends KeyUpdates held its backend for ever.
+subtest 'KeyUpdates are no bytes of a session' => sub {
+	my $sink = fake_backend(sub { my ($socket) = @_; 1 while sysread $socket, my $data, 1 << 20 });
+	my ($s, $client) = flooded([ 'startup', 'keyupdates' ], pg => $sink, args => ['--idle-timeout=1']);
+	ends($s, $client, qr/reason=idle timeout/, 0, 'the session is idle, and ends');
+};
+
 done_testing;
