@@ -66,7 +66,7 @@ struct sandbox_parent_needs {
 	const char *const *
 	    read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
 	unsigned read_count;
-	const char *pid_folder; /* where it and its children make and remove pid files, or NULL */
+	const char *pid_folder; /* where its pid file, which is written, will be removed, or NULL */
 	const uint16_t *tcp_ports;
 	unsigned tcp_port_count;
 	bool bind; /* -T or -I: children bind() */

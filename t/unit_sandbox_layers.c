@@ -269,18 +269,14 @@ static long child_of_parent(void)
 {
 	struct sandbox_needs n = needs();
 	struct error e;
-	pid_t other;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	closefrom(fd + 1);
 	openlog("pgssl-test", LOG_NDELAY, LOG_DAEMON);
-	n.remove_in = pids;
-	if (fd < 0 || !sandbox_drop_privileges(&user, &e) || (pidfile = pidfile_open(inside, 0644, &other)) == NULL)
-		return -1;
-	if (pidfile_write(pidfile) != 0 || !sandbox_enter(&n, &e) || connect(fd, PEER(right)) != 0 ||
+	if (fd < 0 || !sandbox_drop_privileges(&user, &e) || !sandbox_enter(&n, &e) || connect(fd, PEER(right)) != 0 ||
 	    !sandbox_connected(&e))
 		return -1;
-	return pidfile_remove(pidfile);
+	return 0;
 }
 
 static const char *parent_attempt(long (*try)(void))
@@ -343,6 +339,11 @@ TRY(ptrace, ptrace(PTRACE_ATTACH, getppid(), 0, 0))
 TRY(mmap_exec, mmap(NULL, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0)
 TRY(popen, popen("true", "r") == NULL ? -1 : 0)
 
+static long try_make_pid_file(void)
+{
+	return open(inside, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+}
+
 static void test_parent(void)
 {
 	static const struct {
@@ -355,6 +356,7 @@ static void test_parent(void)
 	    {"read a certificate again", try_read_again, "ok"},
 	    {"write a certificate", try_open_write, "EACCES"},
 	    {"open another file", try_open, "EACCES"},
+	    {"make a file in the pid folder", try_make_pid_file, "EACCES"},
 	    {"execve", try_execve, "EPERM"},
 	    {"popen", try_popen, "ENOMEM"} /* so glibc calls it */,
 	    {"signal another process", try_kill_init, "EPERM"},

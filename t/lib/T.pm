@@ -17,6 +17,7 @@ use IO::Socket::INET;
 use POSIX qw(_exit WNOHANG);
 use Socket qw(AF_UNIX SOCK_DGRAM pack_sockaddr_un);
 use Test::More;
+use File::Copy qw(copy);
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_calm nap free_port descendants stop limit watch_log
@@ -27,20 +28,26 @@ our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
 our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (), reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
 our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
 # How long any one wait may last: `make sabotage` has less patience.
-our $SECONDS = $ENV{PGSSL_TEST_SECONDS} || 20;
+our $SECONDS = $ENV{PGSSL_TEST_SECONDS} || 60;
 my $owner = $$;
 my (@locks, @logs, @at_end, $counter);
 
 chmod 0755, $TMP;
 umask 022;
+# A copy of the program: whoever runs it, not only root, can reach it, and a build meanwhile does not change it.
+if (-x $PGSSL) {
+	mkdir "$TMP/bin";
+	copy($PGSSL, "$TMP/bin/pgssl") && chmod 0755, "$TMP/bin/pgssl" or die "$PGSSL: $!\n";
+	$PGSSL = "$TMP/bin/pgssl";
+}
 delete @ENV{grep { /^PG(?!BIN$|SSL$)/ } keys %ENV};
 $ENV{PGSSLROOTCERT} = "$TMP/none"; # nobody's ~/.postgresql must matter
-$ENV{PGCONNECT_TIMEOUT} = 20;
+$ENV{PGCONNECT_TIMEOUT} = 60;
 $ENV{LC_ALL} = 'C';
 $ENV{PATH} = "$PGBIN:$ENV{PATH}:/usr/sbin:/sbin";
 $SIG{PIPE} = 'IGNORE';
 $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
-limit($ENV{PGSSL_TEST_SECONDS} ? 60 : 150);
+limit($ENV{PGSSL_TEST_SECONDS} ? 60 : 400);
 
 # Children of a super-server that ends become ours, so that END finds them.
 my %prctl = (x86_64 => 157, aarch64 => 167);
