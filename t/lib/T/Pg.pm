@@ -150,7 +150,13 @@ sub serve_fake {
 	my ($self, $listener, $script) = @_;
 	for (my $n = 1; my $socket = $listener->accept; $n++) {
 		T::append("$self->{base}.connections", "$n\n");
-		next if fork;
+		pipe my $ours_alone, my $held or die "pipe: $!\n";
+		if (fork) {
+			close $socket;
+			next; # and $held is closed, after the socket
+		}
+		close $held;
+		sysread $ours_alone, my $end, 1; # a reset is none while another process holds the socket
 		close $listener;
 		$socket->sockopt(Socket::SO_KEEPALIVE(), 0);
 		$self->{n} = $n;
