@@ -66,6 +66,22 @@ subtest 'as printed, both on one machine: -p FILE -d PORT -r PORT and -c -d PORT
 	stop_daemon("/tmp/pgssl.localhost.$_.pid") for $client, $server;
 };
 
+# Ports and addresses are those of the handbook: hosts of their own have them free. Only the pid files are kept out of /tmp.
+subtest 'as printed, on two machines: -d 9000 -r localhost:PORT and -c -d 5432 -r 192.168.1.2:9000' => sub {
+	plan skip_all => 'needs root and network namespaces' unless can_netns();
+	my ($server, $client) = (net_host(), net_host());
+	net_link($server, '192.168.1.2/24', $client, '192.168.1.3/24');
+	my $far = start_pg(netns => $server, listen => '127.0.0.1,::1');
+	mkdir "$TMP/$_" for qw(there here);
+	my $there = T::run([ $PGSSL, "-P$TMP/there/", '-p', $c->{pem}, '-d', 9000, '-r', 'localhost:' . $far->port ], netns => $server);
+	is($there->{status}, 0, 'the server side starts') or diag($there->{err});
+	my $here = T::run([ $PGSSL, "-P$TMP/here/", '-c', '-d', 5432, '-r', '192.168.1.2:9000' ], netns => $client);
+	is($here->{status}, 0, 'the client side starts') or diag($here->{err});
+	is(psql('select 6*7', netns => $client, host => '127.0.0.1', port => 5432, sslmode => 'disable')->{out}, "42\n", 'psql without TLS through the pair');
+	stop_daemon("$TMP/there/pgssl.localhost.9000.pid");
+	stop_daemon("$TMP/here/pgssl.localhost.5432.pid");
+};
+
 subtest "client mode: SIGHUP reads the authorities again, the system's too" => sub {
 	my $server = serve_listen(pg => $pg);
 	my @client = ('-c', '-A', 'system', '-r', 'localhost:' . $server->port, '-o', "$TMP/system.log");
