@@ -68,7 +68,7 @@ void fd_stream_unread(struct fd_stream *fs, unsigned char byte);
 typedef int64_t deadline;
 #define DEADLINE_NEVER INT64_MAX
 
-/* `ms` milliseconds from now. */
+/* `ms` milliseconds from now; with 0: now. */
 deadline deadline_in(int64_t ms);
 
 /* Milliseconds left, 0 if it has passed, as poll() takes them (-1 for DEADLINE_NEVER). */

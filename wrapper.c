@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "certauth.h"
@@ -25,14 +24,6 @@
 
 /* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
 #define GREET_AGAIN_MS 2000
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---- 0: before anything ---- */
 
@@ -126,7 +117,7 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 	struct options *o = &s->options;
 	struct error usage = {.status = 0}, e;
 
-	s->started_ms = now_ms();
+	s->started_ms = deadline_in(0);
 	bool ok = options_parse(o, argc, argv, &usage);
 	stderr_is_read = take_stderr_back(o->listen != NULL, stderr_is_read);
 	if (!log_open(o->log, stderr_is_read, o->service, o->debug, &e)) {
@@ -271,7 +262,7 @@ static noreturn void finish(struct session *s, struct log_session *line)
 	line->received = s->splice.received;
 	line->sent = s->splice.sent;
 	line->reason = splice_reason(s->splice.end);
-	log_disconnection(line, now_ms());
+	log_disconnection(line, deadline_in(0));
 	if (s->options.client) /* close_notify */
 		(void)!stream_shut_all(s->postgres, deadline_in(SESSION_LAST_WORDS_MS));
 	close(s->backend.fd); /* its backend need not wait for our client's last acknowledgement */

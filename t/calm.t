@@ -7,20 +7,6 @@ use T;
 
 my $pg = start_pg();
 
-# A fake PostgreSQL that takes the startup packet of `start`, then does more.
-sub after_startup {
-	my ($then) = @_;
-	return fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length startup_packet(user => 'alice')); $then->($socket, $fake) });
-}
-
-sub start {
-	my (%o) = @_;
-	my $s = session(%o);
-	ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or diag($s->conn->{tls_error});
-	$s->conn->send(startup_packet(user => 'alice'));
-	return $s;
-}
-
 subtest 'waiting costs nothing' => sub {
 	for my $over (qw(tcp pair pairs pipes)) {
 		my $s = session(pg => $pg, over => $over);

@@ -11,20 +11,6 @@ use Fcntl qw(F_GETFL O_NONBLOCK);
 my $c = server_pem();
 my $pg = start_pg();
 
-# A fake PostgreSQL that takes the startup packet of `start`, then does more.
-sub after_startup {
-	my ($then) = @_;
-	return fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length startup_packet(user => 'alice')); $then->($socket, $fake) });
-}
-
-sub start {
-	my (%o) = @_;
-	my $s = session(%o);
-	ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or diag($s->conn->{tls_error});
-	$s->conn->send(startup_packet(user => 'alice'));
-	return $s;
-}
-
 # Random bytes that are the same on both sides.
 my $seed = join '', map { chr int rand 256 } 1 .. 1 << 20;
 sub block { my ($n) = @_; return substr($seed, ($n * 7919) % 65536) . $n }

@@ -10,7 +10,7 @@ use IO::Socket::INET;
 use POSIX qw(_exit);
 use Socket;
 
-our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd serve_listen session server_pem build_program);
+our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd serve_listen session start after_startup server_pem build_program);
 
 # The certificate that most tests use: { ca, cert, pem }; made once a test file.
 my $made;
@@ -185,6 +185,21 @@ sub session {
 	close $out if $out != $in && !$o{keep};
 	$self->{conn} = T::Conn->new($read, $write, chop => $o{chop});
 	return $self;
+}
+
+# A fake PostgreSQL that takes the startup packet of `start`, then does more.
+sub after_startup {
+	my ($then) = @_;
+	return T::Pg::fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length T::Conn::startup_packet(user => 'alice')); $then->($socket, $fake) });
+}
+
+# A session of which TLS and the startup packet are through.
+sub start {
+	my (%o) = @_;
+	my $s = session(%o);
+	Test::More::ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or Test::More::diag($s->conn->{tls_error});
+	$s->conn->send(T::Conn::startup_packet(user => 'alice'));
+	return $s;
 }
 
 sub conn { return $_[0]{conn} }
