@@ -32,16 +32,20 @@ endif
 
 ALL_CPPFLAGS = -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' $(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
-LIBS = $(shell $(PKG_CONFIG) --libs libssl libcrypto libbsd-overlay 2>/dev/null)
+comma := ,
+# libbsd is linked in where it can be: two libraries less to load for each connection. OpenSSL stays a library of the system, for its repairs to count.
+BSD := $(if $(wildcard $(shell $(CC) -print-file-name=libbsd.a)),-Wl$(comma)-Bstatic -lbsd -lmd -Wl$(comma)-Bdynamic,$(shell $(PKG_CONFIG) --libs libbsd-overlay 2>/dev/null))
+# libcrypto first: the loader looks for names in this order, and most are in it.
+LIBS = $(shell $(PKG_CONFIG) --libs libcrypto libssl 2>/dev/null) $(BSD)
 
 # make STATIC=1 links OpenSSL and libbsd in: faster to start and smaller in memory, but a repaired OpenSSL then needs a new build.
 ifdef STATIC
-LIBS = -Wl,-Bstatic -lssl -lcrypto -lbsd -lmd -Wl,-Bdynamic -Wl,--gc-sections,--exclude-libs,ALL
+LIBS = -Wl,-Bstatic -lssl -lcrypto -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
 endif
 
 MODULES = session server client listen renew background \
 	startup proxy certauth identmap identregex options check report \
-	tls tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
+	tls tls_provider tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
 	backend backend_address sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
 OBJS = wrapper.o $(MODULES:=.o)
 

@@ -288,27 +288,35 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
 		      sizeof(struct in6_addr)) == 0;
 }
 
-static bool is_ours(const struct sockaddr *sa, const struct ifaddrs *list)
+static bool is_loopback(const struct sockaddr *sa)
 {
-	if (sa->sa_family == AF_UNIX ||
-	    (sa->sa_family == AF_INET &&
-	     ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET))
-		return true;
+	if (sa->sa_family == AF_INET)
+		return ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return sa->sa_family == AF_UNIX || IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
+}
+
+static bool is_interface(const struct sockaddr *sa, const struct ifaddrs *list)
+{
 	for (; list != NULL; list = list->ifa_next)
 		if (list->ifa_addr != NULL && same_address(sa, list->ifa_addr))
 			return true;
-	return sa->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
+	return false;
 }
 
 bool backend_is_remote(const struct backend *b)
 {
-	struct ifaddrs *list;
+	struct ifaddrs *list = NULL;
 	bool remote = false;
 
-	if (getifaddrs(&list) != 0)
-		return false;
-	for (unsigned i = 0; i < b->count; i++)
-		remote |= !is_ours((const struct sockaddr *)&b->addresses[i].sa, list);
+	for (unsigned i = 0; i < b->count && !remote; i++) {
+		const struct sockaddr *sa = (const struct sockaddr *)&b->addresses[i].sa;
+
+		if (is_loopback(sa))
+			continue;
+		if (list == NULL && getifaddrs(&list) != 0) /* ten system calls: not for the usual case */
+			return false;
+		remote = !is_interface(sa, list);
+	}
 	freeifaddrs(list);
 	return remote;
 }

@@ -287,10 +287,17 @@ static bool use_certificate(struct tls *t, const struct tls_options *o, int whic
  * The names of 140 ciphers are not registered (a tenth of the time to the first byte): TLS finds its ciphers without; the ones below are those that encrypted PEM
  * files of the old form name. Nor is everything freed at exit: the kernel does that.
  */
-static void init_library(void)
+static void init_library(const struct tls_options *o)
 {
+	static bool begun;
+
+	if (begun) /* the parent of -d loads renewed files */
+		return;
+	begun = true;
 	wiping_memory_install();
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ADD_ALL_CIPHERS | OPENSSL_INIT_NO_ATEXIT, NULL);
+	if (o->ciphers == NULL && o->passphrase_command == NULL)
+		provider_narrow();
 	EVP_add_cipher(EVP_aes_128_cbc());
 	EVP_add_cipher(EVP_aes_192_cbc());
 	EVP_add_cipher(EVP_aes_256_cbc());
@@ -333,7 +340,7 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 
 	if (t == NULL)
 		return fail(e, EX_OSERR, "out of memory");
-	init_library();
+	init_library(o);
 	if (!open_ssl(t, o, e)) {
 		tls_discard(t);
 		return false;

@@ -68,11 +68,6 @@ void wiping_memory_begin(void)
 
 void wiping_memory_install(void)
 {
-	static bool begun;
-
-	if (begun) /* the parent of -d loads renewed files */
-		return;
-	begun = true;
 	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1)
 		bug("OpenSSL allocated memory before it was told how");
 	/* Locked, left out of dumps, between guard pages. Where locking is not to be had (RLIMIT_MEMLOCK) the rest still holds. */
