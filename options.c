@@ -86,6 +86,8 @@ static const struct row {
      "end a session after so many seconds without a byte; 0: never [0]"},
     {0, "early-connect", FLAG, AT(early_connect), 0, 0, NULL,
      "connect to PostgreSQL before the handshake (trusted networks only)"},
+    {0, "spin", NUMBER, AT(spin), 0, 1000, "US",
+     "look for bytes this many microseconds before sleeping; 0: off [0]"},
     {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
      "TCP keepalive after so many seconds of silence; 0: off [60]"},
     {'o', "log", TEXT, AT(log), 0, 0, "FILE", "append the log to a file"},

@@ -45,6 +45,7 @@ struct sandbox_needs {
 	unsigned tcp_port_count;
 	bool unix_connect; /* the backend is a Unix socket */
 	bool bind;         /* -T: bind() once before the connect */
+	bool yield;        /* --spin: sched_yield() */
 	bool log_to_file;  /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
 };
 

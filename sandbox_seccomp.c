@@ -169,6 +169,7 @@ static const struct sock_filter session[] = {
 
 static const struct sock_filter may_connect[] = {ALLOW(connect)};
 static const struct sock_filter may_bind[] = {ALLOW(bind)};
+static const struct sock_filter may_yield[] = {ALLOW(sched_yield)};
 static const struct sock_filter may_tighten[] = {ALLOW_IF_BOTH(prctl, 0, PR_SET_SECCOMP, 1, SECCOMP_MODE_FILTER)};
 static const struct sock_filter may_remove[] = {
     ALLOW(unlinkat), /* where: Landlock knows */
@@ -344,6 +345,8 @@ bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct 
 		APPEND(&p, may_bind);
 	if (needs->remove_in != NULL)
 		APPEND(&p, may_remove);
+	if (needs->yield)
+		APPEND(&p, may_yield);
 	APPEND(&p, may_tighten);
 	APPEND(&p, refused);
 	APPEND(&p, else_kill);

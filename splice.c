@@ -191,6 +191,8 @@ static enum io wait_for_more(struct splice *sp, struct half *up, struct half *do
 	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
 	wish(&client, up, down);
 	wish(&server, down, up);
+	if (sp->spin_us > 0)
+		stream_spin(fds, 4, sp->spin_us);
 	enum io io = stream_poll(fds, 4, deadline_min(idle_since_last_byte(sp), sp->until));
 	if (io == IO_DONE) {
 		answer(&client, up, down);

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -119,12 +120,17 @@ void fd_stream_unread(struct fd_stream *fs, unsigned char byte)
 	fs->unread_full = true;
 }
 
-static int64_t now_ms(void)
+static int64_t now_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int64_t now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 deadline deadline_in(int64_t ms)
@@ -205,6 +211,14 @@ enum io stream_poll(struct pollfd *fds, unsigned n, deadline when)
 		if (ready == 0 && deadline_left(when) == 0)
 			return IO_TIMEOUT;
 	}
+}
+
+void stream_spin(struct pollfd *fds, unsigned n, int us)
+{
+	int64_t until = now_us() + us;
+
+	while (poll(fds, n, 0) == 0 && now_us() < until)
+		sched_yield();
 }
 
 enum io stream_wait(struct stream *s, enum io want, deadline when)

@@ -91,6 +91,12 @@ bool stream_terminated(void);
 struct pollfd;
 enum io stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_USE;
 
+/*
+ * Before a stream_poll: return when a descriptor is ready or `us` microseconds have passed, without sleeping, since waking up costs more than a small query does.
+ * Whoever else wants the processor gets it between two looks.
+ */
+void stream_spin(struct pollfd *fds, unsigned n, int us);
+
 /* Wait until `s` can go on after it answered `want` (IO_WANT_READ or IO_WANT_WRITE). Answers as stream_poll. */
 enum io stream_wait(struct stream *s, enum io want, deadline when) MUST_USE;
 

@@ -213,6 +213,7 @@ static void enter_sandbox(struct session *s)
 	    .tcp_port_count = backend_tcp_ports(&s->backend, ports),
 	    .unix_connect = backend_is_unix(&s->backend),
 	    .bind = o->transparent,
+	    .yield = o->spin > 0,
 	    .log_to_file = log_is_file(),
 	};
 	/* Also wipes the arguments and the environment as they were given, of which libbsd made copies. */
@@ -251,6 +252,7 @@ static void carry(struct session *s, const struct log_session *line)
 	    .client = s->client,
 	    .server = s->postgres,
 	    .idle_ms = s->options.idle_timeout * 1000,
+	    .spin_us = s->options.spin,
 	    .until = certauth_until(s),
 	    .received = s->startup.len,
 	};
