@@ -3,14 +3,20 @@
  * splice.c - step 9: the pump.
  *
  * Two halves, each with a buffer, a source and a sink. At the top of the loop every half says what it waits for; poll() waits for exactly that; then each half is
- * filled and drained at once, so that a small query costs one poll, one read and one write.
+ * filled and drained at once, so that a small query costs one poll, one read and one write, and bulk a few for a full buffer.
  */
 #include "splice.h"
 
+#include <malloc.h>
 #include <poll.h>
+#include <stdalign.h>
 #include <string.h>
+#include <sys/mman.h>
 
-#define BUFFER_SIZE 32768
+#define BUFFER_SIZE 65536
+#define BULK        8192 /* what PostgreSQL sends at a time: more follows, so another read is tried before poll() */
+#define ROUNDS_MAX  16   /* without poll(), which looks for SIGTERM and the deadline */
+#define TIDY_MS     500  /* of silence, until memory that only bulk needs is given back */
 #define DELIVER_MS  5000 /* for what is left to deliver when a session is ended from here */
 
 struct half {
@@ -26,6 +32,7 @@ struct half {
 	bool
 	    tell_end; /* the sink is to be told of the source's end (the client is told in step 10, after the last byte) */
 	bool shut;    /* it was */
+	bool untidy;  /* bulk was carried since memory was given back */
 	uint64_t *count;
 };
 
@@ -44,18 +51,14 @@ static bool unsent(struct stream *s)
 	return (s->verbs->pending(s) & STREAM_UNSENT) != 0;
 }
 
-static void fill(struct half *h)
+/* What a read came to. True if another one is worth a try at once. */
+static bool took(struct half *h, enum io io, size_t n)
 {
-	size_t n = 0;
-
-	h->readable = false;
-	switch (h->from->verbs->read(h->from, h->buf, BUFFER_SIZE, &n)) {
+	switch (io) {
 	case IO_DONE:
-		h->at = 0;
-		h->len = n;
+		h->len += n;
 		*h->count += n;
-		h->readable = (h->from->verbs->pending(h->from) & STREAM_READABLE) != 0;
-		break;
+		return (h->from->verbs->pending(h->from) & STREAM_READABLE) != 0;
 	case IO_WANT_READ:
 		break;
 	case IO_WANT_WRITE:
@@ -67,6 +70,22 @@ static void fill(struct half *h)
 	default:
 		h->source_failed = true;
 	}
+	return false;
+}
+
+/* As many records as lie inside the TLS library, so that they leave in one write. */
+static void fill(struct half *h)
+{
+	bool more = true;
+
+	h->at = h->len = 0;
+	while (more && h->len < BUFFER_SIZE) {
+		size_t n = 0;
+		enum io io = h->from->verbs->read(h->from, h->buf + h->len, BUFFER_SIZE - h->len, &n);
+		more = took(h, io, n);
+	}
+	h->readable = more || (h->len >= BULK && !h->ended && !h->source_failed && !h->read_wants_write);
+	h->untidy |= h->len >= BULK;
 }
 
 static void drain(struct half *h)
@@ -185,15 +204,16 @@ static deadline idle_since_last_byte(struct splice *sp)
 	return sp->idle_at;
 }
 
-static enum io wait_for_more(struct splice *sp, struct half *up, struct half *down)
+static enum io wait_until(struct splice *sp, struct half *up, struct half *down, deadline when)
 {
 	struct pollfd fds[4];
 	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
+
 	wish(&client, up, down);
 	wish(&server, down, up);
 	if (sp->spin_us > 0)
 		stream_spin(fds, 4, sp->spin_us);
-	enum io io = stream_poll(fds, 4, deadline_min(idle_since_last_byte(sp), sp->until));
+	enum io io = stream_poll(fds, 4, when);
 	if (io == IO_DONE) {
 		answer(&client, up, down);
 		answer(&server, down, up);
@@ -201,25 +221,51 @@ static enum io wait_for_more(struct splice *sp, struct half *up, struct half *do
 	return io;
 }
 
+/* Idle connections are many: what is only needed while bytes flow goes back to the system, here and in the libraries. */
+static void tidy(struct half *h)
+{
+	if (empty(h))
+		(void)madvise(h->buf, BUFFER_SIZE, MADV_DONTNEED);
+	h->untidy = false;
+}
+
+static enum io wait_for_more(struct splice *sp, struct half *up, struct half *down)
+{
+	deadline when = deadline_min(idle_since_last_byte(sp), sp->until);
+
+	if (up->untidy || down->untidy) {
+		deadline soon = deadline_in(TIDY_MS);
+		enum io io = wait_until(sp, up, down, deadline_min(soon, when));
+		if (io != IO_TIMEOUT || when <= soon)
+			return io;
+		tidy(up);
+		tidy(down);
+		(void)malloc_trim(0);
+	}
+	return wait_until(sp, up, down, when);
+}
+
 void splice_run(struct splice *sp)
 {
-	static unsigned char buffers[2][BUFFER_SIZE];
+	static alignas(4096) unsigned char buffers[2][BUFFER_SIZE];
 	struct half up = {
 	    .from = sp->client, .to = sp->server, .buf = buffers[0], .tell_end = true, .count = &sp->received};
-	struct half down = {.from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent};
+	/* The handshake has left more than bulk does. */
+	struct half down = {.from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent, .untidy = true};
 
 	sp->idle_count = sp->received + sp->sent;
 	sp->idle_at = deadline_in(sp->idle_ms);
 	/* The client's first bytes may lie inside the TLS library already. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;
-	for (;;) {
+	for (unsigned rounds = 0;; rounds++) {
 		move(&down); /* first: when PostgreSQL's end and the client's come together, PostgreSQL's came first */
 		move(&up);
 		if (over(sp, &up, &down))
 			return;
-		if ((up.readable && empty(&up)) || (down.readable && empty(&down)))
+		if (rounds < ROUNDS_MAX && ((up.readable && empty(&up)) || (down.readable && empty(&down))))
 			continue;
+		rounds = 0;
 		enum io io = wait_for_more(sp, &up, &down);
 		if (io != IO_DONE) {
 			finish(sp, &down, io);

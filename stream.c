@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SIGTERM_LOOK_MS 100
+
 static volatile sig_atomic_t terminated;
 static bool told; /* IO_TERMINATED was answered: what is left to deliver may be waited for */
 
@@ -181,10 +183,13 @@ bool stream_terminated(void)
  */
 static bool sigterm_waits(void)
 {
-	static unsigned calls;
+	static deadline next;
 	sigset_t waiting;
 
-	return ++calls % 64 == 0 && sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) == 1;
+	if (deadline_left(next) > 0)
+		return false;
+	next = deadline_in(SIGTERM_LOOK_MS);
+	return sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) == 1;
 }
 
 enum io stream_poll(struct pollfd *fds, unsigned n, deadline when)

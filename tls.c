@@ -18,12 +18,13 @@
 #include <openssl/x509_vfy.h>
 
 #define RECORD_MAX 8192  /* plaintext in a record to the client: PostgreSQL's own limit, see DESIGN */
-#define WRITE_MAX  32768 /* plaintext taken in one write */
+#define WRITE_MAX  65536 /* plaintext taken in one write */
 #define OUT_SIZE                                                                                                       \
 	(WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 +                                                                    \
 	 4096)       /* the same as records, and room for an alert or a KeyUpdate */
-#define READS_MAX 16 /* of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come */
-#define IN_SIZE   (16384 + 2048) /* one record of any size, RFC 8446, 5.2 */
+#define READS_MAX 4 /* of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come */
+#define IN_SIZE   (16384 + 2048) /* one record of any size, RFC 8446, 5.2: what one read of the transport may bring in the handshake */
+#define BULK_SIZE 65536          /* and after it */
 
 struct tls {
 	struct stream stream; /* first: a pointer to it is a pointer to this */
@@ -37,7 +38,7 @@ struct tls {
 	bool more;               /* what was read may not be all that is inside */
 	bool out_failed;         /* the transport took no more */
 	size_t out_at, out_len;  /* records not yet sent: out[out_at..out_len) */
-	unsigned char out[OUT_SIZE];
+	unsigned char *out;      /* OUT_SIZE bytes, while there are any: idle connections are many */
 };
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
@@ -56,6 +57,8 @@ static enum io flush(struct tls *t)
 	if (t->out_failed)
 		return IO_FAILED;
 	t->out_at = t->out_len = 0;
+	free(t->out);
+	t->out = NULL;
 	return IO_DONE;
 }
 
@@ -67,6 +70,8 @@ static int bio_write(BIO *bio, const char *buf, int len)
 
 	BIO_clear_retry_flags(bio);
 	if (OUT_SIZE - t->out_len < n && flush(t) == IO_FAILED)
+		return -1;
+	if (t->out == NULL && (t->out = malloc(OUT_SIZE)) == NULL)
 		return -1;
 	room = OUT_SIZE - t->out_len;
 	if (room == 0) {
@@ -402,6 +407,12 @@ static bool handshake_failed(struct error *e, enum io io)
 	return fail(e, EX_PROTOCOL, "could not accept TLS connection: %s", openssl_reason("unknown error"));
 }
 
+static void begin_session(struct tls *t)
+{
+	SSL_set_default_read_buffer_len(t->ssl, BULK_SIZE);
+	t->more = SSL_has_pending(t->ssl) == 1;
+}
+
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e)
 {
 	t->direct = direct;
@@ -412,7 +423,7 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return handshake_failed(e, io);
-	t->more = SSL_has_pending(t->ssl) == 1;
+	begin_session(t);
 	return true;
 }
 
@@ -441,7 +452,7 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
-	t->more = SSL_has_pending(t->ssl) == 1;
+	begin_session(t);
 	return t->verify_name == NULL || client_check_name(t->ssl, t->verify_name, e);
 }
 

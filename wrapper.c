@@ -6,6 +6,7 @@
  * standard input and output; whatever goes wrong, nothing is ever written to standard error while that is the client too.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@
 
 /* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
 #define GREET_AGAIN_MS 2000
+
+#define HEAP_STEP (512 * 1024)
 
 /* ---- 0: before anything ---- */
 
@@ -69,6 +72,9 @@ static bool before_anything(int argc, char **argv, char **envp)
 	stream_catch_sigterm();
 	bool stderr_is_read = guard_stderr();
 	closefrom(put_aside >= 0 ? put_aside + 1 : STDERR_FILENO + 1);
+	/* The heap grows in one step, and is given back by splice_run when a session is idle, not in the midst of a transfer. */
+	mallopt(M_TOP_PAD, HEAP_STEP);
+	mallopt(M_TRIM_THRESHOLD, HEAP_STEP);
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return stderr_is_read;
