@@ -15,8 +15,10 @@ LDFLAGS =
 VERSION = 1.0
 
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-HARDEN = -fPIE -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(CET)
-HARDEN_LD = -pie -Wl,-z,relro,-z,now,-z,noexecstack
+# make STATIC=1 PIE=0 gives up the random address of the program's own code for 0.2 ms and 350 KiB a session (README).
+PIE = 1
+HARDEN = $(if $(filter 0,$(PIE)),-fno-pie,-fPIE) -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(CET)
+HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
 
 # CET where the compiler has it for this machine (x86-64).
 CET := $(shell echo 'int main(void){return 0;}' | $(CC) -fcf-protection=full -x c - -c -o /dev/null 2>/dev/null && echo -fcf-protection=full)
@@ -46,7 +48,7 @@ endif
 MODULES = session server client listen renew background \
 	startup proxy certauth identmap identregex options check report \
 	tls tls_provider tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
-	backend backend_address sock splice stream pidfile sandbox sandbox_landlock sandbox_seccomp log
+	backend backend_address sock splice heap stream pidfile sandbox sandbox_landlock sandbox_seccomp log
 OBJS = wrapper.o $(MODULES:=.o)
 
 all: pgssl
@@ -119,8 +121,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: proxy.o stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
-t/bin/unit_splice: splice.o stream.o log.o
-t/bin/unit_splice: splice.o stream.o log.o
+t/bin/unit_splice: splice.o heap.o stream.o log.o
 t/bin/unit_identmap: identmap.o identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.

@@ -7,11 +7,12 @@
  */
 #include "splice.h"
 
-#include <malloc.h>
 #include <poll.h>
 #include <stdalign.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "heap.h"
 
 #define BUFFER_SIZE 65536
 #define BULK        8192 /* what PostgreSQL sends at a time: more follows, so another read is tried before poll() */
@@ -240,7 +241,7 @@ static enum io wait_for_more(struct splice *sp, struct half *up, struct half *do
 			return io;
 		tidy(up);
 		tidy(down);
-		(void)malloc_trim(0);
+		heap_tidy();
 	}
 	return wait_until(sp, up, down, when);
 }

@@ -6,7 +6,6 @@
  * standard input and output; whatever goes wrong, nothing is ever written to standard error while that is the client too.
  */
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "certauth.h"
 #include "check.h"
 #include "client.h"
+#include "heap.h"
 #include "listen.h"
 #include "log.h"
 #include "pidfile.h"
@@ -25,8 +25,6 @@
 
 /* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
 #define GREET_AGAIN_MS 2000
-
-#define HEAP_STEP (512 * 1024)
 
 /* ---- 0: before anything ---- */
 
@@ -72,9 +70,7 @@ static bool before_anything(int argc, char **argv, char **envp)
 	stream_catch_sigterm();
 	bool stderr_is_read = guard_stderr();
 	closefrom(put_aside >= 0 ? put_aside + 1 : STDERR_FILENO + 1);
-	/* The heap grows in one step, and is given back by splice_run when a session is idle, not in the midst of a transfer. */
-	mallopt(M_TOP_PAD, HEAP_STEP);
-	mallopt(M_TRIM_THRESHOLD, HEAP_STEP);
+	heap_prepare();
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return stderr_is_read;
