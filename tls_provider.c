@@ -21,8 +21,9 @@ static const char *const ciphers[] = {
     "AES-128-GCM", "AES-256-GCM", "AES-128-CCM", "AES-256-CCM", "ChaCha20-Poly1305", "ARIA-128-GCM", "ARIA-256-GCM",
     "AES-128-CTR", "AES-192-CTR", "AES-256-CTR", "AES-128-ECB", "AES-192-ECB",       "AES-256-ECB",  NULL};
 
-/* Keys that certificates can have. */
-static const char *const decoders[] = {"DER", "RSA", "RSA-PSS", "EC", "ED25519", "ED448", "DSA", NULL};
+/* Keys that certificates can have; ML-DSA from OpenSSL 3.5 on. */
+static const char *const decoders[] = {"DER",   "RSA", "RSA-PSS",   "EC",        "ED25519",
+				       "ED448", "DSA", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87", NULL};
 
 static struct choice {
 	int operation;

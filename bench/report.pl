@@ -109,6 +109,30 @@ sub write_markdown {
 		"## Targets\n\n", target_lines(), "\n## Medians\n\n", overview_lines(), "\n## Every measure\n", detail_lines());
 }
 
+# ---- the README's section: a table of what matters to whoever chooses, and a plot of the first row that needs no picture
+
+my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'], [tlswrapper => 'tlswrap.'], ['pgssl-x' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_rows = (
+	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'], [burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
+	[query_cpu => 'a query in the middle, us'], [copy_out => '300 MB COPY out, ms'], [copy_in => '300 MB COPY in, ms'], [copy_out_cpu => 'a GB out in the middle, s'],
+	[copy_in_cpu => 'a GB in in the middle, s'], [memory_idle => 'memory, idle, KiB'],
+);
+
+sub middle_of { my ($measure, $name) = @_; return (spread(@{ values_of($measure, $name) }))[0] }
+
+sub write_plain {
+	my @lines = (sprintf("    %-26s%s\n", '', join '', map { sprintf '%10s', $_->[1] } @plain_columns), sprintf("    %-26s%s\n\n", '', join '', map { sprintf '%10s', $_ } 'TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', ''));
+	for my $r (grep { $sample{ $_->[0] } } @plain_rows) {
+		push @lines, sprintf "    %-26s%s\n", $r->[1], join '', map { sprintf '%10s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
+	}
+	push @lines, "\n    Set-up, ms\n\n";
+	for my $c (seen('setup_ecdsa')) {
+		my $ms = middle_of('setup_ecdsa', $c->{name});
+		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms, '#' x (2.5 * $ms + 0.5);
+	}
+	spew('readme.txt', @lines);
+}
+
 # ---- plots
 
 sub gnuplot {
@@ -150,6 +174,7 @@ sub write {
 	@measures = (@{ $o->{measures} }, @growth);
 	write_tsv();
 	write_markdown();
+	write_plain();
 	plot_setup($_) for qw(ecdsa rsa);
 	plot_bars($_) for grep { $_->[0] =~ /^(rate|burst|pgbench_\d|copy_out|copy_in|copy_out_cpu|copy_in_cpu|query_cpu|memory_idle|memory_bulk|instructions)$/ } @measures;
 	plot_growth();

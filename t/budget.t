@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: ISC
+#
+# What a session may cost where it can be counted: system calls and memory. The limits are a tenth above what was counted when they were set; times are
+# `make bench`'s.
+# sabotage: s/	provider_narrow();/	;/ tls.c
+# sabotage: s/heap_tidy();/;/ splice.c
+# sabotage: s/while (more \&\& h->len < BUFFER_SIZE)/if (more)/ splice.c
+# sabotage: s/if (deadline_left(next) > 0)/if (false)/ stream.c
+# sabotage: s/if (is_loopback(sa))/if (false)/ backend.c
+# sabotage: s/if (sp->spin_us > 0)/if (true)/ splice.c
+use lib 't/lib';
+use T;
+
+my $pg = start_pg();
+
+sub ask {
+	my ($conn, $sql) = @_;
+	my $bytes = 0;
+	$conn->query($sql);
+	while (my ($type, $body) = $conn->message) {
+		$bytes += length $body;
+		return $bytes if $type eq 'Z';
+	}
+	return 0;
+}
+
+# The calls of a session that does this after its login, by name: those since the login, and those of the whole life.
+sub calls {
+	my ($do, @args) = @_;
+	my $trace = "$TMP/trace";
+	my $s = session(pg => $pg, args => \@args, wrap => [ 'strace', '-f', '-o', $trace ]);
+	$s->conn->login or fail('login');
+	$s->logged(qr/connection authorized/);
+	wait_for('the login', sub { slurp($trace) =~ /ppoll\([^\n]*\z/ });
+	my $before = () = slurp($trace) =~ /\n/g;
+	$do->($s->conn);
+	$s->conn->send("X\0\0\0\4");
+	$s->conn->close;
+	$s->wait;
+	my @lines = grep { !/(?:resumed>|\+\+\+|---)/ } split /\n/, slurp($trace);
+	my (%since, %all);
+	for my $i (0 .. $#lines) {
+		my ($name) = $lines[$i] =~ /^\d+\s+(\w+)\(/ or next;
+		$all{$name}++;
+		$since{$name}++ if $i >= $before;
+	}
+	return (\%since, \%all);
+}
+sub total { my ($calls) = @_; my $n = 0; $n += $_ for values %$calls; return $n }
+
+sub private { my ($pid) = @_; my $kib = 0; $kib += $_ for slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg; return $kib }
+
+subtest 'system calls' => sub {
+	my (undef, $login) = calls(sub {});
+	cmp_ok(total($login), '<=', 265, 'of a whole session with no query');
+	is($login->{sched_yield}, undef, 'none of --spin');
+	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select 1') for 1 .. 200 });
+	cmp_ok(total($queries), '<=', 200 * 6 + 40, '6 a query and its answer');
+	my ($few) = calls(sub { my ($conn) = @_; $conn->send('Q' . pack('N', 1 << 20) . 'select 1 --' . 'x' x ((1 << 20) - 16) . "\0"); 1 while ($conn->message)[0] ne 'Z' });
+	cmp_ok(total($few), '<=', 200, 'a megabyte in');
+};
+
+subtest 'memory' => sub {
+	my @s = map { session(pg => $pg) } 1 .. 2; # what both use is none's own
+	for (@s) { $_->conn->login or fail('login') }
+	my $pid = $s[0]{pid};
+	my $idle = wait_for('memory given back', sub { my $kib = private($pid); $kib <= 1040 && $kib });
+	pass("$idle KiB when idle");
+	cmp_ok(ask($s[0]->conn, "select repeat('x', 8000) from generate_series(1, 2000)"), '>', 16_000_000, '16 MB out');
+	ask($s[0]->conn, "select '" . 'x' x 1_000_000 . "'") for 1 .. 4;
+	wait_for('that of bulk too', sub { private($pid) <= $idle });
+	pass('and not more after bulk');
+};
+
+subtest '--spin looks before it sleeps, and sleeps' => sub {
+	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select pg_sleep(0.01)') for 1 .. 5 }, '--spin=1000');
+	cmp_ok($queries->{sched_yield} || 0, '>', 5, 'it looks');
+	my $s = session(pg => $pg, args => ['--spin=1000']);
+	ok($s->conn->login, 'login');
+	is_calm('an idle session', $s->{pid});
+	is(ask($s->conn, 'select 1') > 0, 1, 'and it wakes up');
+};
+done_testing;
