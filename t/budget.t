@@ -53,6 +53,7 @@ sub private { my ($pid) = @_; my $kib = 0; $kib += $_ for slurp("/proc/$pid/smap
 subtest 'system calls' => sub {
 	my (undef, $login) = calls(sub {});
 	cmp_ok(total($login), '<=', 265, 'of a whole session with no query');
+	is($login->{recvmsg}, undef, 'none for the list of interfaces');
 	is($login->{sched_yield}, undef, 'none of --spin');
 	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select 1') for 1 .. 200 });
 	cmp_ok(total($queries), '<=', 200 * 6 + 40, '6 a query and its answer');
