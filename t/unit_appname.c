@@ -2,7 +2,7 @@
  *
  * unit_appname.c - startup_append_host: what becomes of application_name, and that nothing else of the packet changes.
  *
- * # sabotage: s/(name\[room\] & 0xc0) == 0x80/false/ startup.c
+ * # sabotage: s/((unsigned char)name\[room\] & 0xc0) == 0x80/false/ startup.c
  */
 #include "../startup.h"
 
