@@ -36,7 +36,7 @@ ALL_CPPFLAGS = -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -D
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
 comma := ,
 # libbsd is linked in where it can be: two libraries less to load for each connection. OpenSSL stays a library of the system, for its repairs to count.
-BSD := $(if $(wildcard $(shell $(CC) -print-file-name=libbsd.a)),-Wl$(comma)-Bstatic -lbsd -lmd -Wl$(comma)-Bdynamic,$(shell $(PKG_CONFIG) --libs libbsd-overlay 2>/dev/null))
+BSD := $(if $(and $(wildcard $(shell $(CC) -print-file-name=libbsd.a)),$(wildcard $(shell $(CC) -print-file-name=libmd.a))),-Wl$(comma)-Bstatic -lbsd -lmd -Wl$(comma)-Bdynamic,$(shell $(PKG_CONFIG) --libs libbsd-overlay 2>/dev/null))
 # libcrypto first: the loader looks for names in this order, and most are in it.
 LIBS = $(shell $(PKG_CONFIG) --libs libcrypto libssl 2>/dev/null) $(BSD)
 

@@ -13,6 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE /* a C library before 2.35 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define STEP (512 * 1024) /* by which the heap grows */
 #define USED (320 * 1024) /* what OpenSSL has set up when the handshake is done: 80 page faults, in one call */
 

@@ -145,7 +145,7 @@ static void answer(const struct side *side, struct half *in, struct half *out)
 	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
 		in->readable = true;
 	in->hung |= (r & (POLLHUP | POLLERR)) != 0;
-	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && (source_done || side->w->fd >= 0)))
+	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0)))
 		out->sink_failed = true;
 	if ((w & POLLOUT) == 0)
 		return;
@@ -168,7 +168,7 @@ static bool over(struct splice *sp, const struct half *up, const struct half *do
 	/* Half a handshake message whose rest cannot come any more, or need not be waited for: nothing can be written before it. */
 	bool stuck = down->write_wants_read && (up->ended || down->ended);
 
-	if (up->source_failed || down->sink_failed ||
+	if ((up->source_failed && empty(up)) || down->sink_failed ||
 	    stuck) { /* after its end, with nothing left to say, that is no loss */
 		sp->end = up->ended && empty(up) && empty(down) ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
 		return true;
@@ -234,6 +234,10 @@ static enum io wait_for_more(struct splice *sp, struct half *up, struct half *do
 {
 	deadline when = deadline_min(idle_since_last_byte(sp), sp->until);
 
+	if ((up->readable && empty(up)) || (down->readable && empty(down))) { /* inside a library, where poll() sees nothing */
+		enum io io = wait_until(sp, up, down, deadline_min(deadline_in(1), when));
+		return io == IO_TIMEOUT && deadline_left(when) != 0 ? IO_DONE : io;
+	}
 	if (up->untidy || down->untidy) {
 		deadline soon = deadline_in(TIDY_MS);
 		enum io io = wait_until(sp, up, down, deadline_min(soon, when));

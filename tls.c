@@ -358,6 +358,7 @@ void tls_discard(struct tls *t)
 {
 	SSL_free(t->ssl);
 	SSL_CTX_free(t->ctx);
+	free(t->out);
 	free(t);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <openssl/core_dispatch.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
 
@@ -105,11 +106,13 @@ void provider_narrow(void)
 
 	all = OSSL_PROVIDER_load(NULL, "default");
 	/* Whatever was fetched from a provider keeps it whole when it is no longer active: this one stays for as long as the process. */
-	if (all == NULL || EVP_RAND_fetch(NULL, "SEED-SRC", NULL) == NULL)
+	if (all == NULL)
 		return;
+	bool kept = EVP_RAND_fetch(NULL, "SEED-SRC", NULL) != NULL;
 	OSSL_PROVIDER_unload(all);
+	ERR_clear_error();
 	if (OSSL_PROVIDER_do_all(NULL, note_one, &configured) == 1 && configured)
 		return; /* openssl.cnf activates providers: what it says counts */
-	if (OSSL_PROVIDER_add_builtin(NULL, "pgssl", init) != 1 || OSSL_PROVIDER_load(NULL, "pgssl") == NULL)
+	if (!kept || OSSL_PROVIDER_add_builtin(NULL, "pgssl", init) != 1 || OSSL_PROVIDER_load(NULL, "pgssl") == NULL)
 		(void)OSSL_PROVIDER_load(NULL, "default");
 }
