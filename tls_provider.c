@@ -3,7 +3,7 @@
  * tls_provider.c - fewer algorithms to set up (step 3).
  *
  * When OpenSSL looks for one cipher or decoder it makes objects of all that a provider has, 125 ciphers and 58 decoders: a quarter of all instructions up to the
- * end of the handshake, and 200 KiB. So it gets a provider of ours that hands out the default provider's own functions, just not all of them (the way of
+ * end of the handshake, and 200 KiB. It tries them all, too, when it decodes a key. So it gets a provider of ours that hands out the default provider's own functions, just not all of them (the way of
  * OpenSSL's test/filterprov.c). No algorithm is ours.
  */
 #include "tls_internal.h"
@@ -18,21 +18,29 @@
 #define MOST 64 /* algorithms of a kind, and the end of the list */
 
 /* All forward-secret AEAD ciphers of TLS (-C takes others, and then all are there), and what OpenSSL's random generator may be told to use by openssl.cnf. */
-static const char *const ciphers[] = {
-    "AES-128-GCM", "AES-256-GCM", "AES-128-CCM", "AES-256-CCM", "ChaCha20-Poly1305", "ARIA-128-GCM", "ARIA-256-GCM",
-    "AES-128-CTR", "AES-192-CTR", "AES-256-CTR", "AES-128-ECB", "AES-192-ECB",       "AES-256-ECB",  NULL};
+static const char *const ciphers[] = {"AES-128-GCM",  "AES-256-GCM",  "AES-128-CCM", "AES-256-CCM", "ChaCha20-Poly1305",
+				      "ARIA-128-GCM", "ARIA-256-GCM", "AES-128-CTR", "AES-192-CTR", "AES-256-CTR",
+				      "AES-128-ECB",  "AES-192-ECB",  "AES-256-ECB", NULL};
 
 /* Keys that certificates can have; ML-DSA from OpenSSL 3.5 on. */
-static const char *const decoders[] = {"DER",   "RSA", "RSA-PSS",   "EC",        "ED25519",
-				       "ED448", "DSA", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87", NULL};
+static const char *const decoders[] = {"DER", "RSA",       "RSA-PSS",   "EC",        "ED25519", "ED448",
+				       "DSA", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87", NULL};
+
+/* What they are decoded from: PEM, and of DER what a PEM file of certificates and keys, and a certificate itself, contain. */
+static const char *const forms[] = {"input=pem",
+				    "structure=SubjectPublicKeyInfo",
+				    "structure=PrivateKeyInfo",
+				    "structure=EncryptedPrivateKeyInfo",
+				    "structure=type-specific",
+				    NULL};
 
 static struct choice {
 	int operation;
-	const char *const *names;
+	const char *const *names, *const *properties;
 	OSSL_ALGORITHM algorithms[MOST];
 } choices[] = {
     {.operation = OSSL_OP_CIPHER, .names = ciphers},
-    {.operation = OSSL_OP_DECODER, .names = decoders},
+    {.operation = OSSL_OP_DECODER, .names = decoders, .properties = forms},
 };
 
 static OSSL_PROVIDER *all; /* the default provider */
@@ -48,10 +56,18 @@ static bool is_listed(const char *names, const char *const *list)
 	return false;
 }
 
+static bool has_one(const char *definition, const char *const *properties)
+{
+	for (; properties != NULL && *properties != NULL; properties++)
+		if (strstr(definition, *properties) != NULL)
+			return true;
+	return properties == NULL;
+}
+
 static void choose(struct choice *c, const OSSL_ALGORITHM *from)
 {
 	for (size_t n = 0; from->algorithm_names != NULL && n < MOST - 1; from++)
-		if (is_listed(from->algorithm_names, c->names))
+		if (is_listed(from->algorithm_names, c->names) && has_one(from->property_definition, c->properties))
 			c->algorithms[n++] = *from;
 }
 

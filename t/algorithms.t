@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: ISC
 #
-# pgssl gives OpenSSL only the ciphers and decoders that a session can use (tls_provider.c). Nobody must miss one: not by default, not with -C, a passphrase or
-# openssl.cnf.
+# pgssl gives OpenSSL only the ciphers and decoders that a session can use (tls_provider.c), and names only the digests that certificates are signed with (tls.c).
+# Nobody must miss one: not by default, not with -C, a passphrase or openssl.cnf.
 # sabotage: s/"AES-256-CCM", // tls_provider.c
 # sabotage: s/o->ciphers == NULL \&\& // tls.c
 # sabotage: s/ \&\& o->passphrase_command == NULL// tls.c
 # sabotage: s/"AES-128-CTR", // tls_provider.c
-# sabotage: s/"ED448", "DSA"/"ED448"/ tls_provider.c
+# sabotage: s/"DSA",// tls_provider.c
+# sabotage: s/EVP_sha3_512(),// tls.c
+# sabotage: s/EVP_ripemd160(),// tls.c
+# sabotage: s/EVP_sha384(),// tls.c
+# sabotage: s/"structure=SubjectPublicKeyInfo",// tls_provider.c
 use lib 't/lib';
 use T;
 
@@ -89,5 +93,41 @@ subtest 'a client whose authority signs with DSA' => sub {
 	like(T::run([ qw(openssl s_client -starttls postgres -connect), '127.0.0.1:' . $s->port, '-cert', "$dir/alice.crt", '-key', "$dir/alice.key" ], stdin => "Q\n", quiet => 1)->{out}, qr/^New, TLSv1/m, 'comes in')
 	  or diag($s->log);
 	unlike($s->log, qr/refused|verify/, 'and the log has nothing against it');
+};
+subtest 'certificates signed with any digest, our own and a client\'s' => sub {
+	my $dir = $TMP;
+	T::run([ qw(openssl req -x509 -newkey rsa:2048 -nodes -days 7 -subj /CN=signer -keyout), "$dir/signer.key", '-out', "$dir/signer.crt" ], quiet => 1);
+	T::run([ qw(openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout), "$dir/signed.key", '-out', "$dir/signed.csr" ], quiet => 1);
+	for my $digest (qw(sha1 sha224 sha256 sha384 sha512 sha3-224 sha3-256 sha3-384 sha3-512 ripemd160 md5)) {
+		my $r = T::run([ qw(openssl x509 -req -days 7 -CAcreateserial -in), "$dir/signed.csr", "-$digest", '-CA', "$dir/signer.crt", '-CAkey', "$dir/signer.key", '-out', "$dir/$digest.crt" ], quiet => 1);
+		is($r->{status}, 0, "$digest: a certificate is made") or diag($r->{err});
+		my $weak = $digest =~ /^(?:sha1|ripemd160|md5)$/ ? 'CipherString = ALL:@SECLEVEL=0' : 'MinProtocol = TLSv1.2';
+		my $s = serve(pg => $fake, pem => spew("$dir/$digest.pem", slurp("$dir/signed.key") . slurp("$dir/$digest.crt"), 0600), args => [ '-A', "$dir/signer.crt", '--clientcert=verify-ca' ],
+			env => conf("signed-$digest", 'ssl_conf = ssl', "[ssl]\nsystem_default = sys\n[sys]\n$weak"));
+		like(T::run([ qw(openssl s_client -starttls postgres -cipher ALL:@SECLEVEL=0 -connect), '127.0.0.1:' . $s->port, '-cert', "$dir/$digest.crt", '-key', "$dir/signed.key" ], stdin => "Q\n", quiet => 1)->{out}, qr/^New, TLSv1/m, 'is served and comes in')
+		  or diag($s->log);
+		unlike($s->log, qr/refused|verify|accept/, 'and the log has nothing against it');
+	}
+};
+
+subtest 'a key in the other forms that OpenSSL writes to a PEM file' => sub {
+	my %form = (
+		'RSA PRIVATE KEY' => [ qw(openssl rsa -traditional -in), $pem{rsa} ],
+		'EC PRIVATE KEY' => [ qw(openssl ec -in), $pem{ecdsa} ],
+		'BEGIN PRIVATE KEY' => [ qw(openssl pkcs8 -topk8 -nocrypt -in), $pem{rsa} ],
+	);
+	for my $form (sort keys %form) {
+		my $key = T::run($form{$form}, quiet => 1)->{out};
+		like($key, qr/$form/, $form);
+		my $of = $form =~ /^EC/ ? $pem{ecdsa} : $pem{rsa};
+		my ($chain) = slurp($of) =~ /(-----BEGIN CERTIFICATE.*?-----END CERTIFICATE-----\n)/s;
+		my $s = serve(pg => $fake, pem => spew("$TMP/form.pem", $key . $chain, 0600));
+		ok(connect_to($s->port)->negotiate, 'is read') or diag($s->log);
+	}
+	my $encrypted = T::run([ qw(openssl pkcs8 -topk8 -passout pass:secret -in), $pem{ecdsa} ], quiet => 1)->{out};
+	my ($chain) = slurp($pem{ecdsa}) =~ /(-----BEGIN CERTIFICATE.*)/s;
+	my $s = serve(pg => $fake, pem => spew("$TMP/locked.pem", $encrypted . $chain =~ s/-----BEGIN (?!CERT).*//sr, 0600));
+	ok(!connect_to($s->port)->negotiate, 'one with a passphrase and no command is refused');
+	like($s->log, qr/it is encrypted: give --passphrase-command/, 'with the reason');
 };
 done_testing;
