@@ -16,6 +16,10 @@
 #define PROBES         6
 #define PROBE_INTERVAL 10 /* seconds */
 
+#if defined(__linux__) && !defined(TCP_RTO_MAX_MS)
+#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older ones say no */
+#endif
+
 static void set_int(int fd, int level, int option, int value)
 {
 	(void)setsockopt(fd, level, option, &value, sizeof value);
@@ -33,8 +37,14 @@ void sock_keepalive(int fd, int seconds)
 	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
 	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL);
 	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
-	set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (seconds + PROBES * PROBE_INTERVAL) * 1000);
 	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_RTO_MAX_MS
+	/*
+	 * Keepalive is silent while data is under way. That is given up after the system's number of repetitions, 15: the last ten or so with this pause, together
+	 * about as long as keepalive takes. Not TCP_USER_TIMEOUT: it also ends a connection whose other end answers and just does not read (tcp(7)).
+	 */
+	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
+#endif
 }
 
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size)

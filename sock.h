@@ -20,8 +20,8 @@ struct sock_name {
 void sock_nodelay(int fd);
 
 /*
- * TCP keepalive: after `seconds` of silence 6 probes 10 s apart, and TCP_USER_TIMEOUT of the same total, so that unacknowledged data
- * does not wait longer either. 0: leave all as it is.
+ * TCP keepalive: after `seconds` of silence 6 probes 10 s apart; where the kernel can (Linux 6.15), unacknowledged data is given up after about the same total. An
+ * end that answers and does not read is waited for. 0: leave all as it is.
  */
 void sock_keepalive(int fd, int seconds);
 
