@@ -30,10 +30,11 @@ struct half {
 	bool hung;  /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
 	bool ended; /* the source gave its end */
 	bool source_failed, sink_failed;
+	bool lost; /* bytes that the sink did not take were thrown away */
 	bool
 	    tell_end; /* the sink is to be told of the source's end (the client is told in step 10, after the last byte) */
 	bool shut;    /* it was */
-	bool untidy;  /* bulk was carried since memory was given back */
+	bool untidy; /* bulk was carried since memory was given back */
 	uint64_t *count;
 };
 
@@ -102,9 +103,10 @@ static void drain(struct half *h)
 			h->sink_failed = true;
 		h->at += n;
 	}
-	if (h->sink_failed) /* nobody is left to take it; the source is read on and thrown away */
+	if (h->sink_failed) { /* nobody is left to take it; the source is read on and thrown away */
+		h->lost |= !empty(h);
 		h->at = h->len;
-	else if (h->ended && h->tell_end && !h->shut)
+	} else if (h->ended && h->tell_end && !h->shut)
 		h->shut = h->to->verbs->shut(h->to) != IO_WANT_WRITE;
 }
 
@@ -167,10 +169,11 @@ static bool over(struct splice *sp, const struct half *up, const struct half *do
 {
 	/* Half a handshake message whose rest cannot come any more, or need not be waited for: nothing can be written before it. */
 	bool stuck = down->write_wants_read && (up->ended || down->ended);
+	/* A failure behind the client's end, when all has been said, is none. */
+	bool all_said = up->ended && empty(up) && empty(down) && !down->lost;
 
-	if ((up->source_failed && empty(up)) || down->sink_failed ||
-	    stuck) { /* after its end, with nothing left to say, that is no loss */
-		sp->end = up->ended && empty(up) && empty(down) ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
+	if ((up->source_failed && empty(up)) || down->sink_failed || stuck) {
+		sp->end = all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
 		return true;
 	}
 	if (!empty(down) || unsent(down->to))
@@ -230,11 +233,17 @@ static void tidy(struct half *h)
 	h->untidy = false;
 }
 
+/* Bytes inside a library, where poll() sees nothing, and room for them. */
+static bool lies_inside(const struct half *up, const struct half *down)
+{
+	return (up->readable && empty(up)) || (down->readable && empty(down));
+}
+
 static enum io wait_for_more(struct splice *sp, struct half *up, struct half *down)
 {
 	deadline when = deadline_min(idle_since_last_byte(sp), sp->until);
 
-	if ((up->readable && empty(up)) || (down->readable && empty(down))) { /* inside a library, where poll() sees nothing */
+	if (lies_inside(up, down)) {
 		enum io io = wait_until(sp, up, down, deadline_min(deadline_in(1), when));
 		return io == IO_TIMEOUT && deadline_left(when) != 0 ? IO_DONE : io;
 	}
@@ -256,7 +265,8 @@ void splice_run(struct splice *sp)
 	struct half up = {
 	    .from = sp->client, .to = sp->server, .buf = buffers[0], .tell_end = true, .count = &sp->received};
 	/* The handshake has left more than bulk does. */
-	struct half down = {.from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent, .untidy = true};
+	struct half down = {
+	    .from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent, .untidy = true};
 
 	sp->idle_count = sp->received + sp->sent;
 	sp->idle_at = deadline_in(sp->idle_ms);
@@ -268,7 +278,7 @@ void splice_run(struct splice *sp)
 		move(&up);
 		if (over(sp, &up, &down))
 			return;
-		if (rounds < ROUNDS_MAX && ((up.readable && empty(&up)) || (down.readable && empty(&down))))
+		if (rounds < ROUNDS_MAX && lies_inside(&up, &down))
 			continue;
 		rounds = 0;
 		enum io io = wait_for_more(sp, &up, &down);

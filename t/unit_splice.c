@@ -6,11 +6,16 @@
  * sabotage: splice.c s/h->read_wants_write = true;/;/
  * sabotage: splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
  * sabotage: splice.c s/\*h->count += n;/;/
- * sabotage: splice.c s/if ((up->readable \&\& empty(up)) ||.*{/if (false) {/
+ * sabotage: splice.c s/if (lies_inside(up, down)) {$/if (false) {/
+ * sabotage: splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
+ * sabotage: splice.c s/h->lost |= .*;/;/
+ * sabotage: splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
  */
 #include "../splice.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "memstream.h"
 #include "tap.h"
@@ -171,6 +176,13 @@ static void test_broken(void)
 	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more");
 
 	begin();
+	client.out_room = 5;
+	client.out_after = IO_FAILED;
+	server.chunk = 1; /* the client's end is read before it happens */
+	sp = run(5000);
+	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more and ends: what it did not get is lost");
+
+	begin();
 	server.out_room = 5;
 	server.out_after = IO_FAILED;
 	sp = run(5000);
@@ -287,8 +299,66 @@ static void test_inside(void)
 
 	inside = all;
 	splice_run(&sp);
-	ok(carried == all, "%zu of %zu bytes inside the library are carried, though its socket is silent", carried, all);
+	ok(carried == all, "%zu of %zu bytes inside the library are carried, though its socket is silent", carried,
+	   all);
 	ended(&sp, SPLICE_EXPIRED, "and the deadline ends it");
+}
+
+/*
+ * A client on a Unix socket whose last bytes and close_notify came together hangs up while PostgreSQL does not read: poll() tells of that as a hang-up, which on the
+ * same descriptor is also that nothing can be written.
+ */
+static int client_end = -1;
+static bool said_all;
+static enum io behind; /* what comes after the last byte */
+
+static enum io read_all_and_end(struct stream *s, void *buf, size_t size, size_t *got)
+{
+	(void)s;
+	if (said_all)
+		return behind;
+	said_all = true;
+	*got = size < sizeof asked ? size : sizeof asked;
+	memcpy(buf, asked, *got);
+	return IO_DONE;
+}
+
+static unsigned more_inside(struct stream *s)
+{
+	(void)s;
+	return STREAM_READABLE;
+}
+
+static enum io refuse_and_hang_up(struct stream *s, const void *buf, size_t size, size_t *put)
+{
+	(void)s;
+	(void)buf;
+	(void)size;
+	(void)put;
+	if (client_end >= 0)
+		close(client_end);
+	client_end = -1;
+	return IO_WANT_WRITE;
+}
+
+static void test_hang_up_behind_back_pressure(enum io after, const char *what)
+{
+	static const struct stream_verbs tls = {read_all_and_end, counting_write, more_inside, memstream_shut};
+	static const struct stream_verbs full = {silent_read, refuse_and_hang_up, no_pending, memstream_shut};
+	struct stream from = {.verbs = &tls}, to = {.verbs = &full, .rfd = -1, .wfd = -1};
+	int ends[2];
+
+	if (!ok(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "a client on a Unix socket"))
+		return;
+	client_end = ends[1];
+	from.rfd = from.wfd = ends[0];
+	said_all = false;
+	behind = after;
+	struct splice sp = {.client = &from, .server = &to, .until = deadline_in(50)};
+	splice_run(&sp);
+	ok(client_end < 0 && said_all, "it says all, %s, and hangs up", what);
+	ended(&sp, SPLICE_EXPIRED, "and PostgreSQL is waited for");
+	close(ends[0]);
 }
 
 int main(void)
@@ -303,5 +373,7 @@ int main(void)
 	test_read_wants_write();
 	test_write_wants_read();
 	test_stuck();
+	test_hang_up_behind_back_pressure(IO_END, "ends");
+	test_hang_up_behind_back_pressure(IO_FAILED, "breaks");
 	return done_testing();
 }
