@@ -63,7 +63,8 @@ sub target_lines {
 		my ($text, $name, $measure, $against, $op, @limits) = @$t;
 		my $limit = $limits[$static ? 1 : 0];
 		my ($mid, @rest) = $against ? ratio($measure, $name, $against) : spread(@{ values_of($measure, $name) });
-		my $verdict = !defined $mid ? 'not measured' : ($op eq '<=' ? $mid <= $limit : $mid >= $limit) ? 'met' : '**not met**';
+		my $shown   = number($mid);    # and judged as it is shown
+		my $verdict = $shown eq '' ? 'not measured' : ($op eq '<=' ? $shown <= $limit : $shown >= $limit) ? 'met' : '**not met**';
 		push @lines, "| $text | $op $limit | @{[cell($mid, @rest)]} | $verdict |\n";
 	}
 	return ($static ? "pgssl is linked with OpenSSL in it (STATIC=1).\n\n" : "pgssl uses the system's shared libraries.\n\n", @lines);

@@ -29,6 +29,7 @@ sub pg_template {
 	ok_run([ 'initdb', '--no-sync', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-D', $data ], @as);
 	my $sql = "create role alice login password 'secret'\ncreate database sales owner alice\n";
 	ok_run([ 'postgres', '--single', '-F', '-D', $data, 'postgres' ], @as, stdin => $sql);
+	ok_run([ 'rm', '-rf', "$folder/pgtemplate.new" ]); # of a run that was broken off
 	ok_run([ 'cp', '-a', $data, "$folder/pgtemplate.new" ]);
 	rename "$folder/pgtemplate.new", "$folder/pgtemplate" or die "pgtemplate: $!\n";
 	return "$folder/pgtemplate";
@@ -42,8 +43,7 @@ sub ok_run {
 sub own {
 	my ($path) = @_;
 	my $user = T::nobody() or return;
-	my (undef, undef, $uid, $gid) = getpwnam $user;
-	chown $uid, $gid, $path;
+	ok_run([ 'chown', '-R', "$user:", $path ]);
 }
 
 my $clusters = 0;
@@ -56,6 +56,7 @@ sub start_pg {
 	mkdir $base, 0755;
 	own($base);
 	ok_run([ 'cp', '-a', pg_template(), $self->{data} ]);
+	own($self->{data}); # a copied checkout has the template, and not its owner
 	T::spew("$self->{data}/pg_hba.conf", $o{hba} || $HBA);
 	my $conf = "fsync=off\nport=$self->{port}\nlisten_addresses='" . (defined $o{listen} ? $o{listen} : '127.0.0.1') . "'\nunix_socket_directories='$base'\n"
 		. 'max_connections=' . ($o{max_connections} || 30) . "\nsuperuser_reserved_connections=0\nmax_wal_senders=4\nwal_level=replica\nshared_buffers=16MB\n"
