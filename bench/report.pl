@@ -131,7 +131,7 @@ sub write_plain {
 		my $ms = middle_of('setup_ecdsa', $c->{name});
 		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms, '#' x (2.5 * $ms + 0.5);
 	}
-	spew('readme.txt', @lines);
+	spew('readme.txt', map { s/ +$//mr } @lines);
 }
 
 # ---- plots
