@@ -254,6 +254,11 @@ static bool parse_certificates(struct credential *c, const struct text *t, const
 	if (c->leaf == NULL)
 		return fail(e, EX_CONFIG, "no certificate in \"%s\"", file);
 	ERR_clear_error();
+	if (X509_get0_pubkey(c->leaf) == NULL)
+		return fail(e, EX_CONFIG,
+			    "the public key of the first certificate in \"%s\" is damaged, or of a kind that does not do "
+			    "for TLS: RSA, ECDSA and Ed25519 do",
+			    file);
 	return true;
 }
 

@@ -4,7 +4,9 @@
 # replaced while connections arrive (18 of 200 connections failed on another wrapper).
 # sabotage: s/S_IWGRP | S_IXGRP | S_IRWXO/0/ tls_credential.c
 # sabotage: s/complete = complete \&\& await_end(pid, \&status, when);/waitpid(pid, \&status, 0);/ passphrase.c
+# sabotage: s/X509_get0_pubkey(c->leaf) == NULL/false/ tls_credential.c
 use lib 't/lib';
+use MIME::Base64;
 use T;
 
 my $c = server_pem();
@@ -52,6 +54,39 @@ subtest 'owner and mode' => sub {
 		chown 1, 1, $pem;
 		refused("another user's", 77, qr/\Q$pem\E.*own/i, '-p', $pem);
 	}
+};
+
+# A certificate (its PEM text) that differs in one bit of the public key's point.
+sub damage {
+	my ($pem) = @_;
+	my ($text) = $pem =~ /-----BEGIN CERTIFICATE-----(.*?)-----END/s;
+	my $der = decode_base64($text);
+	my $point = index $der, "\x03\x42\x00\x04";
+	die "no uncompressed point of 256 bits\n" if $point < 0;
+	substr($der, $point + 20, 1) ^= "\x01";
+	return "-----BEGIN CERTIFICATE-----\n" . encode_base64($der) . "-----END CERTIFICATE-----\n";
+}
+
+subtest "a certificate whose public key OpenSSL cannot use" => sub {
+	my $ec = make_cert(name => 'ec', key => 'ecdsa');
+	my $damaged = spew("$TMP/damaged.pem", slurp($ec->{key}) . damage(slurp($ec->{chain})), 0600);
+	my ($key, $crt) = ("$TMP/sm2.key", "$TMP/sm2.crt");
+	T::run($_, quiet => 1) for [ qw(openssl ecparam -name SM2 -genkey -noout -out), $key ], [ qw(openssl req -x509 -sm3 -subj /CN=sm2 -days 3 -key), $key, '-out', $crt ];
+	my $sm2 = spew("$TMP/sm2.pem", slurp($key) . slurp($crt), 0600);
+	for my $case ([ 'damaged', $damaged ], [ 'SM2', $sm2 ]) {
+		my ($what, $pem) = @$case;
+		refused($what, 78, qr/the public key of the first certificate in "\Q$pem\E" is damaged, or of a kind/, '-p', $pem);
+		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . $fake->port ], quiet => 1);
+		like($r->{out} . $r->{err}, qr/public key of the first certificate/, '--check says it too');
+	}
+	my $pem = make_pem($c->{cert}, "$TMP/live.pem");
+	my $s = serve_listen(pg => $fake, pem => $pem);
+	ok(connect_to($s->port)->negotiate, '-d: a good one');
+	rename spew("$TMP/live.new", slurp($damaged), 0600), $pem;
+	ok(connect_to($s->port)->negotiate, 'replaced by a bad one: the old one stays in use');
+	wait_for('the reason', sub { $s->log =~ /not loaded afresh.*public key of the first certificate/ });
+	ok(alive($s->{pid}), 'and the listener lives');
+	stop($s->{pid});
 };
 
 subtest 'a separate key file is what counts' => sub {
