@@ -76,7 +76,7 @@ subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	for my $case ([ 'damaged', $damaged ], [ 'SM2', $sm2 ]) {
 		my ($what, $pem) = @$case;
 		refused($what, 78, qr/the public key of the first certificate in "\Q$pem\E" is damaged, or of a kind/, '-p', $pem);
-		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . $fake->port ], quiet => 1);
+		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ], quiet => 1);
 		like($r->{out} . $r->{err}, qr/public key of the first certificate/, '--check says it too');
 	}
 	my $pem = make_pem($c->{cert}, "$TMP/live.pem");
