@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 
 #include "sandbox_os.h"
+#include "sock.h"
 
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define ARCHITECTURE AUDIT_ARCH_X86_64
@@ -132,6 +133,7 @@ static const struct sock_filter session[] = {
     ALLOW_IF(ioctl, 1, SIOCOUTQ), /* lingering: has the peer acknowledged all? */
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* how the connect went */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
+    ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_RTO_MAX_MS), /* before the end: what the client has not taken yet */
     ALLOW(getsockname), /* backend_port of the log line */
     ALLOW(getpeername),
     ALLOW_IF(fcntl, 1, F_GETFL),

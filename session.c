@@ -16,6 +16,7 @@ noreturn void session_leave(struct session *s, int status)
 	if (s->client != &s->raw.stream) /* close_notify */
 		(void)!stream_shut_all(s->client, deadline_in(SESSION_LAST_WORDS_MS));
 	stream_linger(s->raw.stream.rfd, s->raw.stream.wfd, deadline_in(LINGER_MS));
+	sock_orphan(s->raw.stream.wfd, s->options.keepalive);
 	exit(status);
 }
 

@@ -16,9 +16,7 @@
 #define PROBES         6
 #define PROBE_INTERVAL 10 /* seconds */
 
-#if defined(__linux__) && !defined(TCP_RTO_MAX_MS)
-#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older ones say no */
-#endif
+#define RTO_MAX_MS 120000 /* the kernel's own, and the most that it takes (RFC 6298 asks for 60 s at least) */
 
 static void set_int(int fd, int level, int option, int value)
 {
@@ -30,6 +28,16 @@ void sock_nodelay(int fd)
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
+static void set_rto_max(int fd, int ms)
+{
+#ifdef TCP_RTO_MAX_MS
+	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
+#else
+	(void)fd;
+	(void)ms;
+#endif
+}
+
 void sock_keepalive(int fd, int seconds)
 {
 	if (seconds == 0)
@@ -38,13 +46,18 @@ void sock_keepalive(int fd, int seconds)
 	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL);
 	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
 	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-#ifdef TCP_RTO_MAX_MS
 	/*
-	 * Keepalive is silent while data is under way. That is given up after the system's number of repetitions, 15: the last ten or so with this pause, together
-	 * about as long as keepalive takes. Not TCP_USER_TIMEOUT: it also ends a connection whose other end answers and just does not read (tcp(7)).
+	 * Keepalive is silent while data is under way. The kernel repeats that 15 times (net.ipv4.tcp_retries2), ever more slowly: with this limit of the pause that takes
+	 * about as long as keepalive. Not TCP_USER_TIMEOUT: it also ends a connection whose other end answers and just does not read (tcp(7)).
 	 */
-	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
-#endif
+	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
+}
+
+void sock_orphan(int fd, int seconds)
+{
+	/* Nobody's data is given up as soon as the pause is at its limit (Linux, tcp_timer.c, tcp_orphan_retries), though the other end answers. */
+	if (seconds != 0)
+		set_rto_max(fd, RTO_MAX_MS);
 }
 
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size)

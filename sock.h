@@ -7,8 +7,13 @@
 #ifndef PGSSL_SOCK_H
 #define PGSSL_SOCK_H
 
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <sys/socket.h>
+
+#if defined(__linux__) && !defined(TCP_RTO_MAX_MS)
+#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older ones say no */
+#endif
 
 /* A host and a port in numbers. "[local]" and "" for a Unix socket or what is no socket. */
 struct sock_name {
@@ -20,10 +25,13 @@ struct sock_name {
 void sock_nodelay(int fd);
 
 /*
- * TCP keepalive: after `seconds` of silence 6 probes 10 s apart; where the kernel can (Linux 6.15), unacknowledged data is given up after about the same total. An
- * end that answers and does not read is waited for. 0: leave all as it is.
+ * TCP keepalive: after `seconds` of silence 6 probes 10 s apart; where the kernel can (Linux 6.15), unacknowledged data is given up after about the same total,
+ * a quarter of an hour at most. An end that answers and does not read is waited for. 0: leave all as it is.
  */
 void sock_keepalive(int fd, int seconds);
+
+/* Before the process ends with data under way: undo of sock_keepalive, given the same `seconds`, what would make the kernel drop it early. */
+void sock_orphan(int fd, int seconds);
 
 /* The other end and this end of a connection. */
 void sock_peer(int fd, struct sock_name *name);

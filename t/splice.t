@@ -128,7 +128,7 @@ subtest 'a PostgreSQL that does not read holds the client back' => sub {
 
 subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	my $trace = "$TMP/trace";
-	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
+	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-e', 'trace=setsockopt,exit_group', '-o', $trace ]);
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
@@ -140,6 +140,7 @@ subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	like($text, qr/TCP_KEEPIDLE, \[60\]/, '60 s of silence');
 	my %rto_max = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, (?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[10000\], 4\)/g;
 	cmp_ok(scalar keys %rto_max, '>=', 2, 'what is under way is repeated every 10 s at least');
+	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = 0\n.*exit_group/, 'nor is what the client has not taken given up early when the process ends');
 	unlike($text, qr/TCP_USER_TIMEOUT/, 'nothing that would end a connection because the other end does not read');
 };
 
