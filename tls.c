@@ -293,9 +293,16 @@ static bool use_certificate(struct tls *t, const struct tls_options *o, int whic
 /* By which OpenSSL's own files call them: digests that certificates are signed with, and ciphers of encrypted PEM files of the old form. */
 static void register_names(void)
 {
-	const EVP_MD *const digests[] = {EVP_sha256(),   EVP_sha384(),    EVP_sha512(),   EVP_sha1(),
-					 EVP_sha224(),   EVP_sha3_256(),  EVP_sha3_384(), EVP_sha3_512(),
-					 EVP_sha3_224(), EVP_ripemd160(), EVP_md5()};
+	const EVP_MD *const digests[] = {
+	    EVP_sha256(),    EVP_sha384(),   EVP_sha512(),   EVP_sha1(),     EVP_sha224(),     EVP_sha512_256(),
+	    EVP_sha3_256(),  EVP_sha3_384(), EVP_sha3_512(), EVP_sha3_224(), EVP_sha512_224(),
+#ifndef OPENSSL_NO_RMD160
+	    EVP_ripemd160(),
+#endif
+#ifndef OPENSSL_NO_MD5
+	    EVP_md5(),
+#endif
+	};
 	const EVP_CIPHER *const ciphers[] = {EVP_aes_128_cbc(), EVP_aes_192_cbc(), EVP_aes_256_cbc(),
 					     EVP_des_ede3_cbc()};
 
@@ -306,8 +313,8 @@ static void register_names(void)
 }
 
 /*
- * Of the names of 140 ciphers and 25 digests only some are registered (a sixth of the time to the first byte): TLS finds its own without. Nor is everything freed
- * at exit: the kernel does that.
+ * Of the names of 140 ciphers and 25 digests only some are registered (a sixth of the instructions up to the handshake): TLS finds its own without, and certificates
+ * are signed with no others that the default provider has. Nor is everything freed at exit: the kernel does that.
  */
 static void init_library(const struct tls_options *o)
 {

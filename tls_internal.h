@@ -63,8 +63,8 @@ void wiping_memory_begin(void);
 void wiping_memory_end(void);
 
 /*
- * After OpenSSL has read openssl.cnf and before anything is fetched: leave only the ciphers and decoders that a TLS connection with default ciphers and a key without
- * passphrase can use. Changes nothing if openssl.cnf activates providers. Never fails: at worst all are there, as ever.
+ * After OpenSSL has read openssl.cnf and before anything is fetched: leave only the ciphers that a TLS connection with default ciphers can use, and the decoders
+ * of what a PEM file with a key without passphrase holds. Changes nothing if openssl.cnf activates providers. Never fails: at worst all are there, as ever.
  */
 void provider_narrow(void);
 

@@ -3,8 +3,8 @@
  * tls_provider.c - fewer algorithms to set up (step 3).
  *
  * When OpenSSL looks for one cipher or decoder it makes objects of all that a provider has, 125 ciphers and 58 decoders: a quarter of all instructions up to the
- * end of the handshake, and 200 KiB. It tries them all, too, when it decodes a key. So it gets a provider of ours that hands out the default provider's own functions, just not all of them (the way of
- * OpenSSL's test/filterprov.c). No algorithm is ours.
+ * end of the handshake, and 200 KiB. It tries them all, too, when it decodes a key. So it gets a provider of ours that hands out the default provider's own functions,
+ * just not all of them (the way of OpenSSL's test/filterprov.c). No algorithm is ours.
  */
 #include "tls_internal.h"
 
@@ -26,7 +26,10 @@ static const char *const ciphers[] = {"AES-128-GCM",  "AES-256-GCM",  "AES-128-C
 static const char *const decoders[] = {"DER", "RSA",       "RSA-PSS",   "EC",        "ED25519", "ED448",
 				       "DSA", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87", NULL};
 
-/* What they are decoded from: PEM, and of DER what a PEM file of certificates and keys, and a certificate itself, contain. */
+/*
+ * What they are decoded from: PEM, and of DER what a PEM file of certificates and keys, and a certificate itself, contain. OpenSSL 3.0 still has an older reader that
+ * would make up for a missing form of a private key; later ones need not.
+ */
 static const char *const forms[] = {"input=pem",
 				    "structure=SubjectPublicKeyInfo",
 				    "structure=PrivateKeyInfo",
@@ -82,7 +85,7 @@ static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 			continue;
 		if (c->algorithms[0].algorithm_names == NULL)
 			choose(c, found);
-		return c->algorithms;
+		return c->algorithms[0].algorithm_names != NULL ? c->algorithms : found;
 	}
 	return found;
 }
