@@ -30,11 +30,10 @@ struct half {
 	bool hung;  /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
 	bool ended; /* the source gave its end */
 	bool source_failed, sink_failed;
-	bool lost; /* bytes that the sink did not take were thrown away */
-	bool
-	    tell_end; /* the sink is to be told of the source's end (the client is told in step 10, after the last byte) */
-	bool shut;    /* it was */
-	bool untidy; /* bulk was carried since memory was given back */
+	bool lost;     /* bytes that the sink did not take were thrown away */
+	bool tell_end; /* the sink is to hear of the source's end (the client does in step 10, after the last byte) */
+	bool shut;     /* it was told */
+	bool untidy;   /* bulk was carried since memory was given back */
 	uint64_t *count;
 };
 
@@ -117,7 +116,7 @@ static void push(struct half *h)
 	enum io io = h->to->verbs->write(h->to, h->buf, 0, &none);
 
 	if (io == IO_FAILED)
-		h->sink_failed = true;
+		h->sink_failed = h->lost = true;
 }
 
 /* What `in` (which reads this stream) and `out` (which writes it) wait for. */
@@ -147,8 +146,10 @@ static void answer(const struct side *side, struct half *in, struct half *out)
 	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
 		in->readable = true;
 	in->hung |= (r & (POLLHUP | POLLERR)) != 0;
-	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0)))
+	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0))) {
 		out->sink_failed = true;
+		out->lost |= unsent(out->to);
+	}
 	if ((w & POLLOUT) == 0)
 		return;
 	in->readable |= in->read_wants_write;

@@ -9,6 +9,12 @@
  * sabotage: splice.c s/if (lies_inside(up, down)) {$/if (false) {/
  * sabotage: splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
  * sabotage: splice.c s/h->lost |= .*;/;/
+ * sabotage: splice.c s/h->lost |= .*;/h->lost = true;/
+ * sabotage: splice.c s/h->sink_failed = h->lost = true;/h->sink_failed = true;/
+ * sabotage: splice.c s/out->lost |= unsent(out->to);/;/
+ * sabotage: splice.c s/all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
+ * sabotage: splice.c s/ || (down->readable \&\& empty(down))//
+ * sabotage: splice.c s/(up->readable \&\& empty(up)) ||/up->readable ||/
  * sabotage: splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
  */
 #include "../splice.h"
@@ -40,6 +46,16 @@ static enum io odd_read(struct stream *s, void *buf, size_t size, size_t *got)
 		return IO_WANT_READ;
 	return memstream_verbs.read(s, buf, size, got);
 }
+
+/* Bytes of which TLS says that it took them lie inside; sending them on fails. */
+static enum io held_write(struct stream *s, const void *buf, size_t size, size_t *put)
+{
+	if (size == 0)
+		return IO_FAILED;
+	return memstream_verbs.write(s, buf, size, put);
+}
+
+static const struct stream_verbs held_verbs = {memstream_read, held_write, memstream_pending, memstream_shut};
 
 static enum io odd_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
@@ -183,6 +199,13 @@ static void test_broken(void)
 	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more and ends: what it did not get is lost");
 
 	begin();
+	client.hold = true;
+	client.stream.verbs = &held_verbs;
+	server.after = IO_WANT_READ;
+	sp = run(5000);
+	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more and ends: what lies inside TLS is lost too");
+
+	begin();
 	server.out_room = 5;
 	server.out_after = IO_FAILED;
 	sp = run(5000);
@@ -289,19 +312,56 @@ static unsigned inside_pending(struct stream *s)
 	return inside > 0 ? STREAM_READABLE : 0;
 }
 
-static void test_inside(void)
+static unsigned refusals;
+
+static enum io refuse(struct stream *s, const void *buf, size_t size, size_t *put)
 {
-	static const struct stream_verbs full = {inside_read, counting_write, inside_pending, memstream_shut};
-	static const struct stream_verbs silent = {silent_read, counting_write, no_pending, memstream_shut};
-	struct stream from = {.verbs = &full, .rfd = -1, .wfd = -1}, to = {.verbs = &silent, .rfd = -1, .wfd = -1};
+	(void)s;
+	(void)buf;
+	(void)size;
+	(void)put;
+	refusals++;
+	return IO_WANT_WRITE;
+}
+
+static enum io shut(struct stream *s)
+{
+	(void)s;
+	return IO_DONE;
+}
+
+static const struct stream_verbs full_verbs = {inside_read, counting_write, inside_pending, shut};
+static const struct stream_verbs silent_verbs = {silent_read, counting_write, no_pending, shut};
+static const struct stream_verbs refusing_verbs = {silent_read, refuse, no_pending, shut};
+
+/* With PostgreSQL behind TLS (client mode) as with a client. */
+static void test_inside(bool from_server)
+{
+	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
+		      silent = {.verbs = &silent_verbs, .rfd = -1, .wfd = -1};
 	const size_t all = 40 * 65536 + 100;
-	struct splice sp = {.client = &from, .server = &to, .until = deadline_in(1000)};
+	struct splice sp = {.client = from_server ? &silent : &full,
+			    .server = from_server ? &full : &silent,
+			    .until = deadline_in(1000)};
 
 	inside = all;
+	carried = 0;
 	splice_run(&sp);
 	ok(carried == all, "%zu of %zu bytes inside the library are carried, though its socket is silent", carried,
 	   all);
 	ended(&sp, SPLICE_EXPIRED, "and the deadline ends it");
+}
+
+static void test_inside_behind_back_pressure(void)
+{
+	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
+		      refusing = {.verbs = &refusing_verbs, .rfd = -1, .wfd = -1};
+	struct splice sp = {.client = &full, .server = &refusing, .until = deadline_in(100)};
+
+	inside = 10 * 65536;
+	splice_run(&sp);
+	ok(inside == 9 * 65536, "PostgreSQL does not read: one buffer is filled");
+	ok(refusals < 20, "and it is waited for in peace: %u tries in 100 ms", refusals);
 }
 
 /*
@@ -343,8 +403,8 @@ static enum io refuse_and_hang_up(struct stream *s, const void *buf, size_t size
 
 static void test_hang_up_behind_back_pressure(enum io after, const char *what)
 {
-	static const struct stream_verbs tls = {read_all_and_end, counting_write, more_inside, memstream_shut};
-	static const struct stream_verbs full = {silent_read, refuse_and_hang_up, no_pending, memstream_shut};
+	static const struct stream_verbs tls = {read_all_and_end, counting_write, more_inside, shut};
+	static const struct stream_verbs full = {silent_read, refuse_and_hang_up, no_pending, shut};
 	struct stream from = {.verbs = &tls}, to = {.verbs = &full, .rfd = -1, .wfd = -1};
 	int ends[2];
 
@@ -361,9 +421,73 @@ static void test_hang_up_behind_back_pressure(enum io after, const char *what)
 	close(ends[0]);
 }
 
+/* When PostgreSQL is told of the client's end, the client takes its answer and is gone altogether. */
+static enum io take_and_hang_up(struct stream *s)
+{
+	char answer[sizeof told];
+
+	(void)s;
+	if (client_end >= 0) {
+		(void)!read(client_end, answer, sizeof answer);
+		close(client_end);
+	}
+	client_end = -1;
+	return IO_DONE;
+}
+
+static unsigned told_pending(struct stream *s)
+{
+	(void)s;
+	return STREAM_READABLE;
+}
+
+static enum io tell_once(struct stream *s, void *buf, size_t size, size_t *got)
+{
+	(void)s;
+	if (said_all)
+		return IO_WANT_READ;
+	said_all = true;
+	*got = size < sizeof told ? size : sizeof told;
+	memcpy(buf, told, *got);
+	return IO_DONE;
+}
+
+static unsigned unsent_inside(struct stream *s)
+{
+	(void)s;
+	return STREAM_UNSENT;
+}
+
+static void test_gone_after_its_end(bool held, enum splice_end end, const char *what)
+{
+	static const struct stream_verbs server_verbs = {tell_once, counting_write, told_pending, take_and_hang_up};
+	struct stream to = {.verbs = &server_verbs, .rfd = -1, .wfd = -1};
+	struct stream_verbs client_verbs;
+	struct fd_stream from;
+	int ends[2];
+
+	if (!ok(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && write(ends[1], asked, sizeof asked) == sizeof asked &&
+		    shutdown(ends[1], SHUT_WR) == 0,
+		"a client on a Unix socket"))
+		return;
+	client_end = ends[1];
+	said_all = false;
+	fd_stream_init(&from, ends[0], ends[0]);
+	client_verbs = *from.stream.verbs;
+	if (held)
+		client_verbs.pending = unsent_inside;
+	from.stream.verbs = &client_verbs;
+	struct splice sp = {.client = &from.stream, .server = &to, .until = deadline_in(200)};
+	splice_run(&sp);
+	ended(&sp, end, what);
+	close(ends[0]);
+}
+
 int main(void)
 {
-	test_inside();
+	test_inside(false);
+	test_inside(true);
+	test_inside_behind_back_pressure();
 	test_both_ways();
 	test_client_half_closes();
 	test_server_ends();
@@ -375,5 +499,7 @@ int main(void)
 	test_stuck();
 	test_hang_up_behind_back_pressure(IO_END, "ends");
 	test_hang_up_behind_back_pressure(IO_FAILED, "breaks");
+	test_gone_after_its_end(false, SPLICE_CLIENT_CLOSED, "it has its answer, ends, and is gone: no loss");
+	test_gone_after_its_end(true, SPLICE_CLIENT_RESET, "it ends and is gone, its answer inside TLS: a loss");
 	return done_testing();
 }
