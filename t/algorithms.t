@@ -110,8 +110,9 @@ subtest 'certificates signed with any digest, our own and a client\'s' => sub {
 		my $level = $digest =~ /^(?:sha1|ripemd160|md5)$/ ? 'CipherString = ALL:@SECLEVEL=0' : 'MinProtocol = TLSv1.2';
 		my $s = serve(pg => $fake, pem => spew("$dir/$name.pem", slurp("$dir/signed.key") . slurp("$dir/$name.crt"), 0600), args => [ '-A', "$dir/signer.crt", '--clientcert=verify-ca' ],
 			env => conf("signed-$name", 'ssl_conf = ssl', "[ssl]\nsystem_default = sys\n[sys]\n$level"));
-		# With TLS 1.2 s_client says this when the server has judged its certificate.
-		like(T::run([ qw(openssl s_client -tls1_2 -starttls postgres -cipher ALL:@SECLEVEL=0 -connect), '127.0.0.1:' . $s->port, '-cert', "$dir/$name.crt", '-key', "$dir/signed.key" ], stdin => "Q\n", quiet => 1)->{out}, qr/^New, TLSv1\.2/m, 'is served and comes in')
+		# With TLS 1.2 the handshake ends, and s_client well, after the server has judged its certificate.
+		my $came = T::run([ qw(openssl s_client -tls1_2 -starttls postgres -cipher ALL:@SECLEVEL=0 -connect), '127.0.0.1:' . $s->port, '-cert', "$dir/$name.crt", '-key', "$dir/signed.key" ], stdin => "Q\n", quiet => 1);
+		is($came->{status}, 0, 'is served and comes in')
 		  or diag($s->log);
 	}
 };
