@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SIGTERM_LOOK_MS 100
+#define SIGTERM_LOOK_MS 1000
 
 static volatile sig_atomic_t terminated;
 static bool told; /* IO_TERMINATED was answered: what is left to deliver may be waited for */
