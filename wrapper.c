@@ -162,8 +162,11 @@ static noreturn void fail_here(struct session *s, const struct error *e)
 	log_peer_line(LOG_ERR, "%s", e->text);
 	if (!s->promised_tls && stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS)) == IO_DONE)
 		greet(s);
-	if (s->promised_tls)
+	if (s->promised_tls) {
+		/* After the ClientHello: what libpq gets together with the 'S' it takes for no part of TLS and drops. */
+		(void)!stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS));
 		tls_send_internal_error(&s->raw.stream, deadline_in(SESSION_LAST_WORDS_MS));
+	}
 	session_leave(s, e->status);
 }
 

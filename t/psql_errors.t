@@ -3,6 +3,7 @@
 # The table "What the client is told", in psql's own words.
 # sabotage: s/57P03/57P04/ startup.c
 # sabotage: s/fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once"/fail(\&s->backend_error, 0, "%s: "/ server.c
+# sabotage: s/(void)!stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS));/;/ wrapper.c
 use lib 't/lib';
 use T;
 
@@ -77,6 +78,16 @@ subtest 'a certificate that cannot be read: an alert after S, not a bare end' =>
 	my $r = psql('select 1', port => $s->port, password => 'secret');
 	like($r->{err}, qr/SSL error: tlsv1 alert internal error/, 'alert');
 	$s->logged(qr{\Q$TMP\E/nosuch\.pem.*No such file});
+	# libpq reads all that is there when the 'S' comes, and drops what is not it.
+	$s = session(pg => $pg, pem => "$TMP/nosuch.pem");
+	$s->logged(qr/No such file/);
+	$s->conn->raw_send(T::Conn::ssl_request());
+	is($s->conn->raw_read(1), 'S', "the client is late: an 'S' all the same");
+	ok(!$s->conn->readable(0.3), 'nothing follows before its ClientHello');
+	$s->conn->raw_send("\x16\x03\x01\x00\x01\x01");
+	is(unpack('H*', $s->conn->raw_read(7)), '15030300020250', 'then the alert');
+	$s->conn->close;
+	is($s->wait, 66, 'EX_NOINPUT');
 	$s = session(pg => $pg, pem => "$TMP/nosuch.pem");
 	ok(!$s->conn->negotiate, 'a session');
 	is($s->wait, 66, 'EX_NOINPUT');
