@@ -19,14 +19,13 @@
 
 #define RECORD_MAX 8192  /* plaintext in a record to the client: PostgreSQL's own limit, see DESIGN */
 #define WRITE_MAX  65536 /* plaintext taken in one write */
-#define OUT_SIZE                                                                                                       \
-	(WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 +                                                                    \
-	 4096)      /* the same as records, and room for an alert or a KeyUpdate */
-#define READS_MAX 4 /* of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come */
-#define IN_SIZE                                                                                                        \
-	(16384 +                                                                                                       \
-	 2048) /* one record of any size, RFC 8446, 5.2: what one read of the transport may bring in the handshake */
-#define BULK_SIZE 65536 /* and after it */
+/* The same as records, and room for an alert or a KeyUpdate. */
+#define OUT_SIZE (WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 + 4096)
+/* Reads of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come. */
+#define READS_MAX 4
+/* What one such read may bring in the handshake, one record of any size (RFC 8446, 5.2), and after it. */
+#define IN_SIZE   (16384 + 2048)
+#define BULK_SIZE 65536
 
 struct tls {
 	struct stream stream; /* first: a pointer to it is a pointer to this */

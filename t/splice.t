@@ -3,10 +3,13 @@
 # The pump: whatever 0 and 1 are, no byte lost, repeated or reordered; bounded memory; half closes; ends.
 # never: A byte lost, repeated or reordered.
 # sabotage: s/\.tell_end = true, // splice.c
+# sabotage: s/sock_orphan(s->raw.stream.wfd, s->options.keepalive);/;/ session.c
+# sabotage: s/.*TCP_RTO_MAX_MS),.*// sandbox_seccomp.c
 use lib 't/lib';
 use T;
 use Digest::SHA qw(sha256_hex);
 use Fcntl qw(F_GETFL O_NONBLOCK);
+use Socket qw(IPPROTO_TCP);
 
 my $c = server_pem();
 my $pg = start_pg();
@@ -140,7 +143,9 @@ subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	like($text, qr/TCP_KEEPIDLE, \[60\]/, '60 s of silence');
 	my %rto_max = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, (?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[10000\], 4\)/g;
 	cmp_ok(scalar keys %rto_max, '>=', 2, 'what is under way is repeated every 10 s at least');
-	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = 0\n.*exit_group/, 'nor is what the client has not taken given up early when the process ends');
+	# Linux 6.15 has it; before, the kernel says that it does not know it, and the sandbox nothing.
+	my $answer = setsockopt(IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1'), IPPROTO_TCP, 44, pack 'i', 120000) ? '0' : '-1 ENOPROTOOPT [^\n]*';
+	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = $answer\n.*exit_group/, 'nor is what the client has not taken given up early when the process ends');
 	unlike($text, qr/TCP_USER_TIMEOUT/, 'nothing that would end a connection because the other end does not read');
 };
 

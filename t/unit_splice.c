@@ -364,22 +364,21 @@ static void test_inside_behind_back_pressure(void)
 	ok(refusals < 20, "and it is waited for in peace: %u tries in 100 ms", refusals);
 }
 
-/*
- * A client on a Unix socket whose last bytes and close_notify came together hangs up while PostgreSQL does not read: poll() tells of that as a hang-up, which on the
- * same descriptor is also that nothing can be written.
- */
-static int client_end = -1;
+/* Says `words` once, then `behind`; its pending() always claims that there is more inside. */
+static const char *words;
 static bool said_all;
-static enum io behind; /* what comes after the last byte */
+static enum io behind;
 
-static enum io read_all_and_end(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io say_once(struct stream *s, void *buf, size_t size, size_t *got)
 {
+	size_t len = strlen(words) + 1;
+
 	(void)s;
 	if (said_all)
 		return behind;
 	said_all = true;
-	*got = size < sizeof asked ? size : sizeof asked;
-	memcpy(buf, asked, *got);
+	*got = size < len ? size : len;
+	memcpy(buf, words, *got);
 	return IO_DONE;
 }
 
@@ -389,21 +388,39 @@ static unsigned more_inside(struct stream *s)
 	return STREAM_READABLE;
 }
 
+static void will_say(const char *what, enum io then)
+{
+	words = what;
+	said_all = false;
+	behind = then;
+}
+
+/*
+ * A client on a Unix socket whose last bytes and close_notify came together hangs up while PostgreSQL does not read: poll() tells of that as a hang-up, which on the
+ * same descriptor is also that nothing can be written.
+ */
+static int client_end = -1;
+
+static void hang_up(void)
+{
+	if (client_end >= 0)
+		close(client_end);
+	client_end = -1;
+}
+
 static enum io refuse_and_hang_up(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	(void)s;
 	(void)buf;
 	(void)size;
 	(void)put;
-	if (client_end >= 0)
-		close(client_end);
-	client_end = -1;
+	hang_up();
 	return IO_WANT_WRITE;
 }
 
 static void test_hang_up_behind_back_pressure(enum io after, const char *what)
 {
-	static const struct stream_verbs tls = {read_all_and_end, counting_write, more_inside, shut};
+	static const struct stream_verbs tls = {say_once, counting_write, more_inside, shut};
 	static const struct stream_verbs full = {silent_read, refuse_and_hang_up, no_pending, shut};
 	struct stream from = {.verbs = &tls}, to = {.verbs = &full, .rfd = -1, .wfd = -1};
 	int ends[2];
@@ -412,8 +429,7 @@ static void test_hang_up_behind_back_pressure(enum io after, const char *what)
 		return;
 	client_end = ends[1];
 	from.rfd = from.wfd = ends[0];
-	said_all = false;
-	behind = after;
+	will_say(asked, after);
 	struct splice sp = {.client = &from, .server = &to, .until = deadline_in(50)};
 	splice_run(&sp);
 	ok(client_end < 0 && said_all, "it says all, %s, and hangs up", what);
@@ -427,28 +443,9 @@ static enum io take_and_hang_up(struct stream *s)
 	char answer[sizeof told];
 
 	(void)s;
-	if (client_end >= 0) {
+	if (client_end >= 0)
 		(void)!read(client_end, answer, sizeof answer);
-		close(client_end);
-	}
-	client_end = -1;
-	return IO_DONE;
-}
-
-static unsigned told_pending(struct stream *s)
-{
-	(void)s;
-	return STREAM_READABLE;
-}
-
-static enum io tell_once(struct stream *s, void *buf, size_t size, size_t *got)
-{
-	(void)s;
-	if (said_all)
-		return IO_WANT_READ;
-	said_all = true;
-	*got = size < sizeof told ? size : sizeof told;
-	memcpy(buf, told, *got);
+	hang_up();
 	return IO_DONE;
 }
 
@@ -460,7 +457,7 @@ static unsigned unsent_inside(struct stream *s)
 
 static void test_gone_after_its_end(bool held, enum splice_end end, const char *what)
 {
-	static const struct stream_verbs server_verbs = {tell_once, counting_write, told_pending, take_and_hang_up};
+	static const struct stream_verbs server_verbs = {say_once, counting_write, more_inside, take_and_hang_up};
 	struct stream to = {.verbs = &server_verbs, .rfd = -1, .wfd = -1};
 	struct stream_verbs client_verbs;
 	struct fd_stream from;
@@ -471,7 +468,7 @@ static void test_gone_after_its_end(bool held, enum splice_end end, const char *
 		"a client on a Unix socket"))
 		return;
 	client_end = ends[1];
-	said_all = false;
+	will_say(told, IO_WANT_READ);
 	fd_stream_init(&from, ends[0], ends[0]);
 	client_verbs = *from.stream.verbs;
 	if (held)
