@@ -4,18 +4,11 @@
  */
 #include "heap.h"
 
-#include <stdlib.h> /* says which C library it is */
-
-#ifdef __GLIBC__
-
 #include <malloc.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#ifndef MADV_POPULATE_WRITE /* a C library before 2.35 */
-#define MADV_POPULATE_WRITE 23
-#endif
 
 #define STEP (512 * 1024) /* by which the heap grows */
 #define USED (320 * 1024) /* what OpenSSL has set up when the handshake is done: 80 page faults, in one call */
@@ -36,15 +29,3 @@ void heap_tidy(void)
 {
 	(void)malloc_trim(0);
 }
-
-#else
-
-void heap_prepare(void)
-{
-}
-
-void heap_tidy(void)
-{
-}
-
-#endif

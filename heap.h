@@ -2,7 +2,7 @@
  *
  * heap.h - how malloc() takes memory from the system and gives it back.
  *
- * Only speed and size depend on it: where the C library knows no such wishes nothing is done.
+ * Only speed and size depend on it.
  */
 #ifndef PGSSL_HEAP_H
 #define PGSSL_HEAP_H

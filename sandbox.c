@@ -2,7 +2,7 @@
  *
  * sandbox.c - step 5: privileges, limits, and the order in which the doors close.
  *
- * Linux's own means are in sandbox_landlock.c and sandbox_seccomp.c; those of OpenBSD and FreeBSD, which are short, at the end of this file.
+ * The layers that a kernel may lack are in sandbox_landlock.c and sandbox_seccomp.c.
  * Assumes one thread, and that step 0 closed every descriptor that is not ours.
  */
 #include "sandbox.h"
@@ -10,15 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-
-#include "sandbox_os.h"
 
 extern char **environ;
 
@@ -99,14 +100,13 @@ bool sandbox_find_user(const char *user, const char *group, struct sandbox_user 
 static bool is_exactly(const struct sandbox_user *who)
 {
 	uid_t ru, eu, su;
-	gid_t rg, eg, sg, groups[2];
+	gid_t rg, eg, sg;
 
 	if (getresuid(&ru, &eu, &su) != 0 || ru != who->uid || eu != who->uid || su != who->uid)
 		return false;
 	if (getresgid(&rg, &eg, &sg) != 0 || rg != who->gid || eg != who->gid || sg != who->gid)
 		return false;
-	int n = getgroups(2, groups);
-	return n == 0 || (n == 1 && groups[0] == who->gid); /* BSD counts the group itself */
+	return getgroups(0, NULL) == 0;
 }
 
 bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
@@ -179,6 +179,43 @@ static void shut_environment(void)
 	environ = NULL;
 }
 
+/* The parent of -d: what reading its files, its children's step 5, -T and ending its children take, as far as it has them. */
+static bool keep_parents(struct __user_cap_header_struct *header, struct __user_cap_data_struct *data, struct error *e)
+{
+	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL | 1U << CAP_DAC_OVERRIDE |
+				     1U << CAP_DAC_READ_SEARCH | 1U << CAP_NET_ADMIN;
+
+	if (syscall(SYS_capget, header, data) != 0)
+		return fail(e, EX_OSERR, "could not read capabilities: %s", strerror(errno));
+	if (geteuid() == 0 && (data[0].permitted & 1U << CAP_KILL) == 0)
+		log_line(LOG_WARNING,
+			 "sessions of another user cannot be ended without CAP_KILL: give it, or start as their user");
+	data[0].effective &= keep;
+	data[0].permitted &= keep;
+	data[0].inheritable = 0;
+	data[1] = (struct __user_cap_data_struct){0};
+	return true;
+}
+
+/* No core, no ptrace by others, no privileges by execve. */
+static bool shut_process(bool drop_capabilities, struct error *e)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	/* CAP_NET_ADMIN for -T has done its work on the prepared socket; `-s root` keeps uid 0 and nothing with it. */
+	if (!drop_capabilities && !keep_parents(&header, none, e))
+		return false;
+	if (syscall(SYS_capset, &header, none) != 0)
+		return fail(e, EX_OSERR, "could not drop capabilities: %s", strerror(errno));
+	/* After the last change of credentials, which would reset it. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		return fail(e, EX_OSERR, "could not become undumpable: %s", strerror(errno));
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return fail(e, EX_OSERR, "could not set no_new_privs: %s", strerror(errno));
+	return true;
+}
+
 static bool calls_shut; /* or there is no filter that sandbox_connected could add to */
 
 static void tell_missing(unsigned missing)
@@ -197,18 +234,18 @@ bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 	shut_environment();
 	if (!shut_sizes(needs->log_to_file, e) || !limit(RLIMIT_NPROC, "NPROC", 0, e))
 		return false;
-	if (!os_shut_process(true, e) || !os_shut_files(needs, &missing, e) || !shut_descriptors(e))
+	if (!shut_process(true, e) || !sandbox_landlock(needs, &missing, e) || !shut_descriptors(e))
 		return false;
-	if (!os_shut_calls(needs, &missing, e))
+	if (!sandbox_seccomp(needs, &missing, e))
 		return false;
-	calls_shut = (missing & LAYER_CALLS) == 0;
+	calls_shut = (missing & SANDBOX_SECCOMP) == 0;
 	tell_missing(missing);
 	return true;
 }
 
 bool sandbox_connected(struct error *e)
 {
-	return !calls_shut || os_shut_connect(e);
+	return !calls_shut || sandbox_seccomp_connected(e);
 }
 
 bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error *e)
@@ -217,120 +254,9 @@ bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error
 
 	if (!limit(RLIMIT_CORE, "CORE", 0, e) || !limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e))
 		return false;
-	if (!os_shut_process(false, e) || !os_shut_parent_files(needs, &missing, e) ||
-	    !os_shut_parent_calls(needs, &missing, e))
+	if (!shut_process(false, e) || !sandbox_landlock_parent(needs, &missing, e) ||
+	    !sandbox_seccomp_parent(&missing, e))
 		return false;
 	tell_missing(missing);
 	return true;
 }
-
-#if defined(__OpenBSD__) /* written from pledge(2) and unveil(2); never compiled there, untested */
-
-bool os_shut_process(bool drop_capabilities, struct error *e)
-{
-	(void)drop_capabilities;
-	(void)e;
-	return true;
-}
-
-bool os_shut_files(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)missing;
-	if (needs->remove_in != NULL && unveil(needs->remove_in, "c") != 0)
-		return fail(e, EX_OSERR, "unveil \"%s\": %s", needs->remove_in, strerror(errno));
-	if (unveil(NULL, NULL) != 0)
-		return fail(e, EX_OSERR, "unveil: %s", strerror(errno));
-	return true;
-}
-
-bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)missing;
-	for (unsigned i = 0; i < needs->read_count; i++)
-		if (unveil(needs->read_again[i], "r") != 0)
-			return fail(e, EX_OSERR, "unveil \"%s\": %s", needs->read_again[i], strerror(errno));
-	if (needs->pid_folder != NULL && unveil(needs->pid_folder, "rwc") != 0)
-		return fail(e, EX_OSERR, "unveil \"%s\": %s", needs->pid_folder, strerror(errno));
-	return true; /* not locked: a child unveils less */
-}
-
-static bool promise(const char *promises, struct error *e)
-{
-	if (pledge(promises, NULL) != 0)
-		return fail(e, EX_OSERR, "pledge: %s", strerror(errno));
-	return true;
-}
-
-static bool removes_pid_file;
-
-bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)missing;
-	removes_pid_file = needs->remove_in != NULL;
-	return promise(removes_pid_file ? "stdio inet unix cpath" : "stdio inet unix", e);
-}
-
-bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)missing;
-	return promise("stdio rpath wpath cpath flock inet unix proc id unveil", e);
-}
-
-bool os_shut_connect(struct error *e)
-{
-	return promise(removes_pid_file ? "stdio cpath" : "stdio", e);
-}
-
-#elif defined(__FreeBSD__) /* written from cap_enter(2) and capsicum(4); never compiled there, untested */
-
-#include <sys/capsicum.h>
-
-bool os_shut_process(bool drop_capabilities, struct error *e)
-{
-	(void)drop_capabilities;
-	(void)e;
-	return true;
-}
-
-bool os_shut_files(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)missing;
-	(void)e;
-	return true;
-}
-
-bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)e;
-	*missing |= LAYER_FILES;
-	return true;
-}
-
-/* Capability mode has no connect(2): an address is a global name. So the door closes only in os_shut_connect. */
-bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)missing;
-	(void)e;
-	return true;
-}
-
-bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)e;
-	*missing |= LAYER_CALLS;
-	return true;
-}
-
-bool os_shut_connect(struct error *e)
-{
-	if (cap_enter() != 0)
-		return fail(e, EX_OSERR, "cap_enter: %s", strerror(errno));
-	return true;
-}
-
-#endif

@@ -2,7 +2,7 @@
  *
  * sandbox.h - step 5: nothing to rob.
  *
- * Owns privileges, resource limits, Landlock and seccomp; the only module with #if for other systems. After sandbox_enter the process
+ * Owns privileges, resource limits, Landlock and seccomp. After sandbox_enter the process
  * reads and writes the descriptors that it has, connects the prepared sockets, allocates memory, and exits. There is no switch that
  * turns it off.
  */
@@ -80,5 +80,17 @@ struct sandbox_parent_needs {
  * children need them. Fails as sandbox_enter.
  */
 bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error *e) MUST_USE;
+
+/*
+ * The layers, for sandbox.c only. A layer that the kernel lacks is noted in `missing`, and is not an error. None of
+ * these blocks. Landlock comes before seccomp, which no longer allows it.
+ */
+enum sandbox_layer { SANDBOX_LANDLOCK = 1, SANDBOX_SECCOMP = 2 };
+
+bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, struct error *e) MUST_USE;
+bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e) MUST_USE;
+bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing, struct error *e) MUST_USE;
+bool sandbox_seccomp_parent(unsigned *missing, struct error *e) MUST_USE;
+bool sandbox_seccomp_connected(struct error *e) MUST_USE;
 
 #endif

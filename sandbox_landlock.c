@@ -1,59 +1,19 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox_landlock.c - step 5 on Linux: capabilities, and an empty file system by Landlock.
+ * sandbox_landlock.c - step 5: an empty file system and no TCP but to PostgreSQL, by Landlock.
  *
  * Assumes one thread (Landlock binds the thread that asks) and that it is called before the system-call filter.
  */
-#ifdef __linux__
+#include "sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "sandbox_os.h"
-
-/* The parent of -d: what reading its files, its children's step 5, -T and ending its children take, as far as it has them. */
-static bool keep_parents(struct __user_cap_header_struct *header, struct __user_cap_data_struct *data, struct error *e)
-{
-	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL | 1U << CAP_DAC_OVERRIDE |
-				     1U << CAP_DAC_READ_SEARCH | 1U << CAP_NET_ADMIN;
-
-	if (syscall(SYS_capget, header, data) != 0)
-		return fail(e, EX_OSERR, "could not read capabilities: %s", strerror(errno));
-	if (geteuid() == 0 && (data[0].permitted & 1U << CAP_KILL) == 0)
-		log_line(LOG_WARNING,
-			 "sessions of another user cannot be ended without CAP_KILL: give it, or start as their user");
-	data[0].effective &= keep;
-	data[0].permitted &= keep;
-	data[0].inheritable = 0;
-	data[1] = (struct __user_cap_data_struct){0};
-	return true;
-}
-
-bool os_shut_process(bool drop_capabilities, struct error *e)
-{
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
-
-	/* CAP_NET_ADMIN for -T has done its work on the prepared socket; `-s root` keeps uid 0 and nothing with it. */
-	if (!drop_capabilities && !keep_parents(&header, none, e))
-		return false;
-	if (syscall(SYS_capset, &header, none) != 0)
-		return fail(e, EX_OSERR, "could not drop capabilities: %s", strerror(errno));
-	/* After the last change of credentials, which would reset it. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-		return fail(e, EX_OSERR, "could not become undumpable: %s", strerror(errno));
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return fail(e, EX_OSERR, "could not set no_new_privs: %s", strerror(errno));
-	return true;
-}
 
 /*
  * The kernel's own names and numbers; <linux/landlock.h> of the oldest system that we build on ends at ABI 2.
@@ -175,7 +135,7 @@ static bool shut_landlock(int ruleset, struct error *e)
 	return true;
 }
 
-bool os_shut_files(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
+bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
 {
 	struct ruleset_attr denied;
 	int ruleset;
@@ -183,7 +143,7 @@ bool os_shut_files(const struct sandbox_needs *needs, unsigned *missing, struct 
 	if (!deny_all(needs->bind, &denied, &ruleset, e))
 		return false;
 	if (ruleset < 0) {
-		*missing |= LAYER_FILES;
+		*missing |= SANDBOX_LANDLOCK;
 		return true;
 	}
 	if (needs->remove_in != NULL && !allow_beneath(ruleset, &denied, needs->remove_in, FS_REMOVE_FILE, e))
@@ -207,7 +167,7 @@ static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const 
 	return allow_beneath(ruleset, denied, dirname(target), FS_READ_FILE | FS_READ_DIR, e);
 }
 
-bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
+bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
 {
 	static const uint64_t pid_files = FS_REMOVE_FILE; /* it has been written */
 	struct ruleset_attr denied;
@@ -216,7 +176,7 @@ bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *mi
 	if (!deny_all(needs->bind, &denied, &ruleset, e))
 		return false;
 	if (ruleset < 0) {
-		*missing |= LAYER_FILES;
+		*missing |= SANDBOX_LANDLOCK;
 		return true;
 	}
 	for (unsigned i = 0; i < needs->read_count; i++)
@@ -228,5 +188,3 @@ bool os_shut_parent_files(const struct sandbox_parent_needs *needs, unsigned *mi
 		return false;
 	return shut_landlock(ruleset, e);
 }
-
-#endif

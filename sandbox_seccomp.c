@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox_seccomp.c - step 5 on Linux: the list of system calls.
+ * sandbox_seccomp.c - step 5: the list of system calls.
  *
  * Rows are read from the top until one fits: allow, refuse with an errno, else kill. Whoever adds a call to the program adds a row here
  * and the reason beside it. abort() too ends in SIGSYS: its tgkill is not listed.
  */
-#ifdef __linux__
+#include "sandbox.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -26,40 +26,15 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "sandbox_os.h"
 #include "sock.h"
 
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define ARCHITECTURE AUDIT_ARCH_X86_64
 #elif defined(__aarch64__) && __BYTE_ORDER == __LITTLE_ENDIAN
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
-#endif
-
-#ifndef ARCHITECTURE /* other machines number their calls otherwise: told in the log like a kernel without seccomp */
-
-bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)e;
-	*missing |= LAYER_CALLS;
-	return true;
-}
-
-bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
-{
-	(void)needs;
-	(void)e;
-	*missing |= LAYER_CALLS;
-	return true;
-}
-
-bool os_shut_connect(struct error *e)
-{
-	(void)e;
-	return true;
-}
-
 #else
+#error "the list of system calls is for x86-64 and aarch64 only: other machines number their calls otherwise"
+#endif
 
 /* One row a line: */
 /* clang-format off */
@@ -328,11 +303,11 @@ static bool lacks_seccomp(unsigned *missing)
 {
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT)
 		return false;
-	*missing |= LAYER_CALLS;
+	*missing |= SANDBOX_SECCOMP;
 	return true;
 }
 
-bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
+bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
 {
 	struct program p = {.length = 0};
 
@@ -355,11 +330,10 @@ bool os_shut_calls(const struct sandbox_needs *needs, unsigned *missing, struct 
 	return load(&p, e);
 }
 
-bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
+bool sandbox_seccomp_parent(unsigned *missing, struct error *e)
 {
 	struct program p = {.length = 0};
 
-	(void)needs;
 	if (lacks_seccomp(missing))
 		return true;
 	APPEND(&p, check_machine);
@@ -370,13 +344,10 @@ bool os_shut_parent_calls(const struct sandbox_parent_needs *needs, unsigned *mi
 	return load(&p, e);
 }
 
-bool os_shut_connect(struct error *e)
+bool sandbox_seccomp_connected(struct error *e)
 {
 	struct program p = {.length = 0};
 
 	APPEND(&p, connected);
 	return load(&p, e);
 }
-
-#endif /* ARCHITECTURE */
-#endif /* __linux__ */

@@ -30,12 +30,7 @@ void sock_nodelay(int fd)
 
 static void set_rto_max(int fd, int ms)
 {
-#ifdef TCP_RTO_MAX_MS
 	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
-#else
-	(void)fd;
-	(void)ms;
-#endif
 }
 
 void sock_keepalive(int fd, int seconds)

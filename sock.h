@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#if defined(__linux__) && !defined(TCP_RTO_MAX_MS)
+#ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44 /* Linux 6.15; older ones say no */
 #endif
 
