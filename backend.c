@@ -170,7 +170,6 @@ static void try_next(struct backend *b)
 
 void backend_start(struct backend *b)
 {
-	b->started = true;
 	b->when = deadline_in(b->timeout_ms);
 	try_next(b);
 }
@@ -210,7 +209,7 @@ static void close_others(struct backend *b)
 
 bool backend_finish(struct backend *b, struct error *e)
 {
-	if (!b->started)
+	if (b->fd < 0 && !b->pending)
 		backend_start(b);
 	while (b->fd < 0 && b->pending)
 		if (!await_pending(b))

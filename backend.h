@@ -33,7 +33,7 @@ struct backend {
 	unsigned count;
 	unsigned at; /* the one being tried */
 	int fd;      /* connected, or -1 */
-	bool started, pending;
+	bool pending; /* the one at `at` is connecting */
 	int timeout_ms;
 	deadline when;
 	char name[300];   /* for people: "127.0.0.1:5432", or the path of a socket */
@@ -85,8 +85,9 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 void backend_start(struct backend *b);
 
 /*
- * Wait until PostgreSQL is connected, address after address, `timeout` seconds from backend_start at most. Starts if nobody has. On success b->fd is the
- * socket and the other ones are closed. Fails with EX_UNAVAILABLE and a text that begins with the address.
+ * Wait until PostgreSQL is connected, address after address, at most `timeout` seconds from
+ * backend_start, or from now if that was not called. On success b->fd is the socket and the others
+ * are closed. Fails with EX_UNAVAILABLE and a text that begins with the address.
  */
 bool backend_finish(struct backend *b, struct error *e) MUST_USE;
 

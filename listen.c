@@ -140,7 +140,8 @@ static void prepare(struct session *s)
 	struct error e;
 
 	passphrase_keep();
-	if (!session_find_user(s, &e) || !renew_first(s, &e) || !session_resolve_backend(s, &e))
+	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
+	    !renew_first(s, &e) || !session_resolve_backend(s, &e))
 		die(e.status, "%s", e.text);
 	try_backend(s);
 	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);

@@ -24,7 +24,8 @@ enum kind {
 	LEVEL,  /* syslog level, by number or name */
 	PASSED, /* classic option with an argument that means nothing here */
 	PASSED_FLAG,
-	REFUSED, /* classic option that would change what is promised: `help` says what to use */
+	REFUSED, /* option that is not supported: `help` says what to use instead */
+	REFUSED_FLAG,
 };
 
 static const struct row {
@@ -84,8 +85,6 @@ static const struct row {
     {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S", "seconds for connecting to PostgreSQL [10]"},
     {0, "idle-timeout", NUMBER, AT(idle_timeout), 0, INT_MAX / 1000, "S",
      "end a session after so many seconds without a byte; 0: never [0]"},
-    {0, "early-connect", FLAG, AT(early_connect), 0, 0, NULL,
-     "connect to PostgreSQL before the handshake (trusted networks only)"},
     {0, "spin", NUMBER, AT(spin), 0, 1000, "US",
      "look for bytes this many microseconds before sleeping; 0: off [0]"},
     {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
@@ -110,6 +109,8 @@ static const struct row {
     {'L', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
     {'u', NULL, REFUSED, 0, 0, 0, NULL,
      "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
+    {0, "early-connect", REFUSED_FLAG, 0, 0, 0, NULL,
+     "is no longer supported: use -d, which is faster, to listen without a super-server"},
 #undef AT
 };
 
@@ -118,7 +119,7 @@ static const struct row {
 
 static bool takes_argument(const struct row *r)
 {
-	return r->kind != FLAG && r->kind != PASSED_FLAG;
+	return r->kind != FLAG && r->kind != PASSED_FLAG && r->kind != REFUSED_FLAG;
 }
 
 /* What getopt_long wants, made of the table. */
@@ -241,6 +242,7 @@ static bool set(struct options *o, const struct row *r, const char *name, const 
 	case PASSED_FLAG:
 		return true;
 	case REFUSED:
+	case REFUSED_FLAG:
 		return fail(e, EX_USAGE, "%s %s", name, r->help);
 	}
 	return false;
@@ -300,14 +302,10 @@ static bool check(const struct options *o, struct error *e)
 	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
 	    {o->ident_map != NULL && o->map == NULL, "--ident-map needs --map: which of its maps is meant?"},
 	    {o->map != NULL && o->ident_map == NULL, "--map needs --ident-map: the file that it is in"},
-	    {o->early_connect && (demanded || o->classic_verify == 3),
-	     "--early-connect makes no sense with --clientcert or -v 2: PostgreSQL would be connected before the "
-	     "certificate is seen"},
 	    {o->gss && (demanded || o->classic_verify == 3),
 	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no certificate"},
 	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
-	    {o->client && o->early_connect, "--early-connect makes no sense in client mode (-c)"},
 	    {o->client && o->alpn != 0, "--alpn makes no sense in client mode (-c)"},
 	    {o->client && (demanded || o->classic_verify != 0 || o->clientcert_expiry),
 	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see --sslmode"},
@@ -322,10 +320,6 @@ static bool check(const struct options *o, struct error *e)
 	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
 	    {o->listen == NULL && o->max_connections != 0, "--max-connections makes no sense without -d"},
 	    {o->listen == NULL && o->grace != 0, "--grace makes no sense without -d"},
-	    {o->early_connect && o->proxy_protocol,
-	     "--early-connect makes no sense with --proxy-protocol: the client's address is not known then"},
-	    {o->early_connect && o->transparent,
-	     "--early-connect makes no sense with --transparent: the client's address is not known then"},
 	    {o->transparent && o->local != NULL, "-I makes no sense with --transparent: the address is the client's"},
 	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
 	     "--proxy-protocol, --transparent and --application-name-host make no sense in client mode (-c)"},
@@ -373,7 +367,7 @@ void options_help(void)
 		const struct row *r = &rows[i];
 		char letter[8] = "    ", left[64];
 
-		if (r->help == NULL || r->kind == REFUSED)
+		if (r->help == NULL || r->kind == REFUSED || r->kind == REFUSED_FLAG)
 			continue;
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);

@@ -41,7 +41,7 @@ struct options {
 	const char *user, *group;
 	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */
 	int spin;                                                       /* microseconds */
-	bool early_connect, gss;
+	bool gss;
 	const char *log, *service;
 	int debug; /* syslog's levels */
 	bool check, help, version;

@@ -46,6 +46,8 @@ void server_negotiate(struct session *s)
 
 	if (s->options.proxy_protocol)
 		take_proxy_header(s);
+	if (s->options.transparent && s->backend_error.status == 0)
+		(void)!backend_set_source(&s->backend, &s->source, &s->backend_error);
 	for (bool first = true; !s->promised_tls; first = false) {
 		startup_read(st, &s->raw.stream, STARTUP_CLEAR, first, s->deadline);
 		switch (st->kind) {
@@ -69,7 +71,13 @@ void server_negotiate(struct session *s)
 	s->place = STARTUP_NEGOTIATED;
 }
 
-/* ---- 7: handshake; PostgreSQL is connected to only by whom has finished it, with the certificate that is demanded ---- */
+/* ---- 7: handshake. Only a client that completed it gets a backend. ---- */
+
+/* Connect while the client writes its startup packet. With --gss this may be done already. */
+static bool may_start_backend(const struct session *s)
+{
+	return s->postgres == NULL && s->backend_error.status == 0 && !s->too_many && certauth_may_connect(s);
+}
 
 void server_shake_hands(struct session *s)
 {
@@ -84,8 +92,8 @@ void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	if (!s->too_many && certauth_may_connect(s))
-		session_start_backend(s);
+	if (may_start_backend(s))
+		backend_start(&s->backend);
 }
 
 /* ---- 8: the startup packet, inside TLS ---- */
@@ -122,8 +130,9 @@ void server_admit(struct session *s)
 	if (s->too_many)
 		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
 	certauth_check(s);
-	session_connect_backend(s);
-	if (s->backend_error.status == 0 && backend_closed(&s->backend))
+	if (s->postgres == NULL)
+		session_connect_backend(s);
+	if (s->postgres != NULL && backend_closed(&s->backend))
 		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);

@@ -115,12 +115,6 @@ unsigned session_files(const struct session *s, const char *files[SESSION_FILES]
 	return n;
 }
 
-bool session_find_user(struct session *s, struct error *e)
-{
-	s->who_found = s->who_found || sandbox_find_user(s->options.user, s->options.group, &s->who, e);
-	return s->who_found;
-}
-
 struct backend_options session_backend_options(const struct session *s)
 {
 	const struct options *o = &s->options;
@@ -144,30 +138,6 @@ bool session_resolve_backend(struct session *s, struct error *e)
 		log_line(LOG_WARNING, "PostgreSQL at %s is not on this machine: what goes there is in clear",
 			 s->backend.name);
 	return true;
-}
-
-void session_prepare_backend(struct session *s)
-{
-	struct backend_options bo = session_backend_options(s);
-
-	if (s->backend_open || s->backend_error.status != 0)
-		return; /* --early-connect was here */
-	s->backend_open = true;
-	if (s->backend.count > 0 || session_resolve_backend(s, &s->backend_error)) {
-		s->spare = s->backend;
-		if (backend_open(&s->backend, &bo, &s->backend_error) &&
-		    (!s->options.gss || backend_open(&s->spare, &bo, &s->backend_error)))
-			return;
-	}
-	log_peer_line(LOG_ERR, "%s", s->backend_error.text);
-}
-
-void session_start_backend(struct session *s)
-{
-	if (s->backend_error.status != 0 || s->backend.started)
-		return;
-	if (!s->options.transparent || backend_set_source(&s->backend, &s->source, &s->backend_error))
-		backend_start(&s->backend);
 }
 
 void session_set_peer(struct session *s, const struct sockaddr_storage *address)
@@ -198,41 +168,22 @@ void session_promise_tls(struct session *s)
 	s->promised_tls = true;
 	if (startup_answer(&s->raw.stream, 'S', s->deadline) != IO_DONE)
 		exit(EX_PROTOCOL);
-	if (!s->options.early_connect)
-		return;
-	session_prepare_backend(s);
-	if (!s->too_many)
-		session_start_backend(s);
-}
-
-static void finish_connect(struct session *s)
-{
-	session_start_backend(s);
-	if (s->backend_error.status != 0)
-		return;
-	if (!backend_finish(&s->backend, &s->backend_error)) {
-		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
-		return;
-	}
-	fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
-	s->postgres = &s->server.stream;
-}
-
-static void shut_connect(struct session *s)
-{
-	struct error e;
-
-	s->connect_over = true;
-	if (!sandbox_connected(&e))
-		die(e.status, "%s", e.text);
 }
 
 void session_connect_backend(struct session *s)
 {
-	if (s->connect_over)
+	struct error e;
+
+	if (s->backend_error.status != 0)
 		return;
-	finish_connect(s);
-	shut_connect(s);
+	if (backend_finish(&s->backend, &s->backend_error)) {
+		fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
+		s->postgres = &s->server.stream;
+	} else {
+		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
+	}
+	if (!sandbox_connected(&e))
+		die(e.status, "%s", e.text);
 }
 
 /* PostgreSQL's answer to a GSSENCRequest: one byte and never one more, which would be the client's. 0 if there is none. */
@@ -242,31 +193,28 @@ static char gss_answer(struct session *s)
 	char answer;
 	size_t n;
 
-	if (stream_write_all(&s->server.stream, startup_gss_request, STARTUP_REQUEST_SIZE, when) != IO_DONE ||
-	    stream_read_exactly(&s->server.stream, &answer, 1, &n, when) != IO_DONE)
+	if (stream_write_all(s->postgres, startup_gss_request, STARTUP_REQUEST_SIZE, when) != IO_DONE ||
+	    stream_read_exactly(s->postgres, &answer, 1, &n, when) != IO_DONE)
 		return 0;
 	return answer;
 }
 
 char session_ask_gss(struct session *s)
 {
-	finish_connect(s);
-	char answer = s->backend_error.status == 0 ? gss_answer(s) : 'N';
+	session_connect_backend(s);
+	char answer = s->postgres != NULL ? gss_answer(s) : 'N';
 
 	if (stream_terminated()) {
 		s->startup.kind = STARTUP_BROKEN;
 		s->startup.io = IO_TERMINATED;
 		session_end_startup(s);
 	}
-	if (answer == 'G' || answer == 'N') {
-		shut_connect(s);
+	if (answer == 'G' || answer == 'N')
 		return answer;
-	}
-	/* Before PostgreSQL 12 it is an error that ends the connection; later ones have it for a fork that failed. */
-	log_peer_line(LOG_INFO, "%s: no answer to a GSSENCRequest; going on without GSSAPI encryption",
-		      s->backend.name);
+	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
+	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it did not answer the request for GSSAPI encryption (--gss)",
+	     s->backend.name);
 	close(s->backend.fd);
-	s->backend = s->spare;
 	s->postgres = NULL;
 	return 'N';
 }
@@ -278,7 +226,7 @@ noreturn void session_carry_cancel(struct session *s)
 
 	if (s->postgres == NULL)
 		session_connect_backend(s);
-	if (s->backend_error.status != 0) {
+	if (s->postgres == NULL) {
 		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s", s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}

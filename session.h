@@ -32,16 +32,14 @@ struct session {
 	struct fd_stream raw;           /* the client as it is */
 	struct stream *client;          /* the client as it is spoken to: raw, or TLS over it */
 	struct fd_stream server;        /* PostgreSQL as it is */
-	struct stream *postgres;        /* PostgreSQL as it is spoken to: server, or in client mode TLS over it */
+	/* PostgreSQL as it is spoken to: server, or in client mode TLS over it. NULL: not connected. */
+	struct stream *postgres;
 	struct tls *tls;
 	struct error tls_error;  /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
 	struct identmap *map;    /* --map, or NULL */
 	struct sandbox_user who; /* from step 5 on */
-	bool who_found, backend_open;
 	struct backend backend;
-	struct backend spare;       /* --gss: for when PostgreSQL ends the connection on which it was asked */
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
-	bool connect_over;          /* PostgreSQL was connected or cannot be; connect() is shut */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
 	bool gss; /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
 	enum startup_place place;
@@ -72,17 +70,8 @@ bool session_load(const struct session *s, struct tls **t, struct identmap **map
 /* The files that session_load reads, for the parent of -d to look whether they have changed. Returns how many. */
 unsigned session_files(const struct session *s, const char *files[SESSION_FILES]);
 
-/* Find who to be from step 5 on, unless that was done. Fails as sandbox_find_user. */
-bool session_find_user(struct session *s, struct error *e) MUST_USE;
-
 /* Look up PostgreSQL, and warn if the way to it leaves this machine. Fails as backend_resolve. */
 bool session_resolve_backend(struct session *s, struct error *e) MUST_USE;
-
-/* Look up PostgreSQL and make its sockets, unless that was done. What goes wrong is kept in s->backend_error, for the client to be told. */
-void session_prepare_backend(struct session *s);
-
-/* Begin to connect to PostgreSQL, from the client's address if asked, unless that was done. Does not wait. */
-void session_start_backend(struct session *s);
 
 /* Look up the client's address at `fd`, and let the log name it. */
 void session_know_peer(struct session *s, int fd);
@@ -93,18 +82,19 @@ void session_set_peer(struct session *s, const struct sockaddr_storage *address)
 /* How backend.c is to make its sockets. */
 struct backend_options session_backend_options(const struct session *s);
 
-/* Answer an SSLRequest 'S'; with --early-connect begin to connect. Ends the process if the client is gone. */
+/* Answer an SSLRequest 'S'. Ends the process if the client is gone. */
 void session_promise_tls(struct session *s);
 
 /*
- * Wait until PostgreSQL is connected and make s->server its stream; or s->backend_error says why not. Afterwards nothing can connect any more, and calling
- * it again does nothing.
+ * Wait until PostgreSQL is connected, and set s->postgres. If it cannot be, s->backend_error says
+ * why. After that the process cannot connect any more.
  */
 void session_connect_backend(struct session *s);
 
 /*
- * --gss: hand the GSSENCRequest in s->startup to PostgreSQL. 'G': all that follows belongs to the two of them. 'N': it will not, and its connection waits for
- * the client's startup packet; or it could not be asked, and the session has another connection to try. May take --connect-timeout twice.
+ * --gss: connect, and pass the GSSENCRequest in s->startup on to PostgreSQL. 'G': all that follows
+ * is between the client and PostgreSQL. 'N': PostgreSQL refuses and waits for a startup packet, or
+ * it gave no answer and s->backend_error says so. May take --connect-timeout twice.
  */
 char session_ask_gss(struct session *s);
 

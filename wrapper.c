@@ -174,7 +174,7 @@ static void open_tls(struct session *s)
 {
 	struct error e;
 
-	if (s->tls != NULL || session_load(s, &s->tls, &s->map, &e)) /* the parent of -d has done it */
+	if (session_load(s, &s->tls, &s->map, &e))
 		return;
 	if (!s->options.client)
 		fail_here(s, &e);
@@ -182,13 +182,27 @@ static void open_tls(struct session *s)
 	s->tls_error = e; /* the local client is told in step 7, when it can read an answer */
 }
 
-/* ---- 4: PostgreSQL's address; an unknown host is told to the client in step 8, under TLS ---- */
+/* ---- 4: look-ups and sockets. In step 8, under TLS, the client is told if they failed. ---- */
 
-static void check_backend(struct session *s)
+static void look_up(struct session *s)
 {
-	session_prepare_backend(s);
-	if (s->backend_error.status == EX_USAGE)
-		fail_here(s, &s->backend_error);
+	struct error e;
+
+	if (!session_resolve_backend(s, &s->backend_error)) {
+		if (s->backend_error.status == EX_USAGE)
+			fail_here(s, &s->backend_error);
+		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
+	}
+	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e))
+		fail_here(s, &e);
+}
+
+static void open_backend(struct session *s)
+{
+	struct backend_options bo = session_backend_options(s);
+
+	if (s->backend_error.status == 0 && !backend_open(&s->backend, &bo, &s->backend_error))
+		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 
 /* ---- 5: sandbox ---- */
@@ -201,8 +215,6 @@ static void enter_sandbox(struct session *s)
 	uint16_t ports[BACKEND_ADDRESSES];
 	char danger[256];
 
-	if (!session_find_user(s, &e))
-		fail_here(s, &e);
 	if (backend_peer_danger(&s->backend, s->who.uid, danger, sizeof danger))
 		log_peer_line(LOG_WARNING, "%s", danger);
 	if (!sandbox_drop_privileges(&s->who, &e))
@@ -299,12 +311,16 @@ int main(int argc, char **argv, char **envp)
 
 	bool stderr_is_read = before_anything(argc, argv, envp); /* 0 */
 	read_options(&s, argc, argv, stderr_is_read);            /* 1 */
-	if (s.options.listen != NULL)
-		listen_run(&s); /* steps 3 and 4 once for all; returns in each child, with a client */
+	bool listening = s.options.listen != NULL;
+	if (listening)
+		listen_run(&s); /* steps 3 and 4 for all sessions; returns in each child */
 	know_client(&s);
-	greet(&s);         /* 2 */
-	open_tls(&s);      /* 3 */
-	check_backend(&s); /* 4 */
+	greet(&s); /* 2 */
+	if (!listening) {
+		open_tls(&s); /* 3 */
+		look_up(&s);  /* 4 */
+	}
+	open_backend(&s);  /* 4 */
 	enter_sandbox(&s); /* 5: from here on client bytes are parsed */
 	const struct mode *mode = s.options.client ? &client_mode : &server_mode;
 	mode->negotiate(&s);   /* 6 */

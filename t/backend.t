@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# Where PostgreSQL is: every form of -r, a full backlog, --connect-timeout, --early-connect, and that PostgreSQL is connected only after the handshake.
+# Where PostgreSQL is: every form of -r, a full backlog, --connect-timeout, and that PostgreSQL is connected only after the handshake.
 # sabotage: s/htonl(INADDR_LOOPBACK)/htonl(0x7f000002)/ backend_address.c
 # sabotage: s/strrchr(slash != NULL ? slash : text, ':')/strrchr(text, ':')/ backend_address.c
 # sabotage: s/strspn(text, "0123456789") == 0 || // backend_address.c
@@ -96,17 +96,5 @@ subtest 'PostgreSQL is connected when the handshake is done, not before' => sub 
 	ok($s->conn->start_tls, 'handshake');
 	wait_for('the connection', sub { $fake->connections == 1 });
 	is($fake->bytes, '', 'and nothing said');
-};
-
-subtest '--early-connect: at once after SSLRequest' => sub {
-	my $fake = fake_backend();
-	my $s = session(pg => $fake, args => ['--early-connect']);
-	$s->conn->raw_send(ssl_request());
-	is($s->conn->recv(1), 'S', 'S');
-	wait_for('the connection', sub { $fake->connections == 1 });
-	answers('a session', pg => $pg, args => ['--early-connect']);
-	$s = session(connect => '127.0.0.1:' . free_port(), args => ['--early-connect']);
-	ok(!$s->conn->login, 'nobody listens');
-	like($s->conn->{error}, qr/\0C57P03\0/, '57P03');
 };
 done_testing;

@@ -194,8 +194,6 @@ subtest 'options that make no sense together' => sub {
 		"-A $a --map=m" => qr/--map .*verify-full/,
 		"-A $a --clientcert=verify-full --map=m" => qr/--map needs --ident-map/,
 		"-A $a --clientcert=verify-full --ident-map=$a" => qr/--ident-map needs --map/,
-		"-A $a --clientcert=verify-ca --early-connect" => qr/--early-connect .*--clientcert/,
-		"-A $a -v 2 --early-connect" => qr/--early-connect .*-v 2/,
 		"-A $a -v 1 --clientcert=verify-ca" => qr/-v .*--clientcert/,
 		"-A $a -v 0" => qr/-v 0 .*-A/,
 		'-v 1' => qr/-v 1 .*need -A/,

@@ -78,12 +78,6 @@ subtest 'without a proper header: closed, logged, nothing answered' => sub {
 	$s->logged(qr/no PROXY header: connect through the load balancer, or start pgssl without --proxy-protocol host=127\.0\.0\.1/);
 };
 
-subtest 'not with --early-connect' => sub {
-	my $r = T::run([ $PGSSL, qw(--proxy-protocol --early-connect -p x) ], quiet => 1);
-	is($r->{status}, 64, 'usage error');
-	like($r->{err}, qr/--early-connect makes no sense with --proxy-protocol/, 'names both');
-};
-
 subtest 'a real haproxy' => sub {
 	plan skip_all => 'needs haproxy' unless -x '/usr/sbin/haproxy';
 	for my $send ('send-proxy', 'send-proxy-v2') {

@@ -102,7 +102,6 @@ my @ways = (
 	[ 'the log is the journal', { nolog => 1, stderr => $stderr, env => { JOURNAL_STREAM => $journal } }, \&tls_psql ],
 	# No syslogd here, and asked again by each line.
 	[ 'the log is syslog', { nolog => 1, args => [qw(-N other)], known => qr/^socket\(AF_UNIX, SOCK_DGRAM.*EACCES/ }, \&tls_psql ],
-	[ 'early connect', { args => ['--early-connect'] }, \&tls_psql ],
 	[ 'no TLS', {}, sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/accepts only TLS/, 'refused') } ],
 	[ 'a FATAL of PostgreSQL', {}, sub { like(psql('', port => $_[0], dbname => 'nosuch')->{err}, qr/does not exist/, 'told') } ],
 	[ 'PostgreSQL is not there', { connect => '127.0.0.1:' . free_port() }, sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'told') } ],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # -T: PostgreSQL sees the client's own address, so that pg_hba.conf can tell clients apart. A server and two clients, each a network namespace.
-# sabotage: s/backend_set_source(&s->backend, &s->source, &s->backend_error)/true/ session.c
+# sabotage: s/backend_set_source(&s->backend, &s->source, &s->backend_error)/true/ server.c
 use lib 't/lib';
 use T;
 
@@ -13,7 +13,6 @@ sub usage {
 }
 
 subtest 'what makes no sense with it' => sub {
-	usage(qr/--early-connect makes no sense with --transparent/, '--early-connect');
 	usage(qr/-I makes no sense with --transparent/, qw(-I 127.0.0.1));
 	usage(qr/--transparent: makes no sense with a Unix socket \(-r \/tmp\)/, '-p', server_pem()->{pem}, '-d', free_port(), qw(-r /tmp));
 };
