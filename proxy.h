@@ -15,11 +15,8 @@
 /* The client as the header names it. */
 struct proxy_client {
 	bool spoke; /* set on failure too: false if not one byte came, as with a load balancer's probes all day */
-	bool given; /* false for LOCAL, UNKNOWN and UNSPEC: the connection's own address counts */
-	/*
-	 * AF_INET, AF_INET6 (with port; an IPv4 address may come mapped) or AF_UNIX. The path of AF_UNIX is as it came: perhaps empty, abstract
-	 * (first byte NUL), without a NUL at its end, or not printable.
-	 */
+	bool given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: the connection's own address counts */
+	/* AF_INET or AF_INET6, with the port; an IPv4 address may be a mapped one. */
 	struct sockaddr_storage address;
 };
 
