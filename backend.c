@@ -9,14 +9,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "sock.h"
@@ -33,74 +29,70 @@ static bool bind_to(int fd, const struct sockaddr_storage *sa, socklen_t len)
 }
 
 /* May be bound to an address that is not this machine's. Needs CAP_NET_ADMIN now, and nothing when it is bound. */
-static bool make_transparent(const struct backend_address *a, struct error *e)
+static bool make_transparent(const struct backend_socket *s, struct error *e)
 {
 	int yes = 1;
-	bool v6 = a->sa.ss_family == AF_INET6;
+	bool v6 = s->to->sa.ss_family == AF_INET6;
 
-	(void)setsockopt(a->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes); /* step 5 shuts setsockopt */
-	if (setsockopt(a->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &yes,
+	(void)setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes); /* step 5 shuts setsockopt */
+	if (setsockopt(s->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &yes,
 		       sizeof yes) < 0)
 		return fail(e, EX_NOPERM, "--transparent: %s (start as root, or with CAP_NET_ADMIN)", strerror(errno));
 	return true;
 }
 
-static bool make_socket(struct backend_address *a, const struct backend_options *o, struct error *e)
+static bool make_socket(struct backend_socket *s, const struct backend_options *o, struct error *e)
 {
-	bool tcp = a->sa.ss_family != AF_UNIX;
+	bool tcp = s->to->sa.ss_family != AF_UNIX;
 	struct timeval patience = {.tv_sec = o->timeout};
 
-	a->fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
-	if (a->fd < 0)
+	s->fd = socket(s->to->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
+	if (s->fd < 0)
 		return fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s", strerror(errno));
 	if (!tcp) {
-		(void)setsockopt(a->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+		(void)setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 		return true;
 	}
-	sock_nodelay(a->fd);
-	sock_keepalive(a->fd, o->keepalive);
+	sock_nodelay(s->fd);
+	sock_keepalive(s->fd, o->keepalive);
 	return true;
 }
 
-static bool set_up(struct backend_address *a, const struct backend_options *o, struct error *e)
+static bool set_up(struct backend_socket *s, const struct backend_options *o, struct error *e)
 {
-	if (!make_socket(a, o, e))
+	if (!make_socket(s, o, e))
 		return false;
-	if (o->transparent && !make_transparent(a, e)) {
-		close(a->fd);
+	if (o->transparent && !make_transparent(s, e)) {
+		close(s->fd);
 		return false;
 	}
-	if (a->local_len == 0 || bind_to(a->fd, &a->local, a->local_len))
+	if (s->to->local_len == 0 || bind_to(s->fd, &s->to->local, s->to->local_len))
 		return true;
 	fail(e, EX_OSERR, "-I %s: %s", o->local, strerror(errno));
-	close(a->fd);
+	close(s->fd);
 	return false;
 }
 
 /* A machine without IPv6 has no socket for ::1; one socket of several is enough. */
-bool backend_open(struct backend *b, const struct backend_options *o, struct error *e)
+bool backend_open(struct backend *b, const struct address_list *list, const struct backend_options *o, struct error *e)
 {
-	unsigned made = 0;
+	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->timeout * 1000};
+	for (unsigned i = 0; i < list->count; i++) {
+		struct backend_socket s = {.to = &list->all[i]};
 
-	for (unsigned i = 0; i < b->count; i++)
-		if (set_up(&b->addresses[i], o, e))
-			b->addresses[made++] = b->addresses[i];
-	b->count = made;
-	if (made > 0)
+		if (set_up(&s, o, e))
+			b->sockets[b->count++] = s;
+	}
+	if (b->count > 0)
 		e->status = 0;
-	return made > 0;
+	return b->count > 0;
 }
 
 void backend_close(struct backend *b)
 {
 	for (unsigned i = 0; i < b->count; i++)
-		close(b->addresses[i].fd);
+		close(b->sockets[i].fd);
 	b->count = 0;
-}
-
-bool backend_prepare(struct backend *b, const struct backend_options *o, struct error *e)
-{
-	return backend_resolve(b, o, e) && backend_open(b, o, e);
 }
 
 /* bind() takes each of these for "any": PostgreSQL would then see an address of this machine, and its lines for 127.0.0.1 would match. */
@@ -127,21 +119,22 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
 	if (is_no_host(&sa)) {
 		backend_close(b);
-		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's", b->name);
+		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's", b->list->name);
 	}
 	for (unsigned i = 0; i < b->count; i++) {
-		struct backend_address *a = &b->addresses[i];
+		struct backend_socket *s = &b->sockets[i];
+		bool same_family = s->to->sa.ss_family == sa.ss_family;
 
-		if (a->sa.ss_family == sa.ss_family && bind(a->fd, (struct sockaddr *)&sa, a->len) == 0) {
-			b->addresses[bound++] = *a;
+		if (same_family && bind(s->fd, (struct sockaddr *)&sa, s->to->len) == 0) {
+			b->sockets[bound++] = *s;
 			continue;
 		}
-		if (a->sa.ss_family == sa.ss_family)
+		if (same_family)
 			why = strerror(errno);
-		close(a->fd);
+		close(s->fd);
 	}
 	b->count = bound;
-	return bound > 0 || fail(e, EX_UNAVAILABLE, "%s from the client's address: %s", b->name, why);
+	return bound > 0 || fail(e, EX_UNAVAILABLE, "%s from the client's address: %s", b->list->name, why);
 }
 
 static void note_failure(struct backend *b, int error)
@@ -154,10 +147,10 @@ static void note_failure(struct backend *b, int error)
 static void try_next(struct backend *b)
 {
 	for (; b->at < b->count; b->at++) {
-		struct backend_address *a = &b->addresses[b->at];
+		const struct backend_socket *s = &b->sockets[b->at];
 
-		if (connect(a->fd, (struct sockaddr *)&a->sa, a->len) == 0) {
-			b->fd = a->fd;
+		if (connect(s->fd, (const struct sockaddr *)&s->to->sa, s->to->len) == 0) {
+			b->fd = s->fd;
 			return;
 		}
 		if (errno == EINPROGRESS) {
@@ -177,7 +170,7 @@ void backend_start(struct backend *b)
 /* Wait for the address at hand; false when the time is over for all. */
 static bool await_pending(struct backend *b)
 {
-	int fd = b->addresses[b->at].fd, error = 0;
+	int fd = b->sockets[b->at].fd, error = 0;
 	socklen_t len = sizeof error;
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	/* Of what time is left each address gets its share, or a silent one would starve the others. */
@@ -202,8 +195,8 @@ static bool await_pending(struct backend *b)
 static void close_others(struct backend *b)
 {
 	for (unsigned i = 0; i < b->count; i++)
-		if (b->addresses[i].fd != b->fd)
-			close(b->addresses[i].fd);
+		if (b->sockets[i].fd != b->fd)
+			close(b->sockets[i].fd);
 	b->count = 0;
 }
 
@@ -215,7 +208,7 @@ bool backend_finish(struct backend *b, struct error *e)
 		if (!await_pending(b))
 			break;
 	if (b->fd < 0)
-		return fail(e, EX_UNAVAILABLE, "%s: %s", b->name, b->reason);
+		return fail(e, EX_UNAVAILABLE, "%s: %s", b->list->name, b->reason);
 	close_others(b);
 	return true;
 }
@@ -234,88 +227,4 @@ const char *backend_port(const struct backend *b, char *buf, size_t size)
 	sock_local(b->fd, &name);
 	snprintf(buf, size, "%s", name.port);
 	return buf;
-}
-
-unsigned backend_tcp_ports(const struct backend *b, uint16_t *ports)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < b->count; i++) {
-		const struct sockaddr_storage *sa = &b->addresses[i].sa;
-
-		if (sa->ss_family == AF_INET)
-			ports[n++] = ntohs(((const struct sockaddr_in *)sa)->sin_port);
-		else if (sa->ss_family == AF_INET6)
-			ports[n++] = ntohs(((const struct sockaddr_in6 *)sa)->sin6_port);
-	}
-	return n;
-}
-
-bool backend_is_unix(const struct backend *b)
-{
-	return b->addresses[0].sa.ss_family == AF_UNIX;
-}
-
-bool backend_peer_danger(const struct backend *b, uid_t uid, char *text, size_t size)
-{
-	const struct sockaddr_un *un = (const struct sockaddr_un *)&b->addresses[0].sa;
-	const struct passwd *pw;
-	struct stat st;
-
-	if (!backend_is_unix(b))
-		return false;
-	/* initdb names the superuser after who runs PostgreSQL, and that is who owns the socket. */
-	bool owner = stat(un->sun_path, &st) == 0 && st.st_uid == uid;
-	if (!owner && uid != 0 && ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
-		return false;
-	snprintf(
-	    text, size,
-	    "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then lets every client in as "
-	    "PostgreSQL's superuser; run as another user (-s)",
-	    uid == 0 ? "root" : "the user that runs PostgreSQL");
-	return true;
-}
-
-static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
-{
-	if (a->sa_family != b->sa_family)
-		return false;
-	if (a->sa_family == AF_INET)
-		return memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
-			      sizeof(struct in_addr)) == 0;
-	return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
-		      sizeof(struct in6_addr)) == 0;
-}
-
-static bool is_loopback(const struct sockaddr *sa)
-{
-	if (sa->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-	return sa->sa_family == AF_UNIX || IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
-}
-
-static bool is_interface(const struct sockaddr *sa, const struct ifaddrs *list)
-{
-	for (; list != NULL; list = list->ifa_next)
-		if (list->ifa_addr != NULL && same_address(sa, list->ifa_addr))
-			return true;
-	return false;
-}
-
-bool backend_is_remote(const struct backend *b)
-{
-	struct ifaddrs *list = NULL;
-	bool remote = false;
-
-	for (unsigned i = 0; i < b->count && !remote; i++) {
-		const struct sockaddr *sa = (const struct sockaddr *)&b->addresses[i].sa;
-
-		if (is_loopback(sa))
-			continue;
-		if (list == NULL && getifaddrs(&list) != 0) /* ten system calls: not for the usual case */
-			return false;
-		remote = !is_interface(sa, list);
-	}
-	freeifaddrs(list);
-	return remote;
 }

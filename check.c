@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "backend.h"
 #include "identmap.h"
 #include "pidfile.h"
@@ -31,6 +32,7 @@
 struct probe {
 	char user[64];  /* "" asks for GSSAPI encryption instead */
 	int clientcert; /* as in struct options */
+	struct address_list addresses;
 	struct backend backend;
 	struct fd_stream server;
 	deadline when;
@@ -219,8 +221,8 @@ static void report_open_door(const struct probe *p)
 		       "change "
 		       "that line to scram-sha-256 and reload PostgreSQL",
 		       p->user, who[p->clientcert],
-		       backend_is_unix(&p->backend) ? "trust for this socket, or peer for the user that pgssl runs as"
-						    : "trust (or ident) for this address");
+		       address_is_unix(&p->addresses) ? "trust for this socket, or peer for the user that pgssl runs as"
+						      : "trust (or ident) for this address");
 }
 
 /* What PostgreSQL asks of a login (AuthenticationRequest, "Message Formats" of its protocol). */
@@ -271,7 +273,7 @@ static bool report_login(struct probe *p)
 	} else {
 		report(FOUND_ERROR,
 		       "PostgreSQL at %s: what answers there does not speak its protocol, or not in time: is -r right?",
-		       p->backend.name);
+		       p->addresses.name);
 		return false;
 	}
 	return true;
@@ -313,7 +315,7 @@ static void report_backend(struct probe *probes, unsigned n)
 		if (!connect_probe(p))
 			return;
 		if (i == 0)
-			report(FOUND_OK, "PostgreSQL: connected to %s", p->backend.name);
+			report(FOUND_OK, "PostgreSQL: connected to %s", p->addresses.name);
 		if (p->user[0] == '\0')
 			report_gss(p);
 		else if (!report_login(p))
@@ -323,31 +325,28 @@ static void report_backend(struct probe *probes, unsigned n)
 }
 
 /* What is dangerous about the way there. */
-static void report_way(const struct backend *b, const struct sandbox_user *who)
+static void report_way(const struct address_list *list, const struct sandbox_user *who)
 {
 	char text[256];
 
-	if (backend_peer_danger(b, who->uid, text, sizeof text))
+	if (address_peer_danger(list, who->uid, text, sizeof text))
 		report(FOUND_WARNING, "%s", text);
-	if (backend_is_remote(b))
+	if (address_is_remote(list))
 		report(FOUND_WARNING,
 		       "PostgreSQL at %s is another machine: what passes between pgssl and it is in CLEAR on the "
 		       "network; run pgssl there",
-		       b->name);
+		       list->name);
 }
 
 static bool prepare(struct probe *p, const struct options *o, const char *user)
 {
-	struct backend_options bo = {.address = o->connect,
-				     .local = o->local,
-				     .timeout = o->connect_timeout,
-				     .keepalive = o->keepalive,
-				     .transparent = o->transparent};
+	struct backend_options bo = {
+	    .local = o->local, .timeout = o->connect_timeout, .keepalive = o->keepalive, .transparent = o->transparent};
 	struct error e;
 
 	snprintf(p->user, sizeof p->user, "%s", user);
 	p->clientcert = o->clientcert;
-	if (backend_prepare(&p->backend, &bo, &e))
+	if (address_look_up(&p->addresses, o, &e) && backend_open(&p->backend, &p->addresses, &bo, &e))
 		return true;
 	report(FOUND_ERROR, "PostgreSQL at %s", e.text);
 	return false;
@@ -396,7 +395,7 @@ int check_run(const struct options *o, const struct tls_options *to)
 	}
 	unsigned n = prepare_all(probes, o, &who); /* 4 */
 	if (n > 0)
-		report_way(&probes[0].backend, &who);
+		report_way(&probes[0].addresses, &who);
 	if (!become_final_user(&who)) /* 5 */
 		return report_end();
 	report_pidfile(o->pidfile);

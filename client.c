@@ -32,7 +32,7 @@ static noreturn void refuse(struct session *s, const char *why, int status)
 {
 	char detail[512];
 
-	snprintf(detail, sizeof detail, "%s: %s", s->backend.name, why);
+	snprintf(detail, sizeof detail, "%s: %s", s->addresses.name, why);
 	if (s->startup.kind != STARTUP_CANCEL) /* whose client reads no answer */
 		session_refuse(s, REFUSE_BACKEND_TLS, detail, status);
 	log_peer_line(LOG_ERR, "could not hand on a cancel request to %s", detail);

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,11 +21,10 @@
 #include "pidfile.h"
 #include "renew.h"
 
-#define LISTENERS     16
 #define SHORTAGE_MS   500  /* how long it is waited when processes, memory or descriptors are short */
 #define LAST_WORDS_MS 5000 /* how long a session may take to end after SIGTERM */
 
-static struct pollfd listeners[LISTENERS];
+static struct pollfd listeners[ADDRESS_MAX];
 static unsigned listener_count;
 
 static pid_t parent; /* 0: we are not of -d */
@@ -37,17 +35,17 @@ static volatile sig_atomic_t stops, hups;
 
 /* ---- the sockets ---- */
 
-static int bind_one(const struct addrinfo *ai)
+static int bind_one(const struct address *a)
 {
-	int yes = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int yes = 1, fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	if (ai->ai_family == AF_INET6) /* else it takes IPv4's place too, which has a socket of its own */
+	if (a->sa.ss_family == AF_INET6) /* else it takes IPv4's place too, which has a socket of its own */
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
 	/* The kernel takes of the backlog what net.core.somaxconn allows. */
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, INT_MAX) == 0)
+	if (bind(fd, (const struct sockaddr *)&a->sa, a->len) == 0 && listen(fd, INT_MAX) == 0)
 		return fd;
 	int saved = errno;
 	close(fd);
@@ -56,50 +54,37 @@ static int bind_one(const struct addrinfo *ai)
 }
 
 /* One kind of address of several may be missing on this machine; a port that is taken is another matter. */
-static void add_listener(const struct addrinfo *ai)
+static void add_listener(const struct address *a, bool last)
 {
 	struct sock_name name;
-	int fd = listener_count < LISTENERS ? bind_one(ai) : -1;
+	int fd = bind_one(a);
 
-	sock_format(ai->ai_addr, ai->ai_addrlen, &name);
+	sock_format((const struct sockaddr *)&a->sa, a->len, &name);
 	if (fd >= 0)
 		listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-	else if ((errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL) || (ai->ai_next == NULL && listener_count == 0))
+	else if ((errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL) || (last && listener_count == 0))
 		die(EX_UNAVAILABLE, "could not listen on address %s, port %s: %s", name.host, name.port,
 		    strerror(errno));
-}
-
-static struct addrinfo *find_addresses(const struct session *s, struct backend_parts *at)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = s->options.client ? 0 : AI_PASSIVE}, *list;
-	struct error e;
-
-	if (!backend_split("-d", s->options.listen, at, &e))
-		die(e.status, "%s", e.text);
-	int status = getaddrinfo(at->host[0] != '\0' ? at->host : NULL, at->port, &hints, &list);
-	if (status != 0)
-		die(EX_NOHOST, "-d %s: %s", s->options.listen, gai_strerror(status));
-	return list;
 }
 
 /* The lock of the pid file comes before the port, so that a second parent is told who has both. */
 static void bind_all(const struct session *s)
 {
-	struct backend_parts at;
+	const struct options *o = &s->options;
+	struct address_list list;
 	struct sock_name name;
 	struct error e;
-	struct addrinfo *list = find_addresses(s, &at);
+	char host[256];
 
-	sock_format(list->ai_addr, list->ai_addrlen, &name);
-	if (strcmp(name.port, "0") == 0)
-		die(EX_USAGE, "-d %s: the port is a number from 1 to 65535, or a service's name", s->options.listen);
-	if (s->options.pidfile != NULL &&
-	    !pidfile_create_parent(s->options.pidfile, at.host[0] != '\0' ? at.host : "localhost", name.port, &e))
+	if (!address_look_up_listen(&list, o, &e))
+		die(e.status, "%s", e.text);
+	address_host(o->listen, host, sizeof host);
+	sock_format((struct sockaddr *)&list.all[0].sa, list.all[0].len, &name);
+	if (o->pidfile != NULL && !pidfile_create_parent(o->pidfile, host, name.port, &e))
 		die(e.status, "%s", e.text);
 	atexit(pidfile_delete);
-	for (const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
-		add_listener(ai);
-	freeaddrinfo(list);
+	for (unsigned i = 0; i < list.count; i++)
+		add_listener(&list.all[i], i + 1 == list.count);
 }
 
 static void tell_listeners(void)
@@ -126,11 +111,11 @@ static void close_listeners(void)
 /* Whether sockets can be made as asked (-T, -I) is to be known now. */
 static void try_backend(const struct session *s)
 {
-	struct backend b = s->backend;
+	struct backend b;
 	struct backend_options bo = session_backend_options(s);
 	struct error e;
 
-	if (!backend_open(&b, &bo, &e))
+	if (!backend_open(&b, &s->addresses, &bo, &e))
 		die(e.status, "%s", e.text);
 	backend_close(&b);
 }
@@ -140,8 +125,8 @@ static void prepare(struct session *s)
 	struct error e;
 
 	passphrase_keep();
-	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
-	    !renew_first(s, &e) || !session_resolve_backend(s, &e))
+	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) || !renew_first(s, &e) ||
+	    !session_resolve_backend(s, &e))
 		die(e.status, "%s", e.text);
 	try_backend(s);
 	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);
@@ -152,14 +137,12 @@ static void prepare(struct session *s)
 static void confine(const struct session *s)
 {
 	const char *files[SESSION_FILES];
-	uint16_t ports[BACKEND_ADDRESSES];
 	struct error e;
 	struct sandbox_parent_needs needs = {
 	    .read_again = files,
 	    .read_count = session_files(s, files),
 	    .pid_folder = pidfile_folder(),
-	    .tcp_ports = ports,
-	    .tcp_port_count = backend_tcp_ports(&s->backend, ports),
+	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
 	};
 

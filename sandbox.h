@@ -40,18 +40,17 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e) MU
 
 /* What this process may still need after step 5. */
 struct sandbox_needs {
-	const char *remove_in;     /* folder in which the pid file will be removed, or NULL */
-	const uint16_t *tcp_ports; /* ports that connect() may go to until sandbox_connected; host order */
-	unsigned tcp_port_count;
-	bool unix_connect; /* the backend is a Unix socket */
-	bool bind;         /* -T: bind() once before the connect */
-	bool yield;        /* --spin: sched_yield() */
-	bool log_to_file;  /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
+	const char *remove_in; /* folder in which the pid file will be removed, or NULL */
+	uint16_t tcp_port;     /* the only one that connect() may go to, or 0; in host order */
+	bool unix_connect;     /* the backend is a Unix socket */
+	bool bind;             /* -T: bind() once before the connect */
+	bool yield;            /* --spin: sched_yield() */
+	bool log_to_file;      /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
 };
 
 /*
  * Limits, empty environment (its strings are wiped: keep no pointer from getenv), no capabilities, not dumpable, no_new_privs, Landlock,
- * seccomp. Neither tcp_ports nor unix_connect: no connect() at all. A kernel without Landlock or seccomp is told of in one log line and
+ * seccomp. Neither tcp_port nor unix_connect: no connect() at all. A kernel without Landlock or seccomp is told of in one log line and
  * the rest still applies; one that has them and refuses is an error. Never blocks, but for that line.
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
@@ -68,8 +67,7 @@ struct sandbox_parent_needs {
 	    read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
 	unsigned read_count;
 	const char *pid_folder; /* where its pid file, which is written, will be removed, or NULL */
-	const uint16_t *tcp_ports;
-	unsigned tcp_port_count;
+	uint16_t tcp_port;
 	bool bind; /* -T or -I: children bind() */
 };
 

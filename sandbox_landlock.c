@@ -112,16 +112,13 @@ static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const 
 	return true;
 }
 
-static bool allow_ports(int ruleset, const struct ruleset_attr *denied, const uint16_t *ports, unsigned n,
-			struct error *e)
+static bool allow_port(int ruleset, const struct ruleset_attr *denied, uint16_t port, struct error *e)
 {
-	for (unsigned i = 0; i < n && (denied->net & NET_CONNECT_TCP) != 0; i++) {
-		struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = ports[i]};
+	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = port};
 
-		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
-			return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", ports[i],
-				    strerror(errno));
-	}
+	if (port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
+	    syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
+		return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", port, strerror(errno));
 	return true;
 }
 
@@ -148,7 +145,7 @@ bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, stru
 	}
 	if (needs->remove_in != NULL && !allow_beneath(ruleset, &denied, needs->remove_in, FS_REMOVE_FILE, e))
 		return false;
-	if (!allow_ports(ruleset, &denied, needs->tcp_ports, needs->tcp_port_count, e))
+	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
 		return false;
 	return shut_landlock(ruleset, e);
 }
@@ -184,7 +181,7 @@ bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned 
 			return false;
 	if (needs->pid_folder != NULL && !allow_beneath(ruleset, &denied, needs->pid_folder, pid_files, e))
 		return false;
-	if (!allow_ports(ruleset, &denied, needs->tcp_ports, needs->tcp_port_count, e))
+	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
 		return false;
 	return shut_landlock(ruleset, e);
 }

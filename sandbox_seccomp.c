@@ -316,7 +316,7 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing, struc
 	APPEND(&p, check_machine);
 	APPEND(&p, pump);
 	APPEND(&p, session);
-	if (needs->tcp_port_count > 0 || needs->unix_connect)
+	if (needs->tcp_port != 0 || needs->unix_connect)
 		APPEND(&p, may_connect);
 	if (needs->bind)
 		APPEND(&p, may_bind);

@@ -133,7 +133,7 @@ void server_admit(struct session *s)
 	if (s->postgres == NULL)
 		session_connect_backend(s);
 	if (s->postgres != NULL && backend_closed(&s->backend))
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	session_set_title(s);
@@ -141,7 +141,7 @@ void server_admit(struct session *s)
 		log_peer_line(LOG_NOTICE,
 			      "the startup packet has no room for the client's address in application_name");
 	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->backend.name);
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }

@@ -56,7 +56,7 @@ static void choose_verification(const struct options *o, struct tls_options *to)
 	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
 	static char host[256];
 
-	backend_host(o->connect, host, sizeof host);
+	address_host(o->connect, host, sizeof host);
 	to->client = true;
 	to->servername = o->servername != NULL ? o->servername : host;
 	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
@@ -120,7 +120,6 @@ struct backend_options session_backend_options(const struct session *s)
 	const struct options *o = &s->options;
 
 	return (struct backend_options){
-	    .address = o->connect,
 	    .local = o->local,
 	    .timeout = o->connect_timeout,
 	    .keepalive = o->keepalive,
@@ -130,13 +129,11 @@ struct backend_options session_backend_options(const struct session *s)
 
 bool session_resolve_backend(struct session *s, struct error *e)
 {
-	struct backend_options bo = session_backend_options(s);
-
-	if (!backend_resolve(&s->backend, &bo, e))
+	if (!address_look_up(&s->addresses, &s->options, e))
 		return false;
-	if (!s->options.client && backend_is_remote(&s->backend))
+	if (!s->options.client && address_is_remote(&s->addresses))
 		log_line(LOG_WARNING, "PostgreSQL at %s is not on this machine: what goes there is in clear",
-			 s->backend.name);
+			 s->addresses.name);
 	return true;
 }
 
@@ -213,7 +210,7 @@ char session_ask_gss(struct session *s)
 		return answer;
 	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
 	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it did not answer the request for GSSAPI encryption (--gss)",
-	     s->backend.name);
+	     s->addresses.name);
 	close(s->backend.fd);
 	s->postgres = NULL;
 	return 'N';

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "address.h"
 #include "backend.h"
 #include "identmap.h"
 #include "log.h"
@@ -38,6 +39,7 @@ struct session {
 	struct error tls_error;  /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
 	struct identmap *map;    /* --map, or NULL */
 	struct sandbox_user who; /* from step 5 on */
+	struct address_list addresses; /* PostgreSQL's */
 	struct backend backend;
 	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
 	bool promised_tls;          /* an SSLRequest was answered 'S' */
@@ -70,7 +72,7 @@ bool session_load(const struct session *s, struct tls **t, struct identmap **map
 /* The files that session_load reads, for the parent of -d to look whether they have changed. Returns how many. */
 unsigned session_files(const struct session *s, const char *files[SESSION_FILES]);
 
-/* Look up PostgreSQL, and warn if the way to it leaves this machine. Fails as backend_resolve. */
+/* Look up PostgreSQL, and warn if the way to it leaves this machine. Fails as address_look_up. */
 bool session_resolve_backend(struct session *s, struct error *e) MUST_USE;
 
 /* Look up the client's address at `fd`, and let the log name it. */

@@ -126,7 +126,7 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 		(void)!log_open(NULL, stderr_is_read, o->service, o->debug, &(struct error){.status = 0});
 		die(e.status, "%s", e.text);
 	}
-	if (!ok || !backend_check_syntax(o->connect, &usage))
+	if (!ok || !address_check(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
 	print_and_exit(o);
 	if (o->listen == NULL && isatty(STDIN_FILENO))
@@ -201,7 +201,7 @@ static void open_backend(struct session *s)
 {
 	struct backend_options bo = session_backend_options(s);
 
-	if (s->backend_error.status == 0 && !backend_open(&s->backend, &bo, &s->backend_error))
+	if (s->backend_error.status == 0 && !backend_open(&s->backend, &s->addresses, &bo, &s->backend_error))
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 
@@ -212,10 +212,9 @@ static void enter_sandbox(struct session *s)
 	const struct options *o = &s->options;
 	struct sock_name local;
 	struct error e;
-	uint16_t ports[BACKEND_ADDRESSES];
 	char danger[256];
 
-	if (backend_peer_danger(&s->backend, s->who.uid, danger, sizeof danger))
+	if (address_peer_danger(&s->addresses, s->who.uid, danger, sizeof danger))
 		log_peer_line(LOG_WARNING, "%s", danger);
 	if (!sandbox_drop_privileges(&s->who, &e))
 		fail_here(s, &e);
@@ -224,11 +223,11 @@ static void enter_sandbox(struct session *s)
 	if (o->listen == NULL && o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
 		log_peer_line(LOG_WARNING, "%s", e.text);
 	atexit(pidfile_delete);
+	bool ready = s->backend_error.status == 0;
 	struct sandbox_needs needs = {
 	    .remove_in = pidfile_folder(),
-	    .tcp_ports = ports,
-	    .tcp_port_count = backend_tcp_ports(&s->backend, ports),
-	    .unix_connect = backend_is_unix(&s->backend),
+	    .tcp_port = ready ? address_tcp_port(&s->addresses) : 0,
+	    .unix_connect = ready && address_is_unix(&s->addresses),
 	    .bind = o->transparent,
 	    .yield = o->spin > 0,
 	    .log_to_file = log_is_file(),

@@ -6,7 +6,7 @@
 # sabotage: s/heap_tidy();/;/ splice.c
 # sabotage: s/while (more \&\& h->len < BUFFER_SIZE)/if (more)/ splice.c
 # sabotage: s/if (deadline_left(next) > 0)/if (false)/ stream.c
-# sabotage: s/if (is_loopback(sa))/if (false)/ backend.c
+# sabotage: s/if (is_loopback(sa))/if (false)/ address.c
 # sabotage: s/if (sp->spin_us > 0)/if (true)/ splice.c
 use lib 't/lib';
 use T;

@@ -156,10 +156,7 @@ static inline void prepare_child(void)
 
 static inline struct sandbox_needs needs(void)
 {
-	static uint16_t port;
-
-	port = ntohs(right.sin_port);
-	return (struct sandbox_needs){.tcp_ports = &port, .tcp_port_count = 1};
+	return (struct sandbox_needs){.tcp_port = ntohs(right.sin_port)};
 }
 
 enum { NOT_ENTERED = 250, FALSE_RESULT = 251 };

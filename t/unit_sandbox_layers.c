@@ -284,7 +284,7 @@ static const char *parent_attempt(long (*try)(void))
 	const char *files[1] = {elsewhere};
 	uint16_t port = ntohs(right.sin_port);
 	struct sandbox_parent_needs n = {
-	    .read_again = files, .read_count = 1, .pid_folder = pids, .tcp_ports = &port, .tcp_port_count = 1};
+	    .read_again = files, .read_count = 1, .pid_folder = pids, .tcp_port = port};
 	int status;
 	pid_t pid = fork();
 
