@@ -28,6 +28,12 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
 	return good;
 }
 
+/* A test that cannot be made on this machine, and why. */
+static inline void skip(const char *why)
+{
+	printf("ok %u # SKIP %s\n", ++tap_count, why);
+}
+
 /* A line of explanation. */
 __attribute__((format(printf, 1, 2))) static inline void note(const char *fmt, ...)
 {

@@ -78,6 +78,26 @@ static long try_int80(void) /* 20 is getpid of i386 */
 	__asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
 	return result;
 }
+
+/* True for try_int80 on a kernel without 32-bit calls: SIGSEGV comes before any filter sees a call. */
+static bool kernel_lacks(long (*try)(void))
+{
+	int status;
+
+	if (try != try_int80)
+		return false;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(try_int80() < 0);
+	waitpid(pid, &status, 0);
+	return WIFSIGNALED(status);
+}
+#else
+static bool kernel_lacks(long (*try)(void))
+{
+	(void)try;
+	return false;
+}
 #endif
 
 /* ---- what a session must be able to do ---- */
@@ -256,6 +276,10 @@ static void test_rows(void)
 	struct sandbox_needs n = needs();
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		if (kernel_lacks(rows[i].try)) {
+			skip("this kernel has no 32-bit system calls");
+			continue;
+		}
 		expect(&n, false, rows[i].try, rows[i].entered, rows[i].name);
 		expect(&n, true, rows[i].try, rows[i].connected, rows[i].name);
 	}
