@@ -41,10 +41,10 @@ static bool make_transparent(const struct backend_socket *s, struct error *e)
 	return true;
 }
 
-static bool make_socket(struct backend_socket *s, const struct backend_options *o, struct error *e)
+static bool make_socket(struct backend_socket *s, const struct options *o, struct error *e)
 {
 	bool tcp = s->to->sa.ss_family != AF_UNIX;
-	struct timeval patience = {.tv_sec = o->timeout};
+	struct timeval patience = {.tv_sec = o->connect_timeout};
 
 	s->fd = socket(s->to->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
 	if (s->fd < 0)
@@ -58,7 +58,7 @@ static bool make_socket(struct backend_socket *s, const struct backend_options *
 	return true;
 }
 
-static bool set_up(struct backend_socket *s, const struct backend_options *o, struct error *e)
+static bool set_up(struct backend_socket *s, const struct options *o, struct error *e)
 {
 	if (!make_socket(s, o, e))
 		return false;
@@ -74,9 +74,9 @@ static bool set_up(struct backend_socket *s, const struct backend_options *o, st
 }
 
 /* A machine without IPv6 has no socket for ::1; one socket of several is enough. */
-bool backend_open(struct backend *b, const struct address_list *list, const struct backend_options *o, struct error *e)
+bool backend_open(struct backend *b, const struct address_list *list, const struct options *o, struct error *e)
 {
-	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->timeout * 1000};
+	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->connect_timeout * 1000};
 	for (unsigned i = 0; i < list->count; i++) {
 		struct backend_socket s = {.to = &list->all[i]};
 

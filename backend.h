@@ -12,6 +12,7 @@
 
 #include "address.h"
 #include "log.h"
+#include "options.h"
 #include "stream.h"
 
 /* A prepared socket, and where it will be connected to. */
@@ -32,20 +33,12 @@ struct backend {
 	char reason[128]; /* why the first address failed */
 };
 
-/* How to make the sockets. */
-struct backend_options {
-	const char *local; /* -I, or NULL */
-	int timeout;       /* seconds for connecting, all addresses together */
-	int keepalive;     /* as sock_keepalive takes it */
-	bool transparent;  /* the client's own address will be the source: backend_set_source */
-};
-
 /*
  * Make a socket for each address of `list`, with -I and --transparent set; one of several is enough.
  * Never blocks. Fails with EX_OSERR or EX_NOPERM. The sockets live as long as the process, or until
  * backend_close.
  */
-bool backend_open(struct backend *b, const struct address_list *list, const struct backend_options *o, struct error *e)
+bool backend_open(struct backend *b, const struct address_list *list, const struct options *o, struct error *e)
     MUST_USE;
 
 /* Close the prepared sockets: the parent of -d only tried whether they can be had. */

@@ -14,7 +14,7 @@ bool certauth_may_connect(const struct session *s)
 {
 	struct tls_peer peer;
 
-	switch ((enum clientcert)s->options.clientcert) {
+	switch (s->options.clientcert) {
 	case CLIENTCERT_VERIFY_FULL:
 		return false;
 	case CLIENTCERT_VERIFY_CA:
@@ -63,7 +63,7 @@ static noreturn void refuse_user(struct session *s, const char *why)
 
 static noreturn void refuse_claim(struct session *s, const struct claim *c)
 {
-	static const char *const kinds[] = {[TLS_NAME_CN] = "CN", [TLS_NAME_DN] = "DN", [TLS_NAME_SAN] = "SAN"};
+	static const char *const kinds[] = {[CLIENTNAME_CN] = "CN", [CLIENTNAME_DN] = "DN", [CLIENTNAME_SAN] = "SAN"};
 	const char *kind = kinds[s->options.clientname];
 	char why[sizeof c->first + 128], more[32] = "";
 
@@ -87,7 +87,7 @@ static void check_names(struct session *s)
 		refuse_user(s, "user or database was given twice");
 	if (s->startup.name_too_long)
 		refuse_user(s, "user or database has more than 63 bytes");
-	if (!tls_peer_has_name(s->tls, (enum tls_name)s->options.clientname, fits, &c))
+	if (!tls_peer_has_name(s->tls, s->options.clientname, fits, &c))
 		refuse_claim(s, &c);
 }
 
@@ -97,7 +97,7 @@ void certauth_check(struct session *s)
 
 	if (tls_peer(s->tls, &peer))
 		log_identity(&peer);
-	else if (s->options.clientcert != 0)
+	else if (s->options.clientcert != CLIENTCERT_UNSET)
 		session_refuse(s, REFUSE_NO_CERTIFICATE, NULL, EX_NOPERM);
 	if (s->options.clientcert == CLIENTCERT_VERIFY_FULL)
 		check_names(s);

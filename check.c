@@ -24,14 +24,15 @@
 #include "sandbox.h"
 #include "sock.h"
 #include "startup.h"
+#include "tls.h"
 
 #define PROBES      3
 #define MESSAGE_MAX 4096
 
 /* One connection to PostgreSQL; its sockets are made before privileges go, as a connection does. */
 struct probe {
-	char user[64];  /* "" asks for GSSAPI encryption instead */
-	int clientcert; /* as in struct options */
+	char user[64]; /* "" asks for GSSAPI encryption instead */
+	enum clientcert clientcert;
 	struct address_list addresses;
 	struct backend backend;
 	struct fd_stream server;
@@ -104,13 +105,13 @@ static void report_file(const char *what, const char *path)
 	report_folders(path);
 }
 
-static void report_files(const struct options *o, const struct tls_options *to)
+static void report_files(const struct options *o)
 {
-	for (int i = 0; i < TLS_CERTS; i++)
-		report_file("certificate", to->cert[i]);
+	for (int i = 0; i < OPTIONS_CERTS; i++)
+		report_file("certificate", o->cert[i]);
 	report_file("private key", o->key);
-	report_file("authorities", to->ca);
-	report_file("revocation lists", to->crl);
+	report_file("authorities", o->ca);
+	report_file("revocation lists", o->crl);
 	report_file("ident map", o->ident_map);
 }
 
@@ -205,7 +206,7 @@ static const char *error_field(const char *body, size_t len, char type)
 static void report_open_door(const struct probe *p)
 {
 	static const char *const who[] = {
-	    [CLIENTCERT_OPTIONAL] = "EVERYBODY who reaches pgssl",
+	    [CLIENTCERT_UNSET] = "EVERYBODY who reaches pgssl",
 	    [CLIENTCERT_VERIFY_CA] = "everybody who has ANY certificate of -A's authorities",
 	};
 
@@ -340,13 +341,11 @@ static void report_way(const struct address_list *list, const struct sandbox_use
 
 static bool prepare(struct probe *p, const struct options *o, const char *user)
 {
-	struct backend_options bo = {
-	    .local = o->local, .timeout = o->connect_timeout, .keepalive = o->keepalive, .transparent = o->transparent};
 	struct error e;
 
 	snprintf(p->user, sizeof p->user, "%s", user);
 	p->clientcert = o->clientcert;
-	if (address_look_up(&p->addresses, o, &e) && backend_open(&p->backend, &p->addresses, &bo, &e))
+	if (address_look_up(&p->addresses, o, &e) && backend_open(&p->backend, &p->addresses, o, &e))
 		return true;
 	report(FOUND_ERROR, "PostgreSQL at %s", e.text);
 	return false;
@@ -380,14 +379,14 @@ static void report_sandbox(void)
 		report(FOUND_ERROR, "sandbox: %s", e.text);
 }
 
-int check_run(const struct options *o, const struct tls_options *to)
+int check_run(const struct options *o)
 {
 	static struct probe probes[PROBES];
 	struct sandbox_user who;
 	struct error e;
 
-	report_files(o, to);
-	tls_report(to); /* 3 */
+	report_files(o);
+	tls_report(o); /* 3 */
 	report_map(o);
 	if (!sandbox_find_user(o->user, o->group, &who, &e)) {
 		report(FOUND_ERROR, "%s", e.text);

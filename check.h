@@ -9,12 +9,11 @@
 #define PGSSL_CHECK_H
 
 #include "options.h"
-#include "tls.h"
 
 /*
  * Print a report to standard output, a line a finding. Gives up privileges for good: the caller can only exit with what is returned, EX_OK or EX_CONFIG. May block
  * for the passphrase command, the resolver, and --connect-timeout for each of three connections to PostgreSQL.
  */
-int check_run(const struct options *o, const struct tls_options *to) MUST_USE;
+int check_run(const struct options *o) MUST_USE;
 
 #endif

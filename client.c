@@ -84,7 +84,7 @@ void client_shake_hands(struct session *s)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	if (s->options.ca == NULL)
 		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
-	if (s->options.sslnegotiation != 2)
+	if (s->options.sslnegotiation != SSLNEGOTIATION_DIRECT)
 		ask_for_tls(s);
 	if (!tls_connect(s->tls, s->postgres, s->deadline, &e))
 		refuse(s, e.text, e.status);

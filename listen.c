@@ -112,10 +112,9 @@ static void close_listeners(void)
 static void try_backend(const struct session *s)
 {
 	struct backend b;
-	struct backend_options bo = session_backend_options(s);
 	struct error e;
 
-	if (!backend_open(&b, &s->addresses, &bo, &e))
+	if (!backend_open(&b, &s->addresses, &s->options, &e))
 		die(e.status, "%s", e.text);
 	backend_close(&b);
 }

@@ -19,7 +19,7 @@ enum kind {
 	FLAG,   /* bool */
 	TEXT,   /* const char *, not empty */
 	NUMBER, /* int between min and max */
-	CHOICE, /* int: 1, 2, ... of the words in `choices` */
+	CHOICE, /* an enum: 1, 2, ... of the words in `choices` */
 	CERT,   /* the next free cert */
 	LEVEL,  /* syslog level, by number or name */
 	PASSED, /* classic option with an argument that means nothing here */
@@ -85,8 +85,7 @@ static const struct row {
     {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S", "seconds for connecting to PostgreSQL [10]"},
     {0, "idle-timeout", NUMBER, AT(idle_timeout), 0, INT_MAX / 1000, "S",
      "end a session after so many seconds without a byte; 0: never [0]"},
-    {0, "spin", NUMBER, AT(spin), 0, 1000, "US",
-     "look for bytes this many microseconds before sleeping; 0: off [0]"},
+    {0, "spin", NUMBER, AT(spin), 0, 1000, "US", "look for bytes this many microseconds before sleeping; 0: off [0]"},
     {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
      "TCP keepalive after so many seconds of silence; 0: off [60]"},
     {'o', "log", TEXT, AT(log), 0, 0, "FILE", "append the log to a file"},
@@ -170,12 +169,15 @@ static bool set_number(const struct row *r, const char *name, const char *text, 
 	return true;
 }
 
-static bool set_choice(const struct row *r, const char *name, const char *text, int *target, struct error *e)
+/* gcc and clang make an enum without negative values compatible with unsigned int. */
+_Static_assert(sizeof(enum sslmode) == sizeof(unsigned), "a choice is written as unsigned int");
+
+static bool set_choice(const struct row *r, const char *name, const char *text, unsigned *target, struct error *e)
 {
 	const char *at = r->choices;
 	size_t len = strlen(text);
 
-	for (int i = 1;; i++) {
+	for (unsigned i = 1;; i++) {
 		size_t n = strcspn(at, "|");
 		if (n == len && strncmp(at, text, n) == 0) {
 			*target = i;
@@ -229,7 +231,7 @@ static bool set(struct options *o, const struct row *r, const char *name, const 
 	case NUMBER:
 		return set_number(r, name, text, (int *)(base + r->target), e);
 	case CHOICE:
-		return set_choice(r, name, text, (int *)(base + r->target), e);
+		return set_choice(r, name, text, (unsigned *)(base + r->target), e);
 	case CERT:
 		return add_cert(o, name, text, e);
 	case LEVEL:
@@ -284,7 +286,9 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 /* What makes no sense together. */
 static bool check(const struct options *o, struct error *e)
 {
-	bool demanded = o->clientcert != 0, full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	bool demanded = o->clientcert != CLIENTCERT_UNSET, full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	bool classic = o->classic_verify != CLASSIC_UNSET;
+	bool verified = o->sslmode == SSLMODE_VERIFY_CA || o->sslmode == SSLMODE_VERIFY_FULL;
 	const struct {
 		bool wrong;
 		const char *text;
@@ -292,30 +296,33 @@ static bool check(const struct options *o, struct error *e)
 	    {o->key != NULL && o->cert[1] != NULL,
 	     "--key makes no sense with two certificates: each -p file must hold its own key"},
 	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: the authorities whose lists they are"},
-	    {o->classic_verify != 0 && demanded, "-v makes no sense with --clientcert: leave out -v"},
-	    {o->classic_verify == 1 && o->ca != NULL, "-v 0 makes no sense with -A, which asks for certificates"},
-	    {o->classic_verify > 1 && o->ca == NULL, "-v 1 and -v 2 need -A: the authorities to trust"},
+	    {classic && demanded, "-v makes no sense with --clientcert: leave out -v"},
+	    {o->classic_verify == CLASSIC_IGNORE && o->ca != NULL,
+	     "-v 0 makes no sense with -A, which asks for certificates"},
+	    {classic && o->classic_verify != CLASSIC_IGNORE && o->ca == NULL,
+	     "-v 1 and -v 2 need -A: the authorities to trust"},
 	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
 	    {o->clientcert_expiry && o->ca == NULL, "--clientcert-expiry needs -A: the authorities to trust"},
-	    {o->clientname != 0 && !full, "--clientname makes sense only with --clientcert=verify-full"},
+	    {o->clientname != CLIENTNAME_UNSET && !full, "--clientname makes sense only with --clientcert=verify-full"},
 	    {o->ident_map != NULL && !full, "--ident-map makes sense only with --clientcert=verify-full"},
 	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
 	    {o->ident_map != NULL && o->map == NULL, "--ident-map needs --map: which of its maps is meant?"},
 	    {o->map != NULL && o->ident_map == NULL, "--map needs --ident-map: the file that it is in"},
-	    {o->gss && (demanded || o->classic_verify == 3),
+	    {o->gss && (demanded || o->classic_verify == CLASSIC_REQUIRE),
 	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no certificate"},
 	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
-	    {o->client && o->alpn != 0, "--alpn makes no sense in client mode (-c)"},
-	    {o->client && (demanded || o->classic_verify != 0 || o->clientcert_expiry),
+	    {o->client && o->alpn != ALPN_UNSET, "--alpn makes no sense in client mode (-c)"},
+	    {o->client && (demanded || classic || o->clientcert_expiry),
 	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see --sslmode"},
 	    {o->client && o->connect[0] == '/',
 	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host and port"},
 	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
 	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
-	    {o->client && o->sslmode > 1 && o->ca == NULL,
+	    {o->client && verified && o->ca == NULL,
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
-	    {o->client && o->sslmode != 0 && o->sslmode != 3 && o->ca != NULL && strcmp(o->ca, "system") == 0,
+	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL && o->ca != NULL &&
+		 strcmp(o->ca, "system") == 0,
 	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities"},
 	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
 	    {o->listen == NULL && o->max_connections != 0, "--max-connections makes no sense without -d"},
@@ -323,8 +330,9 @@ static bool check(const struct options *o, struct error *e)
 	    {o->transparent && o->local != NULL, "-I makes no sense with --transparent: the address is the client's"},
 	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
 	     "--proxy-protocol, --transparent and --application-name-host make no sense in client mode (-c)"},
-	    {!o->client && o->sslmode != 0, "--sslmode makes sense in client mode (-c) only"},
-	    {!o->client && o->sslnegotiation != 0, "--sslnegotiation makes sense in client mode (-c) only"},
+	    {!o->client && o->sslmode != SSLMODE_UNSET, "--sslmode makes sense in client mode (-c) only"},
+	    {!o->client && o->sslnegotiation != SSLNEGOTIATION_UNSET,
+	     "--sslnegotiation makes sense in client mode (-c) only"},
 	    {o->servername != NULL && o->servername[0] == '.', "--servername: a name, not all names of a domain"},
 	    {!o->client && o->servername != NULL, "--servername makes sense in client mode (-c) only"},
 	};
@@ -333,6 +341,21 @@ static bool check(const struct options *o, struct error *e)
 		if (rules[i].wrong)
 			return fail(e, EX_USAGE, "%s", rules[i].text);
 	return true;
+}
+
+/* What was left to choose. Like libpq, verify the authority even with "require" if one is given. */
+static void set_defaults(struct options *o)
+{
+	if (o->classic_verify == CLASSIC_REQUIRE)
+		o->clientcert = CLIENTCERT_VERIFY_CA;
+	if (o->clientname == CLIENTNAME_UNSET)
+		o->clientname = CLIENTNAME_CN;
+	if (o->sslmode == SSLMODE_UNSET)
+		o->sslmode = o->ca != NULL ? SSLMODE_VERIFY_FULL : SSLMODE_REQUIRE;
+	else if (o->sslmode == SSLMODE_REQUIRE && o->ca != NULL)
+		o->sslmode = SSLMODE_VERIFY_CA;
+	if (o->max_connections == 0)
+		o->max_connections = 100;
 }
 
 bool options_parse(struct options *o, int argc, char **argv, struct error *e)
@@ -349,12 +372,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
 	ok = ok && check(o, e);
-	if (o->classic_verify == 3)
-		o->clientcert = CLIENTCERT_VERIFY_CA;
-	if (o->clientname == 0)
-		o->clientname = 1;
-	if (o->max_connections == 0)
-		o->max_connections = 100;
+	set_defaults(o);
 	return ok;
 }
 

@@ -11,29 +11,39 @@
 
 #include "log.h"
 
-#define OPTIONS_CERTS 2
+#define OPTIONS_CERTS 2 /* an RSA and an ECDSA certificate */
 
-/* What --clientcert demands. */
-enum clientcert { CLIENTCERT_OPTIONAL, CLIENTCERT_VERIFY_CA, CLIENTCERT_VERIFY_FULL };
+/*
+ * The choices. 0 means that the option was not given; the others are numbered as the words of the
+ * option's row in options.c.
+ */
+enum protocol { PROTOCOL_UNSET, PROTOCOL_TLS_1_2, PROTOCOL_TLS_1_3 };
+enum alpn { ALPN_UNSET, ALPN_OPTIONAL, ALPN_REQUIRE };
+enum clientcert { CLIENTCERT_UNSET, CLIENTCERT_VERIFY_CA, CLIENTCERT_VERIFY_FULL };
+enum clientname { CLIENTNAME_UNSET, CLIENTNAME_CN, CLIENTNAME_DN, CLIENTNAME_SAN };
+enum classic_verify { CLASSIC_UNSET, CLASSIC_IGNORE, CLASSIC_REQUEST, CLASSIC_REQUIRE };
+enum sslmode { SSLMODE_UNSET, SSLMODE_REQUIRE, SSLMODE_VERIFY_CA, SSLMODE_VERIFY_FULL };
+enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 
-/* Texts point into argv. A text that was not given is NULL, a choice 0. */
+/* Texts point into argv. A text that was not given is NULL. */
 struct options {
-	const char *cert[OPTIONS_CERTS];
+	const char *cert[OPTIONS_CERTS]; /* NULL where there is none */
 	const char *key, *passphrase_command;
 	const char *ciphers, *ciphersuites, *groups;
-	int min_protocol, max_protocol; /* 1: TLSv1.2, 2: TLSv1.3 */
-	int alpn;                       /* 1: optional, 2: require */
-	int clientcert, clientname; /* enum clientcert; 1: CN, 2: DN, 3: SAN, as enum tls_name */
-	int classic_verify;         /* -v: 1, 2, 3 for 0, 1, 2; only for options_parse */
+	enum protocol min_protocol, max_protocol;
+	enum alpn alpn;
+	enum clientcert clientcert;
+	enum clientname clientname;         /* never UNSET */
+	enum classic_verify classic_verify; /* -v; only for options_parse */
 	bool clientcert_expiry;
 	const char *ident_map, *map;
 	const char *connect, *local;
 	bool client;
-	const char *ca, *crl;
-	int sslmode;        /* 1: require, 2: verify-ca, 3: verify-full */
-	int sslnegotiation; /* 1: postgres, 2: direct */
-	const char *servername;
-	const char *listen; /* NULL: the client is on standard input and output */
+	const char *ca, *crl; /* in client mode `ca` may be "system" */
+	enum sslmode sslmode; /* client mode: what is verified; REQUIRE: nothing. Never UNSET */
+	enum sslnegotiation sslnegotiation;
+	const char *servername; /* NULL: the host in `connect` */
+	const char *listen;     /* NULL: the client is on standard input and output */
 	bool foreground;
 	int max_connections, grace;
 	bool proxy_protocol, transparent, application_name_host;

@@ -50,49 +50,12 @@ noreturn void session_end_startup(struct session *s)
 	session_leave(s, EX_PROTOCOL);
 }
 
-/* Client mode: libpq's sslmode, which verifies the authority even with "require" if it knows one. */
-static void choose_verification(const struct options *o, struct tls_options *to)
-{
-	static const enum tls_verify named[] = {TLS_VERIFY_NONE, TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL};
-	static char host[256];
-
-	address_host(o->connect, host, sizeof host);
-	to->client = true;
-	to->servername = o->servername != NULL ? o->servername : host;
-	to->verify = o->sslmode == 0 && o->ca != NULL ? TLS_VERIFY_FULL : named[o->sslmode];
-	if (to->verify == TLS_VERIFY_NONE && o->ca != NULL)
-		to->verify = TLS_VERIFY_CA;
-}
-
-struct tls_options session_tls_options(const struct options *o)
-{
-	struct tls_options to = {
-	    .key = o->key,
-	    .passphrase_command = o->passphrase_command,
-	    .ciphers = o->ciphers,
-	    .ciphersuites = o->ciphersuites,
-	    .groups = o->groups,
-	    .min_protocol = (enum tls_protocol)o->min_protocol,
-	    .max_protocol = (enum tls_protocol)o->max_protocol,
-	    .ca = o->ca,
-	    .crl = o->crl,
-	    .alpn_required = o->alpn == 2,
-	};
-
-	for (int i = 0; i < TLS_CERTS; i++)
-		to.cert[i] = o->cert[i];
-	if (o->client)
-		choose_verification(o, &to);
-	return to;
-}
-
 bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e)
 {
 	const struct options *o = &s->options;
-	struct tls_options to = session_tls_options(o);
 
 	*map = NULL;
-	if (!tls_open(t, &to, e))
+	if (!tls_open(t, o, e))
 		return false;
 	if (o->map == NULL || identmap_load(o->ident_map, o->map, map, e))
 		return true;
@@ -113,18 +76,6 @@ unsigned session_files(const struct session *s, const char *files[SESSION_FILES]
 		if (all[i] != NULL)
 			files[n++] = all[i];
 	return n;
-}
-
-struct backend_options session_backend_options(const struct session *s)
-{
-	const struct options *o = &s->options;
-
-	return (struct backend_options){
-	    .local = o->local,
-	    .timeout = o->connect_timeout,
-	    .keepalive = o->keepalive,
-	    .transparent = o->transparent,
-	};
 }
 
 bool session_resolve_backend(struct session *s, struct error *e)

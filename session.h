@@ -61,9 +61,6 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 /* What startup_read brought is no request: the client left, or broke off, or has to be told something. */
 noreturn void session_end_startup(struct session *s);
 
-/* What the options say of TLS. */
-struct tls_options session_tls_options(const struct options *o);
-
 /* Load certificates, keys and the map as the options say; nothing is left of what could not be loaded. Fails as tls_open and identmap_load. */
 bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e) MUST_USE;
 
@@ -80,9 +77,6 @@ void session_know_peer(struct session *s, int fd);
 
 /* The client is who a PROXY header says. */
 void session_set_peer(struct session *s, const struct sockaddr_storage *address);
-
-/* How backend.c is to make its sockets. */
-struct backend_options session_backend_options(const struct session *s);
 
 /* Answer an SSLRequest 'S'. Ends the process if the client is gone. */
 void session_promise_tls(struct session *s);

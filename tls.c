@@ -32,14 +32,14 @@ struct tls {
 	SSL_CTX *ctx;
 	SSL *ssl;
 	struct stream *raw;
-	bool direct, alpn_required;
-	const char *verify_name; /* client mode: the certificate must name it, or NULL */
-	char failure[128];       /* why the connection broke */
-	unsigned reads;          /* of the transport, within the call of OpenSSL at hand */
-	bool more;               /* what was read may not be all that is inside */
-	bool out_failed;         /* the transport took no more */
-	size_t out_at, out_len;  /* records not yet sent: out[out_at..out_len) */
-	unsigned char *out;      /* OUT_SIZE bytes, while there are any: idle connections are many */
+	const struct options *options;
+	bool direct;
+	char failure[128];      /* why the connection broke */
+	unsigned reads;         /* of the transport, within the call of OpenSSL at hand */
+	bool more;              /* what was read may not be all that is inside */
+	bool out_failed;        /* the transport took no more */
+	size_t out_at, out_len; /* records not yet sent: out[out_at..out_len) */
+	unsigned char *out;     /* OUT_SIZE bytes, while there are any: idle connections are many */
 };
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
@@ -243,14 +243,14 @@ static int demand_alpn(SSL *ssl, int *alert, void *arg)
 	const unsigned char *extension;
 	size_t len;
 
-	if (!t->direct || !t->alpn_required ||
+	if (!t->direct || t->options->alpn != ALPN_REQUIRE ||
 	    SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &extension, &len) == 1)
 		return SSL_CLIENT_HELLO_SUCCESS;
 	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
 	return SSL_CLIENT_HELLO_ERROR;
 }
 
-static bool set_context(struct tls *t, const struct tls_options *o, struct error *e)
+static bool set_context(struct tls *t, const struct options *o, struct error *e)
 {
 	static const unsigned char session_context[] = "pgssl";
 
@@ -271,7 +271,7 @@ static bool set_context(struct tls *t, const struct tls_options *o, struct error
 	return settings_apply(t->ctx, o, e);
 }
 
-static bool use_certificate(struct tls *t, const struct tls_options *o, int which, int *kinds, struct error *e)
+static bool use_certificate(struct tls *t, const struct options *o, int which, int *kinds, struct error *e)
 {
 	const char *file = o->cert[which];
 	struct credential c;
@@ -301,12 +301,12 @@ static void init_library(void)
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
-static bool open_ssl(struct tls *t, const struct tls_options *o, struct error *e)
+static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 {
-	int kinds[TLS_CERTS];
+	int kinds[OPTIONS_CERTS];
 
 	t->stream.verbs = &tls_verbs;
-	t->alpn_required = o->alpn_required;
+	t->options = o;
 	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
 	if (t->ctx == NULL)
 		return fail(e, EX_SOFTWARE, "could not initialise OpenSSL (is openssl.cnf in order?): %s",
@@ -322,16 +322,13 @@ static bool open_ssl(struct tls *t, const struct tls_options *o, struct error *e
 	if (t->ssl == NULL)
 		return fail(e, EX_OSERR, "out of memory");
 	wiping_memory_begin();
-	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++)
+	for (int i = 0; i < OPTIONS_CERTS && o->cert[i] != NULL; i++)
 		if (!use_certificate(t, o, i, kinds, e))
 			return false;
-	if (o->client && !client_open(t->ssl, o, e))
-		return false;
-	t->verify_name = o->verify == TLS_VERIFY_FULL ? o->servername : NULL;
-	return true;
+	return !o->client || client_open(t->ssl, o, e);
 }
 
-bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
+bool tls_open(struct tls **out, const struct options *o, struct error *e)
 {
 	struct tls *t = calloc(1, sizeof *t);
 
@@ -446,7 +443,7 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
 	begin_session(t);
-	return t->verify_name == NULL || client_check_name(t->ssl, t->verify_name, e);
+	return t->options->sslmode != SSLMODE_VERIFY_FULL || client_check_name(t->ssl, t->options, e);
 }
 
 const char *tls_failure(const struct tls *t)

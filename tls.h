@@ -11,30 +11,8 @@
 #include <stdint.h>
 
 #include "log.h"
+#include "options.h"
 #include "stream.h"
-
-#define TLS_CERTS 2 /* an RSA and an ECDSA certificate */
-
-enum tls_protocol { TLS_PROTOCOL_DEFAULT, TLS_PROTOCOL_1_2, TLS_PROTOCOL_1_3 };
-
-enum tls_verify { TLS_VERIFY_NONE, TLS_VERIFY_CA, TLS_VERIFY_FULL };
-
-struct tls_options {
-	const char *cert[TLS_CERTS]; /* PEM files; NULL where there is none */
-	const char *key;             /* PEM file of the key, or NULL: it is in cert[0] */
-	const char *passphrase_command;
-	const char *ciphers;            /* NULL: of what openssl.cnf allows, the forward-secret AEAD ones */
-	const char *ciphersuites;       /* NULL: OpenSSL's */
-	const char *groups;             /* NULL: OpenSSL's */
-	enum tls_protocol min_protocol; /* default: TLSv1.2, or more if openssl.cnf says so */
-	enum tls_protocol max_protocol; /* default: no limit but openssl.cnf's */
-	const char *ca;                 /* PEM file of the authorities to trust; client mode: "system" for the system's; NULL: none */
-	const char *crl;                /* PEM file of their revocation lists, or NULL */
-	bool client;                    /* client mode: there may be no certificate of our own */
-	enum tls_verify verify;         /* client mode: what of the server's certificate is verified */
-	const char *servername;         /* client mode: the server's name, for SNI and verification; must live as long as the connection */
-	bool alpn_required;             /* with direct TLS the client must offer ALPN "postgresql" */
-};
 
 struct tls;
 
@@ -42,9 +20,9 @@ struct tls;
  * Step 3: initialise OpenSSL, read certificates and keys, check them, and make the one SSL object that will carry the connection. A key that
  * does not match its certificate, or a file that cannot be parsed, is read again for a quarter of a second, since it may be being replaced;
  * a passphrase command adds its own time. Fails with EX_NOINPUT, EX_NOPERM or EX_CONFIG and names file, cause and cure.
- * The parent of -d does this, and each of its children has a copy, keys included, which tls_accept then wipes as ever.
+ * The parent of -d does this, and each of its children has a copy, keys included, which tls_accept then wipes as ever. `o` must live as long as `t`.
  */
-bool tls_open(struct tls **t, const struct tls_options *o, struct error *e) MUST_USE;
+bool tls_open(struct tls **t, const struct options *o, struct error *e) MUST_USE;
 
 /* The file that `ca` "system" means in client mode. */
 const char *tls_system_authorities(void);
@@ -81,9 +59,6 @@ const char *tls_version(const struct tls *t);
 const char *tls_cipher(const struct tls *t);
 const char *tls_group(const struct tls *t);
 
-/* Which of a certificate's names is meant. */
-enum tls_name { TLS_NAME_CN = 1, TLS_NAME_DN, TLS_NAME_SAN };
-
 /* A client's certificate in words: distinguished names as RFC 2253 writes them, cut where they are too long, and the serial number in hexadecimal. For the log: not escaped. */
 struct tls_peer {
 	char subject[256], issuer[256], serial[44];
@@ -100,13 +75,13 @@ int64_t tls_peer_ms_left(const struct tls *t);
  * name. A name that is empty, has more than 1024 bytes, holds a NUL or is in an odd encoding is none, and a subject with such a part is none. False if none fits.
  */
 typedef bool tls_name_fits(const char *name, void *arg);
-bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *fits, void *arg) MUST_USE;
+bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits, void *arg) MUST_USE;
 
 /*
  * --check: report on certificates, keys, authorities, revocation lists and the settings in force; tls_open and a handshake with ourselves are part of it. Waits as
  * tls_open does. False if tls_open failed.
  */
-bool tls_report(const struct tls_options *o);
+bool tls_report(const struct options *o);
 
 /* OpenSSL's version, the one compiled with and the one running, for --version. Returns `buf`. */
 const char *tls_library(char *buf, size_t size);

@@ -15,6 +15,8 @@
 
 #include <openssl/x509v3.h>
 
+#include "address.h"
+
 static bool is_address(const char *name)
 {
 	unsigned char binary[sizeof(struct in6_addr)];
@@ -37,23 +39,36 @@ const char *tls_system_authorities(void)
 	return X509_get_default_cert_file();
 }
 
-static bool set_trust(SSL *ssl, const struct tls_options *o, struct error *e)
+static bool set_trust(SSL *ssl, const struct options *o, struct error *e)
 {
 	const char *ca = strcmp(o->ca, "system") == 0 ? tls_system_authorities() : o->ca;
 
 	return trust_load(SSL_get_SSL_CTX(ssl), ca, o->crl, e);
 }
 
-bool client_open(SSL *ssl, const struct tls_options *o, struct error *e)
+/* --servername, or the host of -r. */
+static const char *server_name(const struct options *o)
 {
+	static char host[256];
+
+	if (o->servername != NULL)
+		return o->servername;
+	address_host(o->connect, host, sizeof host);
+	return host;
+}
+
+bool client_open(SSL *ssl, const struct options *o, struct error *e)
+{
+	const char *name = server_name(o);
+
 	if (o->ca != NULL && !set_trust(ssl, o, e))
 		return false;
-	SSL_set_verify(ssl, o->verify == TLS_VERIFY_NONE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+	SSL_set_verify(ssl, o->sslmode == SSLMODE_REQUIRE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
 	/* RFC 6066, 3: no addresses in SNI. */
-	if (!is_address(o->servername) && SSL_set_tlsext_host_name(ssl, o->servername) != 1)
-		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername", o->servername);
+	if (!is_address(name) && SSL_set_tlsext_host_name(ssl, name) != 1)
+		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername", name);
 	return true;
 }
 
@@ -94,17 +109,17 @@ static void shown_name(const X509 *cert, char *buf, size_t size)
 	GENERAL_NAMES_free(names);
 }
 
-bool client_check_name(SSL *ssl, const char *servername, struct error *e)
+bool client_check_name(SSL *ssl, const struct options *o, struct error *e)
 {
 	X509 *cert = SSL_get0_peer_certificate(ssl);
+	const char *wanted = server_name(o);
 	char name[128];
 
 	if (cert == NULL)
 		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
-	if (is_address(servername)
-		? names_address(cert, servername)
-		: X509_check_host(cert, servername, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+	if (is_address(wanted) ? names_address(cert, wanted)
+			       : X509_check_host(cert, wanted, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
 		return true;
 	shown_name(cert, name, sizeof name);
-	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"", name, servername);
+	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"", name, wanted);
 }

@@ -63,10 +63,10 @@ void wiping_memory_begin(void);
 void wiping_memory_end(void);
 
 /* Client mode, step 3: ALPN, SNI, whom to trust and what to verify. Fails as tls_open does. */
-bool client_open(SSL *ssl, const struct tls_options *o, struct error *e) MUST_USE;
+bool client_open(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
 /* Client mode, step 7: does the server's certificate, which was verified, name the server? `e` says what it names. */
-bool client_check_name(SSL *ssl, const char *servername, struct error *e) MUST_USE;
+bool client_check_name(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
 /* PostgreSQL's protocol name for ALPN, as it stands on the wire. */
 extern const unsigned char alpn_postgresql[];
@@ -84,7 +84,7 @@ void peer_ask(SSL_CTX *ctx);
 bool peer_was_refused(struct error *e);
 
 /* Protocol versions, ciphers and groups: openssl.cnf's, narrowed to what pgssl promises, and the options'. Fails with EX_CONFIG or EX_USAGE. */
-bool settings_apply(SSL_CTX *ctx, const struct tls_options *o, struct error *e) MUST_USE;
+bool settings_apply(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
 /* For the other files of the module. */
 SSL *tls_ssl(const struct tls *t);

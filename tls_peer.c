@@ -322,7 +322,7 @@ static bool alternative_name(const X509 *x, char *buf, size_t size, tls_name_fit
 	return found;
 }
 
-bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *fits, void *arg)
+bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits, void *arg)
 {
 	const X509 *x = certificate(t);
 	char name[NAME_SIZE];
@@ -330,12 +330,14 @@ bool tls_peer_has_name(const struct tls *t, enum tls_name which, tls_name_fits *
 	if (x == NULL)
 		return false;
 	switch (which) {
-	case TLS_NAME_CN:
+	case CLIENTNAME_CN:
 		return common_name(x, name, sizeof name) && fits(name, arg);
-	case TLS_NAME_DN:
+	case CLIENTNAME_DN:
 		return distinguished_name(x, name, sizeof name) && fits(name, arg);
-	case TLS_NAME_SAN:
+	case CLIENTNAME_SAN:
 		return alternative_name(x, name, sizeof name, fits, arg);
+	case CLIENTNAME_UNSET:
+		break;
 	}
 	return false;
 }

@@ -333,7 +333,7 @@ static bool shake(SSL *client, SSL *server)
 }
 
 /* A client that wants what the server has: what is left to differ is certificate and key, and the groups, of which any client has its own. */
-static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct tls_options *o)
+static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct options *o)
 {
 	if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, (int)SSL_get_min_proto_version(server)) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, (int)SSL_get_max_proto_version(server)) != 1)
@@ -345,7 +345,7 @@ static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct tls_options *o)
 }
 
 /* A handshake with ourselves shows what reading the settings cannot: that the parts fit together. */
-static void report_handshake(SSL *server, const struct tls_options *o)
+static void report_handshake(SSL *server, const struct options *o)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	SSL *client = make_client(ctx, server, o);
@@ -360,7 +360,7 @@ static void report_handshake(SSL *server, const struct tls_options *o)
 	SSL_CTX_free(ctx);
 }
 
-bool tls_report(const struct tls_options *o)
+bool tls_report(const struct options *o)
 {
 	struct tls *t;
 	struct error e;
@@ -368,7 +368,7 @@ bool tls_report(const struct tls_options *o)
 
 	if (!open)
 		report(FOUND_ERROR, "%s", e.text);
-	for (int i = 0; i < TLS_CERTS && o->cert[i] != NULL; i++) {
+	for (int i = 0; i < OPTIONS_CERTS && o->cert[i] != NULL; i++) {
 		if (o->cert[1] != NULL)
 			report(FOUND_OK, "in \"%s\":", o->cert[i]);
 		report_certificate(o->cert[i]);

@@ -12,9 +12,9 @@
 #include <openssl/objects.h>
 
 /* TLS 1.2 at least, unless openssl.cnf asks for more; an option overrules it. */
-static bool set_protocols(SSL_CTX *ctx, const struct tls_options *o, struct error *e)
+static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
-	static const int numbers[] = {[TLS_PROTOCOL_1_2] = TLS1_2_VERSION, [TLS_PROTOCOL_1_3] = TLS1_3_VERSION};
+	static const int numbers[] = {[PROTOCOL_TLS_1_2] = TLS1_2_VERSION, [PROTOCOL_TLS_1_3] = TLS1_3_VERSION};
 	int min = numbers[o->min_protocol], max = numbers[o->max_protocol];
 
 	if (min == 0 && SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
@@ -62,7 +62,7 @@ static bool set_default_ciphers(SSL_CTX *ctx, struct error *e)
 	return true;
 }
 
-static bool set_ciphers(SSL_CTX *ctx, const struct tls_options *o, struct error *e)
+static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
 	if (o->ciphers == NULL && !set_default_ciphers(ctx, e))
 		return false;
@@ -76,7 +76,7 @@ static bool set_ciphers(SSL_CTX *ctx, const struct tls_options *o, struct error 
 	return true;
 }
 
-bool settings_apply(SSL_CTX *ctx, const struct tls_options *o, struct error *e)
+bool settings_apply(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
 	return set_protocols(ctx, o, e) && set_ciphers(ctx, o, e);
 }

@@ -78,13 +78,6 @@ static bool before_anything(int argc, char **argv, char **envp)
 
 /* ---- 1: options ---- */
 
-static int check(const struct options *o)
-{
-	struct tls_options to = session_tls_options(o);
-
-	return check_run(o, &to);
-}
-
 static void print_and_exit(const struct options *o)
 {
 	struct error e;
@@ -95,7 +88,7 @@ static void print_and_exit(const struct options *o)
 	else if (o->version)
 		options_version(tls_library(library, sizeof library));
 	else if (o->check)
-		exit(check(o));
+		exit(check_run(o));
 	else if (o->sessions != NULL) {
 		if (!pidfile_list(o->sessions, &e))
 			die(e.status, "%s", e.text);
@@ -199,9 +192,8 @@ static void look_up(struct session *s)
 
 static void open_backend(struct session *s)
 {
-	struct backend_options bo = session_backend_options(s);
-
-	if (s->backend_error.status == 0 && !backend_open(&s->backend, &s->addresses, &bo, &s->backend_error))
+	if (s->backend_error.status == 0 &&
+	    !backend_open(&s->backend, &s->addresses, &s->options, &s->backend_error))
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 

@@ -2,8 +2,8 @@
 #
 # Client mode: the server's certificate of every kind against every --sslmode, as libpq judges it; and each failure told to the local client as FATAL 08006 with its reason.
 # sabotage: tls_client.c s/found |= .*/found = false;/
-# sabotage: session.c s/to->verify = TLS_VERIFY_CA;/to->verify = TLS_VERIFY_NONE;/
-# sabotage: tls.c s/t->verify_name = o->verify == TLS_VERIFY_FULL/t->verify_name = o->verify == TLS_VERIFY_CA/
+# sabotage: options.c s/o->sslmode = SSLMODE_VERIFY_CA;/;/
+# sabotage: tls.c s/sslmode != SSLMODE_VERIFY_FULL/sslmode == SSLMODE_VERIFY_FULL/
 use lib 't/lib';
 use T;
 use T::Away;
