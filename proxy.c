@@ -26,7 +26,8 @@ enum {
 enum { V2_UNSPEC, V2_INET, V2_INET6, V2_UNIX };
 enum { V2_STREAM = 1, V2_DGRAM };
 
-static const unsigned char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+static const unsigned char v2_signature[12] = {'\r', '\n', '\r', '\n', '\0', '\r',
+					       '\n', 'Q',  'U',  'I',  'T',  '\n'};
 
 /* Why a read did not happen. */
 static bool fail_read(struct error *e, enum io io, bool spoke)
