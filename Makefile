@@ -32,7 +32,7 @@ $(error libbsd is missing: install libbsd-dev (Debian) or libbsd-devel (Fedora))
 endif
 endif
 
-ALL_CPPFLAGS = -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' $(CPPFLAGS)
+ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' $(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
 comma := ,
 # libbsd is linked in where it can be: two libraries less to load for each connection. OpenSSL stays a library of the system, for its repairs to count.
@@ -46,10 +46,12 @@ ifdef STATIC
 LIBS = -Wl,-Bstatic $(shell $(PKG_CONFIG) --static --libs libssl libcrypto) -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
 endif
 
-MODULES = session server client listen renew background \
-	startup proxy certauth identmap identregex options check report \
-	tls tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
-	backend address sock splice heap stream pidfile sandbox sandbox_landlock sandbox_seccomp log
+# wrapper.c is main(); below it the directories of DESIGN, from the highest layer to the lowest.
+MODULES = listen/listen listen/reload listen/background check/check check/report check/tls_report check/tls_report_trust \
+	session/session session/server session/client auth/certauth auth/identmap auth/identregex \
+	tls tls/settings tls/credential tls/peer tls/client tls/passphrase wire/startup wire/proxy \
+	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/heap net/stream \
+	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)
 
 all: pgssl
@@ -63,16 +65,16 @@ pgssl: $(OBJS)
 -include $(OBJS:.o=.d)
 
 clean:
-	rm -f *.o $(OBJS:.o=.d) pgssl
+	rm -f $(OBJS) $(OBJS:.o=.d) pgssl
 	rm -rf build t/bin
 
 .PHONY: all clean
 
 # ---- Packaging: certificate, installation, demonstration, README's line counts -------------------------------------------------
 
-# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 GROUP=pgssl (mkcert says what is the default)
+# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 GROUP=pgssl (contrib/mkcert says what is the default)
 cert:
-	@./mkcert
+	@contrib/mkcert
 
 DOCDIR = $(PREFIX)/share/doc/pgssl
 EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service \
@@ -89,7 +91,7 @@ install: pgssl
 	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
 	for f in README SECURITY; do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/'$$f || exit 1; done
 	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
-	for f in $(EXAMPLES); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
+	for f in $(EXAMPLES); do [ -e $$f ] && from=$$f || from=contrib/$$f; $(PATHS) $$from >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
 	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/SECURITY' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
 
 # SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
@@ -101,7 +103,7 @@ uninstall:
 
 # make demo, make demo KEEP=1
 demo:
-	@MAKE='$(MAKE)' ./demo.sh
+	@MAKE='$(MAKE)' contrib/demo.sh
 
 # README's reading order says how long each file is; `make counts` sets the numbers right, `make counts-check` fails when one is more than a tenth off.
 COUNT = awk -v mode=$(1) -f t/counts.awk README
@@ -120,18 +122,18 @@ counts-check:
 UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
-t/bin/unit_proxy: proxy.o stream.o log.o
-t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: startup.o stream.o log.o
-t/bin/unit_splice: splice.o heap.o stream.o log.o
-t/bin/unit_identmap: identmap.o identregex.o log.o
+t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
+t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
+t/bin/unit_splice: net/splice.o net/heap.o net/stream.o log.o
+t/bin/unit_identmap: auth/identmap.o auth/identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
-t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox.o sandbox_landlock.o sandbox_seccomp.o log.o t/sandbox_harness.h
+t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: LDFLAGS += -Wl,--wrap=prctl,--wrap=syscall
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) -I. $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
 # A client that breaks the rules of TLS, for the scripts.
 TOOLS = t/bin/tls13_records
@@ -158,8 +160,8 @@ FUZZ_SECONDS = 20
 fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
 	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
 
-t/bin/fuzz_proxy: proxy.c stream.c log.c
-t/bin/fuzz_identmap: identmap.c identregex.c log.c
+t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c
+t/bin/fuzz_identmap: auth/identmap.c auth/identregex.c log.c
 
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * log.h - the log, and the one error idiom of the program.
+ * log.h - the log.
  *
  * Owns syslog, the log file and the copy of standard error. Never writes to a descriptor that is the client's: step 0 sees to
  * it that descriptor 2 is not. No secret and no payload is ever given to these functions.
@@ -12,22 +12,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdnoreturn.h>
-#include <sysexits.h>
 #include <syslog.h>
 
-/* A value that must be used: every function that can fail returns one. */
-#define MUST_USE                __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
-
-/* What went wrong, for a caller who decides what to do about it. `status` is a sysexits(3) value, `text` names cause and cure. */
-struct error {
-	int status;
-	char text[512];
-};
-
-/* Fill in `e` and return false, so that a function that fails ends in `return fail(e, EX_..., "...")`. Never blocks. */
-bool fail(struct error *e, int status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+#include "error.h"
 
 /*
  * Open the log: `file` if not NULL (appended to; created 0640), else standard error if `use_stderr`, else syslog, facility daemon, under the
@@ -81,11 +68,5 @@ struct log_session {
  */
 void log_authorized(const struct log_session *s);
 void log_disconnection(const struct log_session *s, int64_t now_ms);
-
-/* The world's fault: log one line and exit with `status`. */
-noreturn void die(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-/* Our fault: log "bug: ..." and exit EX_SOFTWARE. */
-noreturn void bug(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 #endif

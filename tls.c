@@ -6,7 +6,7 @@
  * function, judge(), says what a call of OpenSSL came to; SSL_get_error stands nowhere else.
  */
 #include "tls.h"
-#include "tls_internal.h"
+#include "tls/internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,11 +45,11 @@ struct tls {
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
 
-static enum io flush(struct tls *t)
+static enum io_status flush(struct tls *t)
 {
 	while (t->out_at < t->out_len && !t->out_failed) {
 		size_t n = 0;
-		enum io io = t->raw->verbs->write(t->raw, t->out + t->out_at, t->out_len - t->out_at, &n);
+		enum io_status io = t->raw->verbs->write(t->raw, t->out + t->out_at, t->out_len - t->out_at, &n);
 
 		if (io == IO_WANT_WRITE)
 			return io;
@@ -150,11 +150,11 @@ static void begin(struct tls *t)
 }
 
 /* What a call of OpenSSL that returned `result` came to. The error queue was empty before the call. Sends what the call made. */
-static enum io judge(struct tls *t, int result)
+static enum io_status judge(struct tls *t, int result)
 {
 	int error = SSL_get_error(t->ssl, result);
 
-	enum io sent = flush(t);
+	enum io_status sent = flush(t);
 	switch (error) {
 	case SSL_ERROR_NONE:
 		return IO_DONE;
@@ -172,22 +172,22 @@ static enum io judge(struct tls *t, int result)
 
 /* ---- the stream ---- */
 
-static enum io tls_read(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io_status tls_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	struct tls *t = (struct tls *)s;
 
 	begin(t);
-	enum io io = judge(t, SSL_read_ex(t->ssl, buf, size, got));
+	enum io_status io = judge(t, SSL_read_ex(t->ssl, buf, size, got));
 	/* Part of a record may lie inside, which a further read cannot use: only a success makes another try worth while. */
 	t->more = io == IO_DONE && SSL_has_pending(t->ssl) == 1;
 	return io;
 }
 
-static enum io tls_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status tls_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	struct tls *t = (struct tls *)s;
 
-	enum io io = flush(t);
+	enum io_status io = flush(t);
 	if (io != IO_DONE)
 		return io;
 	*put = 0;
@@ -205,7 +205,7 @@ static unsigned tls_pending(struct stream *s)
 	return (t->more ? STREAM_READABLE : 0) | (t->out_at < t->out_len && !t->out_failed ? STREAM_UNSENT : 0);
 }
 
-static enum io tls_shut(struct stream *s)
+static enum io_status tls_shut(struct stream *s)
 {
 	struct tls *t = (struct tls *)s;
 
@@ -377,11 +377,11 @@ void tls_wipe_key(struct tls *t)
 	wiping_memory_end();
 }
 
-static enum io handshake(struct tls *t, deadline when)
+static enum io_status handshake(struct tls *t, deadline when)
 {
 	for (;;) {
 		begin(t);
-		enum io io = judge(t, SSL_do_handshake(t->ssl));
+		enum io_status io = judge(t, SSL_do_handshake(t->ssl));
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io;
@@ -391,7 +391,7 @@ static enum io handshake(struct tls *t, deadline when)
 	}
 }
 
-static bool handshake_failed(struct error *e, enum io io)
+static bool handshake_failed(struct error *e, enum io_status io)
 {
 	if (peer_was_refused(e))
 		return false;
@@ -418,7 +418,7 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 	SSL_set_accept_state(t->ssl);
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
-	enum io io = handshake(t, when);
+	enum io_status io = handshake(t, when);
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return handshake_failed(e, io);
@@ -427,7 +427,7 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 }
 
 /* A certificate that was not accepted is the reason that helps; OpenSSL's own words then are just "certificate verify failed". */
-static bool connect_failed(struct tls *t, struct error *e, enum io io)
+static bool connect_failed(struct tls *t, struct error *e, enum io_status io)
 {
 	long verified = SSL_get_verify_result(t->ssl);
 
@@ -447,7 +447,7 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	SSL_set_connect_state(t->ssl);
 	if (!attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
-	enum io io = handshake(t, when);
+	enum io_status io = handshake(t, when);
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);

@@ -12,7 +12,7 @@
 
 #include "log.h"
 #include "options.h"
-#include "stream.h"
+#include "net/stream.h"
 
 struct tls;
 

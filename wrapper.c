@@ -12,16 +12,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "certauth.h"
-#include "check.h"
-#include "client.h"
-#include "heap.h"
-#include "listen.h"
+#include "auth/certauth.h"
+#include "check/check.h"
+#include "session/client.h"
+#include "net/heap.h"
+#include "listen/listen.h"
 #include "log.h"
 #include "pidfile.h"
-#include "sandbox.h"
-#include "server.h"
-#include "session.h"
+#include "sandbox/sandbox.h"
+#include "session/server.h"
+#include "session/session.h"
 
 /* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
 #define GREET_AGAIN_MS 2000

@@ -4,7 +4,7 @@
  *
  * Linked with --wrap into bench/out/pgssl-nosandbox, a program that is never installed. The look-up of the user still runs.
  */
-#include "../sandbox.h"
+#include "sandbox/sandbox.h"
 
 bool __wrap_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e);
 bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # The way to PostgreSQL: -I, names with several addresses, each of which is tried, and the warning when it leaves this machine.
-# sabotage: s/deadline share = .*/deadline share = b->when;/ backend.c
-# sabotage: s/s->to->local_len == 0 ||/true ||/ backend.c
+# sabotage: s/deadline share = .*/deadline share = b->when;/ net/backend.c
+# sabotage: s/s->to->local_len == 0 ||/true ||/ net/backend.c
 use lib 't/lib';
 use T;
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # --application-name-host, seen from inside PostgreSQL. (What becomes of which packet is t/unit_appname.c's.)
-# sabotage: s/" - %s:%s"/" at %s:%s"/ startup.c
+# sabotage: s/" - %s:%s"/" at %s:%s"/ wire/startup.c
 use lib 't/lib';
 use T;
 

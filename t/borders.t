@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Machine-checked borders of the source: who may include what, how long a function may be, and that program, --help and manual know the same options.
-# sabotage: 1i #include <openssl/ssl.h> splice.c
+# sabotage: 1i #include <openssl/ssl.h> net/splice.c
 use lib 't/lib';
 use T;
 

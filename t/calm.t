@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # A session that waits, for whatever, uses no processor time: poll() tells of an end or an error again and again to those who do not listen.
-# sabotage: s/done || idle ? -1 : s->rfd/s->rfd/ splice.c
+# sabotage: s/done || idle ? -1 : s->rfd/s->rfd/ net/splice.c
 use lib 't/lib';
 use T;
 

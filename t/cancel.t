@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Ctrl-C in psql did nothing through other proxies: its CancelRequest comes in clear, on a new connection. It must really cancel, and end without a reset.
-# sabotage: s/CODE(1234, 5678)/CODE(1234, 5699)/ startup.c
+# sabotage: s/CODE(1234, 5678)/CODE(1234, 5699)/ wire/startup.c
 use lib 't/lib';
 use T;
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: ISC
 #
 # make cert: what is in the file, its mode, what it refuses. Needs openssl(1) only, no pgssl.
-# sabotage: mkcert s/^umask 077/umask 022/
-# sabotage: mkcert s/chmod 640 /chmod 644 /
+# sabotage: contrib/mkcert s/^umask 077/umask 022/
+# sabotage: contrib/mkcert s/chmod 640 /chmod 644 /
 use strict;
 use warnings;
 use Test::More;

@@ -2,7 +2,7 @@
 #
 # The wire transcripts t/*.chat, each as it stands and with every byte of the client's in a write of its own. C: is what the client does, S: what it must see, B: what must
 # (or must not) have reached PostgreSQL; t/chat.README explains the words. `PGSSL_CHAT=word` runs only the cases whose title holds it.
-# sabotage: s/if (at != last)/if (0)/ startup.c
+# sabotage: s/if (at != last)/if (0)/ wire/startup.c
 use lib 't/lib';
 use T;
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
-# sabotage: report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
-# sabotage: tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
+# sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: check/tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
 use lib 't/lib';
 use T;
 use T::X509;

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: ISC
 #
 # Client certificates of every kind against every --clientcert and sslmode: what the client's last words are, exactly. Revocation lists, odd names, authorities that cannot be read.
-# sabotage: tls_peer.c s/SSL_VERIFY_PEER | //
-# sabotage: tls_peer.c s/X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL/X509_V_FLAG_CRL_CHECK/
-# sabotage: tls_peer.c s/type != V_ASN1_PRINTABLESTRING/false/
-# sabotage: certauth.c s/strcmp(name, c->user) == 0/true/
+# sabotage: tls/peer.c s/SSL_VERIFY_PEER | //
+# sabotage: tls/peer.c s/X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL/X509_V_FLAG_CRL_CHECK/
+# sabotage: tls/peer.c s/type != V_ASN1_PRINTABLESTRING/false/
+# sabotage: auth/certauth.c s/strcmp(name, c->user) == 0/true/
 use lib 't/lib';
 use T;
 use T::X509;

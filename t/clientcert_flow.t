@@ -2,10 +2,10 @@
 #
 # When PostgreSQL is connected and what it costs to be refused: 300 strangers, cancel requests without a certificate, users claimed twice or too long, the log's fields,
 # the end of a certificate.
-# sabotage: certauth.c s/return tls_peer(s->tls, &peer);/return true;/
-# sabotage: certauth.c s/if (s->startup.user_twice)/if (false)/
-# sabotage: certauth.c s/if (s->startup.name_too_long)/if (false)/
-# sabotage: tls_peer.c s/seconds) \* 1000/seconds) * 1000000/
+# sabotage: auth/certauth.c s/return tls_peer(s->tls, &peer);/return true;/
+# sabotage: auth/certauth.c s/if (s->startup.user_twice)/if (false)/
+# sabotage: auth/certauth.c s/if (s->startup.name_too_long)/if (false)/
+# sabotage: tls/peer.c s/seconds) \* 1000/seconds) * 1000000/
 use lib 't/lib';
 use T;
 use T::X509;

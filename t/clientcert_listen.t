@@ -2,7 +2,7 @@
 #
 # With -d the parent reads the files and reads them again when they change. A revocation list, authorities and a map that are renewed count from the next connection on, as
 # under a super-server; one that cannot be read never opens a door.
-# sabotage: session.c s/o->crl, //
+# sabotage: session/session.c s/o->crl, //
 use lib 't/lib';
 use T;
 use T::X509;

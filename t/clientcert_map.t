@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # --ident-map and --map from end to end: the certificate's name, translated, is the user. The file's syntax is tested by t/unit_identmap.c.
-# sabotage: certauth.c s/c->map != NULL ? identmap_allows(c->map, name, c->user) : //
-# sabotage: session.c s/identmap_load(o->ident_map, o->map/identmap_load(o->ident_map, "other"/
+# sabotage: auth/certauth.c s/c->map != NULL ? identmap_allows(c->map, name, c->user) : //
+# sabotage: session/session.c s/identmap_load(o->ident_map, o->map/identmap_load(o->ident_map, "other"/
 use lib 't/lib';
 use T;
 use T::X509;

@@ -3,7 +3,7 @@
 #
 # make demo, as a newcomer runs it: psql comes in under verify-full through a real xinetd, and nothing is left. make demo KEEP=1: it is
 # left running, the printed command connects, the printed command stops it.
-# sabotage: demo.sh s/sslmode=verify-full/sslmode=require/
+# sabotage: contrib/demo.sh s/sslmode=verify-full/sslmode=require/
 use strict;
 use warnings;
 use Test::More;

@@ -2,7 +2,7 @@
  *
  * fuzz_identmap.c - libFuzzer's entry to the ident maps: a file, whose first 16 bytes are also the name that asks.
  */
-#include "../identmap.h"
+#include "auth/identmap.h"
 
 #include <stdio.h>
 #include <stdlib.h>

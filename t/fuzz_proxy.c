@@ -2,7 +2,7 @@
  *
  * fuzz_proxy.c - libFuzzer's entry to proxy_read: the first byte says how the rest is packaged.
  */
-#include "../proxy.h"
+#include "wire/proxy.h"
 
 #include "memstream.h"
 

@@ -2,7 +2,7 @@
 #
 # README's "Several machines", as it stands there: haproxy and PostgreSQL on one host, pgssl on two others; one of these is taken away
 # under load. Sessions on the other one go on, those on the lost one end, new ones go to the other one, and the host is used again when it is back.
-# sabotage: s/if (!client.given)/if (true)/ server.c
+# sabotage: s/if (!client.given)/if (true)/ session/server.c
 use lib 't/lib';
 use T;
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
 # -d: the handbook's lines as printed, starts that fail, renewed certificates, too many clients, stopping, shortages.
-# sabotage: s/child_count >= (unsigned)s->options.max_connections/false/ listen.c
-# sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ renew.c
-# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)/0/ listen.c
+# sabotage: s/child_count >= (unsigned)s->options.max_connections/false/ listen/listen.c
+# sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ listen/reload.c
+# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)/0/ listen/listen.c
 use lib 't/lib';
 use T;
 

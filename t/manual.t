@@ -54,7 +54,7 @@ is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [], 'READM
 SKIP: {
 	skip 'systemd-analyze is not installed', 1 unless have('systemd-analyze');
 	for my $unit ('pgssl.socket', 'pgssl@.service') {
-		(my $text = slurp("systemd/$unit")) =~ s{/usr/local/sbin/pgssl}{/bin/true}g;
+		(my $text = slurp("contrib/systemd/$unit")) =~ s{/usr/local/sbin/pgssl}{/bin/true}g;
 		open my $f, '>', "$dir/$unit" or die;
 		print $f $text;
 		close $f;

@@ -29,7 +29,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../stream.h"
+#include "net/stream.h"
 
 enum { MEMSTREAM_OUT = 1 << 16 };
 
@@ -39,7 +39,7 @@ struct memstream {
 	size_t in_len, in_at;
 	size_t chunk, write_chunk;
 	bool stutter, hold, buffered;
-	enum io after, out_after;
+	enum io_status after, out_after;
 	size_t out_room;
 	unsigned char out[MEMSTREAM_OUT];
 	size_t out_len, unsent;
@@ -53,7 +53,7 @@ static inline size_t memstream_min(size_t size, size_t limit)
 	return limit == 0 || size < limit ? size : limit;
 }
 
-static inline enum io memstream_read(struct stream *s, void *buf, size_t size, size_t *got)
+static inline enum io_status memstream_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	struct memstream *m = (struct memstream *)s;
 	size_t left = m->in_len - m->in_at;
@@ -73,7 +73,7 @@ static inline enum io memstream_read(struct stream *s, void *buf, size_t size, s
 	return IO_DONE;
 }
 
-static inline enum io memstream_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static inline enum io_status memstream_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	struct memstream *m = (struct memstream *)s;
 
@@ -106,7 +106,7 @@ static inline unsigned memstream_pending(struct stream *s)
 	return (m->buffered && m->in_at < m->in_len ? STREAM_READABLE : 0u) | (m->unsent > 0 ? STREAM_UNSENT : 0u);
 }
 
-static inline enum io memstream_shut(struct stream *s)
+static inline enum io_status memstream_shut(struct stream *s)
 {
 	((struct memstream *)s)->shut = true;
 	return IO_DONE;

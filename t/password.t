@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Passwords through the wrapper: SCRAM-SHA-256 and md5 as ever; channel binding cannot be, since PostgreSQL sees no TLS to bind to, and libpq says so itself.
-# sabotage: startup.c s/requests\[i\].code == code/requests[i].code == code \&\& code != CODE(3, 0)/
+# sabotage: wire/startup.c s/requests\[i\].code == code/requests[i].code == code \&\& code != CODE(3, 0)/
 use lib 't/lib';
 use T;
 

@@ -2,7 +2,7 @@
 #
 # --proxy-protocol: headers of both versions by hand and from a real haproxy; the address that they name is the one in the log and the title.
 # (What a header may look like in all detail is t/unit_proxy.c's.)
-# sabotage: s/session_set_peer(s, &client.address);// server.c
+# sabotage: s/session_set_peer(s, &client.address);// session/server.c
 # sabotage: s/ \&\& !s->options.proxy_protocol// wrapper.c
 use lib 't/lib';
 use T;

@@ -2,9 +2,9 @@
 #
 # The shipped binary under strace, in every mode and with every option: what a session calls after step 5 is on the list of sandbox_seccomp.c, nothing that it calls is
 # refused, no file is opened, and it is not killed, whatever the way in, the log and the end. (What an intruder would call is tried in unit_sandbox.c.)
-# sabotage: sandbox_seccomp.c s/^    REFUSE(socket, EACCES),//
+# sabotage: sandbox/seccomp.c s/^    REFUSE(socket, EACCES),//
 # sabotage: log.c s/^\ttzset();.*//
-# sabotage: sandbox_seccomp.c s/^    ALLOW(shutdown),//
+# sabotage: sandbox/seccomp.c s/^    ALLOW(shutdown),//
 use lib 't/lib';
 use T;
 use T::X509;

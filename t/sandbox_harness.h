@@ -34,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../sandbox.h"
+#include "sandbox/sandbox.h"
 #include "tap.h"
 
 #define PEER(a)        (const struct sockaddr *)&(a), sizeof(a)

@@ -2,7 +2,7 @@
 #
 # systemd-socket-activate --accept --inetd: the socket on 0 and 1, descriptor 2 is another one: there the log goes.
 # The unit that we ship: its own verdict, and that a session needs no system call that it takes away.
-# sabotage: systemd/pgssl@.service s/^SystemCallFilter=landlock.*//
+# sabotage: contrib/systemd/pgssl@.service s/^SystemCallFilter=landlock.*//
 # sabotage: s/return !closed && !client && !void_already;/return false;/ wrapper.c
 use lib 't/lib';
 use T;
@@ -20,10 +20,10 @@ wait_for('the log on descriptor 2', sub { log_lines($s->{err}, qr/disconnection:
 ok(scalar log_lines($s->{err}, qr/connection authorized: user=alice/), 'both lines are there');
 
 subtest 'the shipped unit' => sub {
-	my $unit = slurp("$ROOT/systemd/pgssl\@.service");
+	my $unit = slurp("$ROOT/contrib/systemd/pgssl\@.service");
 	like($unit, qr/^User=pgssl$/m, 'runs as pgssl');
 	like($unit, qr/^StandardError=journal$/m, 'descriptor 2 is not the client');
-	my $security = T::run([ qw(systemd-analyze security --offline=true), "$ROOT/systemd/pgssl\@.service" ], quiet => 1);
+	my $security = T::run([ qw(systemd-analyze security --offline=true), "$ROOT/contrib/systemd/pgssl\@.service" ], quiet => 1);
 	plan skip_all => 'systemd-analyze knows no --offline' unless $security->{out} =~ /exposure level.*: (\d+\.\d+)/;
 	cmp_ok($1, '<=', 1.5, 'systemd-analyze security');
 };
@@ -44,7 +44,7 @@ subtest 'all that a session calls passes the unit\'s filter' => sub {
 	plan skip_all => 'needs strace' if T::run([qw(strace -V)], quiet => 1)->{status};
 	plan skip_all => 'needs root' unless is_root();
 	my %passes;
-	for my $line (slurp("$ROOT/systemd/pgssl\@.service") =~ /^SystemCallFilter=(.*)$/mg) {
+	for my $line (slurp("$ROOT/contrib/systemd/pgssl\@.service") =~ /^SystemCallFilter=(.*)$/mg) {
 		my $take = $line =~ s/^~//;
 		$passes{$_} = !$take for calls_of(split ' ', $line);
 	}

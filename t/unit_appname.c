@@ -4,7 +4,7 @@
  *
  * # sabotage: s/((unsigned char)name\[room\] & 0xc0) == 0x80/false/ startup.c
  */
-#include "../startup.h"
+#include "wire/startup.h"
 
 #include <string.h>
 

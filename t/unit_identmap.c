@@ -2,10 +2,10 @@
  *
  * unit_identmap.c - pg_ident.conf maps: the dialect of PostgreSQL 15, its matching, and what is refused.
  *
- * sabotage: identregex.c s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/
- * sabotage: identmap.c s/return REFUSE;/return PASS;/
+ * sabotage: auth/identregex.c s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/
+ * sabotage: auth/identmap.c s/return REFUSE;/return PASS;/
  */
-#include "../identmap.h"
+#include "auth/identmap.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,9 +2,9 @@
  *
  * unit_proxy.c - PROXY headers from memory: each row in every packaging, each valid header cut at every byte.
  *
- * sabotage: proxy.c s/? 1 : 2;/? 1 : 3;/
+ * sabotage: wire/proxy.c s/? 1 : 2;/? 1 : 3;/
  */
-#include "../proxy.h"
+#include "wire/proxy.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -204,7 +204,7 @@ static bool reads(const struct good *row, const struct packaging *how)
 }
 
 /* Do these bytes fail with a text that has `says` in it? `after` them comes the end, or silence. */
-static bool fails(const char *bytes, size_t len, const struct packaging *how, enum io after, const char *says)
+static bool fails(const char *bytes, size_t len, const struct packaging *how, enum io_status after, const char *says)
 {
 	static struct memstream m;
 	struct proxy_client client;

@@ -2,10 +2,10 @@
  *
  * unit_relay.c - what client mode does to the server's first messages, from memory: SCRAM-SHA-256-PLUS is taken out, and nothing else out of anything.
  *
- * sabotage: startup.c s/SCRAM-SHA-256-PLUS";/SCRAM-SHA-512-PLUS";/
- * sabotage: startup.c s/while (whole \&\& /while (/
+ * sabotage: wire/startup.c s/SCRAM-SHA-256-PLUS";/SCRAM-SHA-512-PLUS";/
+ * sabotage: wire/startup.c s/while (whole \&\& /while (/
  */
-#include "../startup.h"
+#include "wire/startup.h"
 
 #include <string.h>
 
@@ -76,7 +76,7 @@ static size_t message(unsigned char *at, char type, const char *body, size_t len
 
 /* Relay `len` bytes of the server's and see that the client gets just `want`, and that `left` bytes are not read. */
 static bool relays(const unsigned char *in, size_t len, const unsigned char *want, size_t want_len, size_t left,
-		   enum io result, enum io after, const struct packaging *how)
+		   enum io_status result, enum io_status after, const struct packaging *how)
 {
 	static struct memstream server, client;
 
@@ -85,7 +85,7 @@ static bool relays(const unsigned char *in, size_t len, const unsigned char *wan
 	server.chunk = client.write_chunk = how->chunk;
 	server.stutter = client.stutter = how->stutter;
 	server.after = after;
-	enum io io = startup_relay_authentication(&server.stream, &client.stream,
+	enum io_status io = startup_relay_authentication(&server.stream, &client.stream,
 						  deadline_in(after == IO_WANT_READ ? 0 : 60000));
 	memstream_close(&server);
 	memstream_close(&client);
@@ -131,7 +131,7 @@ static void test_relay(void)
 /* A message that does not come whole is not handed on: the client can still be told why. */
 static void test_relay_cuts(void)
 {
-	static const enum io afters[] = {IO_END, IO_FAILED, IO_WANT_READ}, results[] = {IO_END, IO_FAILED, IO_TIMEOUT};
+	static const enum io_status afters[] = {IO_END, IO_FAILED, IO_WANT_READ}, results[] = {IO_END, IO_FAILED, IO_TIMEOUT};
 	unsigned char in[128];
 	size_t notice = message(in, 'N', "SNOTICE\0\0", 9);
 	size_t all = notice + message(in + notice, 'R', SASL PLUS SCRAM "\0", 38);

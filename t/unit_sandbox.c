@@ -3,7 +3,7 @@
  * unit_sandbox.c - step 5 proven by doing: children enter the sandbox and try what an intruder would, and what a session must.
  *
  * Each row names what it yields between sandbox_enter and sandbox_connected, and after. "SIGSYS": the filter killed the process; an errno: refused; "ok": done.
- * sabotage: sandbox_seccomp.c s/KILL_IF_BIT(mmap, 2, PROT_EXEC)/KILL_IF_BIT(mmap, 2, 0x40)/
+ * sabotage: sandbox/seccomp.c s/KILL_IF_BIT(mmap, 2, PROT_EXEC)/KILL_IF_BIT(mmap, 2, 0x40)/
  */
 #include "sandbox_harness.h"
 

@@ -2,7 +2,7 @@
  *
  * unit_sandbox_layers.c - each line of defence of step 5 alone, what the process looks like from outside, privileges, the parent's sandbox, and the price.
  *
- * sabotage: sandbox_landlock.c s/NET_BIND_TCP | NET_CONNECT_TCP/NET_BIND_TCP/
+ * sabotage: sandbox/landlock.c s/NET_BIND_TCP | NET_CONNECT_TCP/NET_BIND_TCP/
  */
 #include "sandbox_harness.h"
 

@@ -2,22 +2,22 @@
  *
  * unit_splice.c - the pump between two streams in memory: half closes, broken ends, odd wishes of TLS, back pressure, and whose end is told.
  *
- * sabotage: splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED/SPLICE_SERVER_CLOSED/
- * sabotage: splice.c s/h->read_wants_write = true;/;/
- * sabotage: splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
- * sabotage: splice.c s/\*h->count += n;/;/
- * sabotage: splice.c s/if (lies_inside(up, down)) {$/if (false) {/
- * sabotage: splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
- * sabotage: splice.c s/h->lost |= .*;/;/
- * sabotage: splice.c s/h->lost |= .*;/h->lost = true;/
- * sabotage: splice.c s/h->sink_failed = h->lost = true;/h->sink_failed = true;/
- * sabotage: splice.c s/out->lost |= unsent(out->to);/;/
- * sabotage: splice.c s/all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
- * sabotage: splice.c s/ || (down->readable \&\& empty(down))//
- * sabotage: splice.c s/(up->readable \&\& empty(up)) ||/up->readable ||/
- * sabotage: splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
+ * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED/SPLICE_SERVER_CLOSED/
+ * sabotage: net/splice.c s/h->read_wants_write = true;/;/
+ * sabotage: net/splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
+ * sabotage: net/splice.c s/\*h->count += n;/;/
+ * sabotage: net/splice.c s/if (lies_inside(up, down)) {$/if (false) {/
+ * sabotage: net/splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
+ * sabotage: net/splice.c s/h->lost |= .*;/;/
+ * sabotage: net/splice.c s/h->lost |= .*;/h->lost = true;/
+ * sabotage: net/splice.c s/h->sink_failed = h->lost = true;/h->sink_failed = true;/
+ * sabotage: net/splice.c s/out->lost |= unsent(out->to);/;/
+ * sabotage: net/splice.c s/all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
+ * sabotage: net/splice.c s/ || (down->readable \&\& empty(down))//
+ * sabotage: net/splice.c s/(up->readable \&\& empty(up)) ||/up->readable ||/
+ * sabotage: net/splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
  */
-#include "../splice.h"
+#include "net/splice.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -35,7 +35,7 @@ static const char asked[] = "what the client asks", told[] = "what PostgreSQL an
 static unsigned read_waits, write_waits, polled_wrongly;
 static bool half_only;
 
-static enum io odd_read(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io_status odd_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	if (read_waits > 0) {
 		read_waits--;
@@ -48,7 +48,7 @@ static enum io odd_read(struct stream *s, void *buf, size_t size, size_t *got)
 }
 
 /* Bytes of which TLS says that it took them lie inside; sending them on fails. */
-static enum io held_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status held_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	if (size == 0)
 		return IO_FAILED;
@@ -57,7 +57,7 @@ static enum io held_write(struct stream *s, const void *buf, size_t size, size_t
 
 static const struct stream_verbs held_verbs = {memstream_read, held_write, memstream_pending, memstream_shut};
 
-static enum io odd_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status odd_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	if (size > 0 && (write_waits > 0 || half_only)) {
 		polled_wrongly++;
@@ -277,7 +277,7 @@ static void test_stuck(void)
 /* More than the rounds without poll() carry lies inside the TLS library, and the socket below is silent. */
 static size_t inside, carried;
 
-static enum io inside_read(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io_status inside_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	(void)s;
 	if (inside == 0)
@@ -288,7 +288,7 @@ static enum io inside_read(struct stream *s, void *buf, size_t size, size_t *got
 	return IO_DONE;
 }
 
-static enum io counting_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status counting_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	(void)s;
 	(void)buf;
@@ -297,7 +297,7 @@ static enum io counting_write(struct stream *s, const void *buf, size_t size, si
 	return IO_DONE;
 }
 
-static enum io silent_read(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io_status silent_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	(void)s;
 	(void)buf;
@@ -314,7 +314,7 @@ static unsigned inside_pending(struct stream *s)
 
 static unsigned refusals;
 
-static enum io refuse(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status refuse(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	(void)s;
 	(void)buf;
@@ -324,7 +324,7 @@ static enum io refuse(struct stream *s, const void *buf, size_t size, size_t *pu
 	return IO_WANT_WRITE;
 }
 
-static enum io shut(struct stream *s)
+static enum io_status shut(struct stream *s)
 {
 	(void)s;
 	return IO_DONE;
@@ -367,9 +367,9 @@ static void test_inside_behind_back_pressure(void)
 /* Says `words` once, then `behind`; its pending() always claims that there is more inside. */
 static const char *words;
 static bool said_all;
-static enum io behind;
+static enum io_status behind;
 
-static enum io say_once(struct stream *s, void *buf, size_t size, size_t *got)
+static enum io_status say_once(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	size_t len = strlen(words) + 1;
 
@@ -388,7 +388,7 @@ static unsigned more_inside(struct stream *s)
 	return STREAM_READABLE;
 }
 
-static void will_say(const char *what, enum io then)
+static void will_say(const char *what, enum io_status then)
 {
 	words = what;
 	said_all = false;
@@ -408,7 +408,7 @@ static void hang_up(void)
 	client_end = -1;
 }
 
-static enum io refuse_and_hang_up(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status refuse_and_hang_up(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	(void)s;
 	(void)buf;
@@ -418,7 +418,7 @@ static enum io refuse_and_hang_up(struct stream *s, const void *buf, size_t size
 	return IO_WANT_WRITE;
 }
 
-static void test_hang_up_behind_back_pressure(enum io after, const char *what)
+static void test_hang_up_behind_back_pressure(enum io_status after, const char *what)
 {
 	static const struct stream_verbs tls = {say_once, counting_write, more_inside, shut};
 	static const struct stream_verbs full = {silent_read, refuse_and_hang_up, no_pending, shut};
@@ -438,7 +438,7 @@ static void test_hang_up_behind_back_pressure(enum io after, const char *what)
 }
 
 /* When PostgreSQL is told of the client's end, the client takes its answer and is gone altogether. */
-static enum io take_and_hang_up(struct stream *s)
+static enum io_status take_and_hang_up(struct stream *s)
 {
 	char answer[sizeof told];
 

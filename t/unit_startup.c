@@ -3,10 +3,10 @@
  * unit_startup.c - PostgreSQL's packets before a session from memory: each row of the request table in each place, each packet cut at every byte, parameters as
  * PostgreSQL reads them, and the bytes of every refusal.
  *
- * sabotage: startup.c s/STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
- * sabotage: startup.c s/if (at != last)/if (at > last)/
+ * sabotage: wire/startup.c s/STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
+ * sabotage: wire/startup.c s/if (at != last)/if (at > last)/
  */
-#include "../startup.h"
+#include "wire/startup.h"
 
 #include <string.h>
 
@@ -178,11 +178,11 @@ static void test_sequences(void)
 
 /* ---- cut short ---- */
 
-static void cut(const struct row *row, enum io after)
+static void cut(const struct row *row, enum io_status after)
 {
 	static struct startup st;
 	static struct memstream m;
-	enum io want = after == IO_WANT_READ ? IO_TIMEOUT : after;
+	enum io_status want = after == IO_WANT_READ ? IO_TIMEOUT : after;
 	bool good = true;
 
 	for (size_t len = 0; len < row->len; len++) {

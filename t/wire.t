@@ -6,7 +6,7 @@
 # never: The private key in memory after the handshake.
 # never: A client byte parsed before step 5
 # sabotage: s/SSL_certs_clear(t->ssl);/;/ tls.c
-# sabotage: s/\ttls_wipe_key(s->tls);/\t;/ server.c
+# sabotage: s/\ttls_wipe_key(s->tls);/\t;/ session/server.c
 # sabotage: s/\tsetproctitle("startup %s", s->peer.host);/\t;/ wrapper.c
 use lib 't/lib';
 use T;

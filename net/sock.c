@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * net/sock.c - socket options, and the names of a socket's ends (steps 0 and 4).
+ *
+ * An option that a descriptor does not know is passed over: it may be a pipe or a Unix socket.
+ */
+#include "net/sock.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PROBES         6
+#define PROBE_INTERVAL 10 /* seconds */
+
+#define RTO_MAX_MS 120000 /* the kernel's own, and the most that it takes (RFC 6298 asks for 60 s at least) */
+
+static void set_int(int fd, int level, int option, int value)
+{
+	(void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void sock_nodelay(int fd)
+{
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+static void set_rto_max(int fd, int ms)
+{
+	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
+}
+
+void sock_keepalive(int fd, int seconds)
+{
+	if (seconds == 0)
+		return;
+	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	/*
+	 * Keepalive is silent while data is under way. The kernel repeats that 15 times (net.ipv4.tcp_retries2), ever more slowly: with this limit of the pause that takes
+	 * about as long as keepalive. Not TCP_USER_TIMEOUT: it also ends a connection whose other end answers and just does not read (tcp(7)).
+	 */
+	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
+}
+
+void sock_orphan(int fd, int seconds)
+{
+	/* Nobody's data is given up as soon as the pause is at its limit (Linux, tcp_timer.c, tcp_orphan_retries), though the other end answers. */
+	if (seconds != 0)
+		set_rto_max(fd, RTO_MAX_MS);
+}
+
+bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
+{
+	unsigned char waiting[16];
+
+	if (size > sizeof waiting || recv(fd, waiting, size, MSG_PEEK | MSG_DONTWAIT) != (ssize_t)size)
+		return false;
+	return memcmp(waiting, bytes, size) == 0 && recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
+}
+
+/* ::ffff:192.0.2.7 is 192.0.2.7 to whoever reads the log or writes pg_hba.conf. */
+void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)sa;
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+
+	if (sa->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		return;
+	v4.sin_port = v6->sin6_port;
+	memcpy(&v4.sin_addr, v6->sin6_addr.s6_addr + 12, sizeof v4.sin_addr);
+	memcpy(sa, &v4, sizeof v4);
+	*len = sizeof v4;
+}
+
+void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name)
+{
+	struct sockaddr_storage copy = {0};
+
+	*name = (struct sock_name){.host = "[local]"};
+	if (len > sizeof copy || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
+		return;
+	memcpy(&copy, sa, len);
+	sock_unmap(&copy, &len);
+	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port, sizeof name->port,
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		*name = (struct sock_name){.host = "[unknown]"};
+}
+
+static void format_end(int fd, int (*end)(int, struct sockaddr *, socklen_t *), struct sock_name *name)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof sa;
+
+	*name = (struct sock_name){.host = "[local]"};
+	if (end(fd, (struct sockaddr *)&sa, &len) == 0)
+		sock_format((struct sockaddr *)&sa, len, name);
+}
+
+void sock_peer(int fd, struct sock_name *name)
+{
+	format_end(fd, getpeername, name);
+}
+
+void sock_local(int fd, struct sock_name *name)
+{
+	format_end(fd, getsockname, name);
+}

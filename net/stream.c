@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * net/stream.c - streams over descriptors, and waiting.
+ *
+ * Assumes that SIGPIPE is ignored and SIGTERM blocked (step 0). Sockets are read and written with MSG_DONTWAIT; anything else only
+ * after poll() said that it will not block, and a pipe never with more than PIPE_BUF bytes, which is what poll() promises.
+ */
+#include "net/stream.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SIGTERM_LOOK_MS 1000
+
+static volatile sig_atomic_t terminated;
+static bool told; /* IO_TERMINATED was answered: what is left to deliver may be waited for */
+
+static bool ready_now(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static enum io_status judge_errno(enum io_status again)
+{
+	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+		return again;
+	return IO_FAILED;
+}
+
+static enum io_status fd_read(struct stream *s, void *buf, size_t size, size_t *got)
+{
+	struct fd_stream *fs = (struct fd_stream *)s;
+	ssize_t n;
+
+	if (fs->unread_full && size > 0) {
+		*(unsigned char *)buf = fs->unread;
+		fs->unread_full = false;
+		*got = 1;
+		return IO_DONE;
+	}
+	if (fs->rsocket)
+		n = recv(s->rfd, buf, size, MSG_DONTWAIT);
+	else if (ready_now(s->rfd, POLLIN))
+		n = read(s->rfd, buf, size);
+	else
+		return IO_WANT_READ;
+	if (n < 0)
+		return judge_errno(IO_WANT_READ);
+	if (n == 0)
+		return IO_END;
+	*got = (size_t)n;
+	return IO_DONE;
+}
+
+static enum io_status fd_write(struct stream *s, const void *buf, size_t size, size_t *put)
+{
+	struct fd_stream *fs = (struct fd_stream *)s;
+	ssize_t n;
+
+	if (size == 0)
+		n = 0;
+	else if (fs->wsocket)
+		n = send(s->wfd, buf, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else if (ready_now(s->wfd, POLLOUT))
+		n = write(s->wfd, buf, size < PIPE_BUF ? size : PIPE_BUF);
+	else
+		return IO_WANT_WRITE;
+	if (n < 0)
+		return judge_errno(IO_WANT_WRITE);
+	*put = (size_t)n;
+	return IO_DONE;
+}
+
+static unsigned fd_pending(struct stream *s)
+{
+	return ((struct fd_stream *)s)->unread_full ? STREAM_READABLE : 0;
+}
+
+static enum io_status fd_shut(struct stream *s)
+{
+	if (((struct fd_stream *)s)->wsocket)
+		return shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN ? IO_DONE : IO_FAILED;
+	if (s->wfd != s->rfd && s->wfd >= 0) { /* a pipe's end is told by closing it; a terminal has none */
+		close(s->wfd);
+		s->wfd = -1;
+	}
+	return IO_DONE;
+}
+
+static const struct stream_verbs fd_verbs = {fd_read, fd_write, fd_pending, fd_shut};
+
+void fd_stream_init(struct fd_stream *fs, int rfd, int wfd)
+{
+	struct stat r = {0}, w = {0};
+	bool rsocket = fstat(rfd, &r) == 0 && S_ISSOCK(r.st_mode);
+	bool wsocket = rfd == wfd ? rsocket : fstat(wfd, &w) == 0 && S_ISSOCK(w.st_mode);
+
+	/* Two descriptors of one socket, as inetd gives them, are one for poll(), shutdown() and resets. */
+	if (rsocket && wsocket && r.st_dev == w.st_dev && r.st_ino == w.st_ino)
+		wfd = rfd;
+	*fs = (struct fd_stream){
+	    .stream = {.verbs = &fd_verbs, .rfd = rfd, .wfd = wfd},
+	    .rsocket = rsocket,
+	    .wsocket = wsocket,
+	};
+}
+
+void fd_stream_unread(struct fd_stream *fs, unsigned char byte)
+{
+	fs->unread = byte;
+	fs->unread_full = true;
+}
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int64_t now_ms(void)
+{
+	return now_us() / 1000;
+}
+
+deadline deadline_in(int64_t ms)
+{
+	return now_ms() + ms;
+}
+
+int deadline_left(deadline when)
+{
+	if (when == DEADLINE_NEVER)
+		return -1;
+	int64_t left = when - now_ms();
+	if (left <= 0)
+		return 0;
+	return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+deadline deadline_min(deadline a, deadline b)
+{
+	return a < b ? a : b;
+}
+
+static void on_sigterm(int sig)
+{
+	(void)sig;
+	terminated = 1;
+}
+
+void stream_catch_sigterm(void)
+{
+	struct sigaction sa = {.sa_handler = on_sigterm};
+	sigset_t set;
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+bool stream_terminated(void)
+{
+	return terminated != 0;
+}
+
+/*
+ * ppoll() with something ready returns before it lets a signal in. So whoever always has something ready must not keep SIGTERM out: now and then ask for it.
+ */
+static bool sigterm_waits(void)
+{
+	static deadline next;
+	sigset_t waiting;
+
+	if (deadline_left(next) > 0)
+		return false;
+	next = deadline_in(SIGTERM_LOOK_MS);
+	return sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) == 1;
+}
+
+enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	for (;;) {
+		int left = deadline_left(when);
+		struct timespec ts = {left / 1000, (long)(left % 1000) * 1000000};
+		int ready = ppoll(fds, n, left < 0 ? NULL : &ts, &none);
+
+		if (ready > 0 && sigterm_waits())
+			terminated = 1;
+		if (terminated && !told) {
+			told = true;
+			return IO_TERMINATED;
+		}
+		if (ready > 0)
+			return left == 0 ? IO_TIMEOUT
+					 : IO_DONE; /* nor does a byte that is always there hold off a deadline */
+		if (ready < 0 && errno != EINTR)
+			return IO_FAILED;
+		if (ready == 0 && deadline_left(when) == 0)
+			return IO_TIMEOUT;
+	}
+}
+
+void stream_spin(struct pollfd *fds, unsigned n, int us)
+{
+	int64_t until = now_us() + us;
+
+	while (poll(fds, n, 0) == 0 && now_us() < until)
+		sched_yield();
+}
+
+enum io_status stream_wait(struct stream *s, enum io_status want, deadline when)
+{
+	struct pollfd p = {.fd = s->rfd, .events = POLLIN};
+
+	if (want == IO_WANT_WRITE)
+		p = (struct pollfd){.fd = s->wfd, .events = POLLOUT};
+	return stream_poll(&p, 1, when);
+}
+
+enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got, deadline when)
+{
+	for (*got = 0; *got < size;) {
+		size_t n = 0;
+		enum io_status io = s->verbs->read(s, (unsigned char *)buf + *got, size - *got, &n);
+
+		if (io == IO_WANT_READ || io == IO_WANT_WRITE)
+			io = stream_wait(s, io, when);
+		if (io != IO_DONE)
+			return io;
+		*got += n;
+	}
+	return IO_DONE;
+}
+
+enum io_status stream_write_all(struct stream *s, const void *buf, size_t size, deadline when)
+{
+	for (size_t done = 0; done < size || (s->verbs->pending(s) & STREAM_UNSENT) != 0;) {
+		size_t n = 0;
+		enum io_status io = s->verbs->write(s, (const unsigned char *)buf + done, size - done, &n);
+
+		if (io == IO_WANT_READ || io == IO_WANT_WRITE)
+			io = stream_wait(s, io, when);
+		if (io != IO_DONE)
+			return io;
+		done += n;
+	}
+	return IO_DONE;
+}
+
+enum io_status stream_shut_all(struct stream *s, deadline when)
+{
+	for (;;) {
+		enum io_status io = s->verbs->shut(s);
+
+		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
+			return io;
+		io = stream_wait(s, io, when);
+		if (io != IO_DONE)
+			return io;
+	}
+}
+
+/* True when the peer has acknowledged all that we sent, our FIN included (tcp(7), SIOCOUTQ). */
+static bool all_acknowledged(int fd)
+{
+	int unacknowledged = 0;
+
+	return ioctl(fd, SIOCOUTQ, &unacknowledged) < 0 || unacknowledged == 0;
+}
+
+void stream_linger(int rfd, int wfd, deadline when)
+{
+	char thrown_away[4096];
+	int pause_ms = 1; /* nothing wakes poll() when an acknowledgement comes: look again, ever less often */
+
+	if (rfd != wfd || shutdown(wfd, SHUT_WR) < 0)
+		return;
+	for (;;) {
+		struct pollfd p = {.fd = rfd, .events = POLLIN};
+		enum io_status io = stream_poll(&p, 1, deadline_min(when, deadline_in(pause_ms)));
+
+		if (io == IO_DONE) {
+			ssize_t n = recv(rfd, thrown_away, sizeof thrown_away, MSG_DONTWAIT);
+			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+				return;
+		} else if (io != IO_TIMEOUT || all_acknowledged(wfd)) {
+			return;
+		}
+		if (deadline_left(when) == 0)
+			return;
+		if (pause_ms < 100)
+			pause_ms *= 2;
+	}
+}
