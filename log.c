@@ -42,8 +42,8 @@ static bool stderr_is_journal(void)
 	unsigned long long device, inode;
 	struct stat st;
 
-	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-	       st.st_dev == device && st.st_ino == inode;
+	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
 bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e)
@@ -54,7 +54,8 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	if (file != NULL) {
 		sink.fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 		if (sink.fd < 0)
-			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file, strerror(errno));
+			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file,
+				    strerror(errno));
 		sink.is_file = true;
 		return true;
 	}
@@ -229,9 +230,12 @@ void log_disconnection(const struct log_session *s, int64_t now_ms)
 
 	put_field(line, sizeof line, "user", s->user);
 	put_field(line, sizeof line, "database", s->database);
-	log_line(LOG_NOTICE, "disconnection: session time: %d:%02d:%02d.%03d%s%s received=%llu sent=%llu reason=%s",
-		 (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000), line, sink.peer,
-		 (unsigned long long)s->received, (unsigned long long)s->sent, s->reason);
+	log_line(
+	    LOG_NOTICE,
+	    "disconnection: session time: %d:%02d:%02d.%03d%s%s received=%llu sent=%llu reason=%s",
+	    (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000),
+	    line, sink.peer, (unsigned long long)s->received, (unsigned long long)s->sent,
+	    s->reason);
 }
 
 noreturn void die(int status, const char *fmt, ...)

@@ -22,7 +22,8 @@
  * later line needs (the syslog socket, the time zone) is opened here, since step 5 shuts the file system.
  * Fails, with `e` filled in, only when `file` cannot be opened.
  */
-bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e) MUST_USE;
+bool log_open(const char *file, bool use_stderr, const char *service, int level,
+	      struct error *e) MUST_USE;
 
 /* If the log goes to standard error, let it go to syslog from now on: the daemon of -d is leaving that. Reads no file. */
 void log_leave_stderr(void);
@@ -57,7 +58,7 @@ struct log_session {
 	const char *backend_port;                       /* "" for a Unix socket */
 	const char *tls, *cipher, *group;
 	const char *subject, *issuer, *serial; /* of the client's certificate, or NULL */
-	int64_t started_ms; /* CLOCK_MONOTONIC */
+	int64_t started_ms;                    /* CLOCK_MONOTONIC */
 	uint64_t received, sent;
 	const char *reason;
 };

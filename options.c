@@ -39,23 +39,31 @@ static const struct row {
 } rows[] = {
 #define AT(member) offsetof(struct options, member)
     {'p', "cert", CERT, 0, 0, 0, "FILE",
-     "PEM file: certificate chain, and the key unless --key; twice for two kinds [" DEFAULT_CERT "]"},
+     "PEM file: certificate chain, and the key unless --key; twice for two kinds [" DEFAULT_CERT
+     "]"},
     {0, "key", TEXT, AT(key), 0, 0, "FILE", "PEM file of the private key"},
-    {0, "passphrase-command", TEXT, AT(passphrase_command), 0, 0, "CMD", "prints the key's passphrase"},
-    {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR", "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
+    {0, "passphrase-command", TEXT, AT(passphrase_command), 0, 0, "CMD",
+     "prints the key's passphrase"},
+    {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR",
+     "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
     {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
-    {'d', "listen", TEXT, AT(listen), 0, 0, "ADDR", "listen on [HOST:]PORT, without a super-server"},
+    {'d', "listen", TEXT, AT(listen), 0, 0, "ADDR",
+     "listen on [HOST:]PORT, without a super-server"},
     {'f', "foreground", FLAG, AT(foreground), 0, 0, NULL, "with -d: do not go to the background"},
     {0, "max-connections", NUMBER, AT(max_connections), 1, 100000, "N",
      "with -d: more are told that there are too many [100]"},
-    {0, "grace", NUMBER, AT(grace), 0, INT_MAX / 1000, "S", "with -d: seconds for sessions to end after SIGTERM [0]"},
-    {0, "proxy-protocol", FLAG, AT(proxy_protocol), 0, 0, NULL, "a PROXY v1 or v2 header comes first"},
+    {0, "grace", NUMBER, AT(grace), 0, INT_MAX / 1000, "S",
+     "with -d: seconds for sessions to end after SIGTERM [0]"},
+    {0, "proxy-protocol", FLAG, AT(proxy_protocol), 0, 0, NULL,
+     "a PROXY v1 or v2 header comes first"},
     {'T', "transparent", FLAG, AT(transparent), 0, 0, NULL,
      "connect to PostgreSQL from the client's address (needs CAP_NET_ADMIN and a route back)"},
     {0, "application-name-host", FLAG, AT(application_name_host), 0, 0, NULL,
      "append the client's address and port to application_name"},
-    {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH", "write a pid file: a folder or a file's name"},
-    {'c', "client", FLAG, AT(client), 0, 0, NULL, "client mode: plaintext on standard input, TLS to PostgreSQL"},
+    {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH",
+     "write a pid file: a folder or a file's name"},
+    {'c', "client", FLAG, AT(client), 0, 0, NULL,
+     "client mode: plaintext on standard input, TLS to PostgreSQL"},
     {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full",
      "client mode: how to verify the server [verify-full with -A]"},
     {0, "sslnegotiation", CHOICE, AT(sslnegotiation), 0, 0, "postgres|direct",
@@ -65,34 +73,45 @@ static const struct row {
     {'C', "ciphers", TEXT, AT(ciphers), 0, 0, "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
     {0, "ciphersuites", TEXT, AT(ciphersuites), 0, 0, "LIST", "TLS 1.3 cipher suites"},
     {0, "groups", TEXT, AT(groups), 0, 0, "LIST", "key-exchange groups"},
-    {0, "min-protocol", CHOICE, AT(min_protocol), 0, 0, "TLSv1.2|TLSv1.3", "lowest TLS version [TLSv1.2]"},
+    {0, "min-protocol", CHOICE, AT(min_protocol), 0, 0, "TLSv1.2|TLSv1.3",
+     "lowest TLS version [TLSv1.2]"},
     {0, "max-protocol", CHOICE, AT(max_protocol), 0, 0, "TLSv1.2|TLSv1.3", "highest TLS version"},
     {0, "alpn", CHOICE, AT(alpn), 0, 0, "optional|require",
      "with direct TLS, must the client offer ALPN \"postgresql\" [optional]"},
-    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE", "PEM file of the authorities to trust; client mode: or \"system\""},
+    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE",
+     "PEM file of the authorities to trust; client mode: or \"system\""},
     {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "PEM file of revocation lists, for the whole chain"},
     {0, "clientcert", CHOICE, AT(clientcert), 0, 0, "verify-ca|verify-full",
      "demand a client certificate; one that names the user [with -A: verified if given]"},
-    {0, "clientname", CHOICE, AT(clientname), 0, 0, "CN|DN|SAN", "which of its names is the user [CN]"},
-    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL, "end the session when the certificate expires"},
-    {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE", "certificate names to users, as pg_ident.conf has them"},
+    {0, "clientname", CHOICE, AT(clientname), 0, 0, "CN|DN|SAN",
+     "which of its names is the user [CN]"},
+    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL,
+     "end the session when the certificate expires"},
+    {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE",
+     "certificate names to users, as pg_ident.conf has them"},
     {0, "map", TEXT, AT(map), 0, 0, "NAME", "the map in that file"},
-    {0, "gss", FLAG, AT(gss), 0, 0, NULL, "carry GSSAPI-encrypted (Kerberos) connections to PostgreSQL as they are"},
-    {'s', "user", TEXT, AT(user), 0, 0, "USER", "run as this user [as started; root becomes nobody]"},
+    {0, "gss", FLAG, AT(gss), 0, 0, NULL,
+     "carry GSSAPI-encrypted (Kerberos) connections to PostgreSQL as they are"},
+    {'s', "user", TEXT, AT(user), 0, 0, "USER",
+     "run as this user [as started; root becomes nobody]"},
     {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
     {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
      "seconds until the startup packet must be in [60]"},
-    {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S", "seconds for connecting to PostgreSQL [10]"},
+    {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S",
+     "seconds for connecting to PostgreSQL [10]"},
     {0, "idle-timeout", NUMBER, AT(idle_timeout), 0, INT_MAX / 1000, "S",
      "end a session after so many seconds without a byte; 0: never [0]"},
-    {0, "spin", NUMBER, AT(spin), 0, 1000, "US", "look for bytes this many microseconds before sleeping; 0: off [0]"},
+    {0, "spin", NUMBER, AT(spin), 0, 1000, "US",
+     "look for bytes this many microseconds before sleeping; 0: off [0]"},
     {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
      "TCP keepalive after so many seconds of silence; 0: off [60]"},
     {'o', "log", TEXT, AT(log), 0, 0, "FILE", "append the log to a file"},
     {'D', "debug", LEVEL, AT(debug), 0, 0, "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
     {'N', "service", TEXT, AT(service), 0, 0, "NAME", "name in the log [pgssl]"},
-    {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER", "list the live sessions whose pid files are there, and exit"},
-    {0, "check", FLAG, AT(check), 0, 0, NULL, "examine all that a connection would use, say what is wrong, and exit"},
+    {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER",
+     "list the live sessions whose pid files are there, and exit"},
+    {0, "check", FLAG, AT(check), 0, 0, NULL,
+     "examine all that a connection would use, say what is wrong, and exit"},
     {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
     {'v', NULL, CHOICE, AT(classic_verify), 0, 0, "0|1|2", NULL},
@@ -103,9 +122,12 @@ static const struct row {
     {'E', NULL, PASSED, 0, 0, 0, NULL, NULL},
     {'B', NULL, PASSED, 0, 0, 0, NULL, NULL},
     {'W', NULL, PASSED_FLAG, 0, 0, 0, NULL, NULL},
-    {'a', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: use -A FILE for the authorities to trust"},
-    {'l', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
-    {'L', NULL, REFUSED, 0, 0, 0, NULL, "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
+    {'a', NULL, REFUSED, 0, 0, 0, NULL,
+     "is not supported: use -A FILE for the authorities to trust"},
+    {'l', NULL, REFUSED, 0, 0, 0, NULL,
+     "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
+    {'L', NULL, REFUSED, 0, 0, 0, NULL,
+     "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
     {'u', NULL, REFUSED, 0, 0, 0, NULL,
      "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
     {0, "early-connect", REFUSED_FLAG, 0, 0, 0, NULL,
@@ -132,7 +154,8 @@ static void build_tables(char *letters, struct option *words)
 				*letters++ = ':';
 		}
 		if (rows[i].word != NULL)
-			*words++ = (struct option){rows[i].word, takes_argument(&rows[i]), NULL, WORD_BASE + (int)i};
+			*words++ = (struct option){rows[i].word, takes_argument(&rows[i]), NULL,
+						   WORD_BASE + (int)i};
 	}
 	*letters = '\0';
 	*words = (struct option){NULL, 0, NULL, 0};
@@ -158,13 +181,15 @@ static const char *shown(const struct row *r, int value, char *buf, size_t size)
 	return buf;
 }
 
-static bool set_number(const struct row *r, const char *name, const char *text, int *target, struct error *e)
+static bool set_number(const struct row *r, const char *name, const char *text, int *target,
+		       struct error *e)
 {
 	const char *wrong;
 	long long number = strtonum(text, r->min, r->max, &wrong);
 
 	if (wrong != NULL)
-		return fail(e, EX_USAGE, "%s %s: expected a number from %d to %d", name, text, r->min, r->max);
+		return fail(e, EX_USAGE, "%s %s: expected a number from %d to %d", name, text,
+			    r->min, r->max);
 	*target = (int)number;
 	return true;
 }
@@ -172,7 +197,8 @@ static bool set_number(const struct row *r, const char *name, const char *text, 
 /* gcc and clang make an enum without negative values compatible with unsigned int. */
 _Static_assert(sizeof(enum sslmode) == sizeof(unsigned), "a choice is written as unsigned int");
 
-static bool set_choice(const struct row *r, const char *name, const char *text, unsigned *target, struct error *e)
+static bool set_choice(const struct row *r, const char *name, const char *text, unsigned *target,
+		       struct error *e)
 {
 	const char *at = r->choices;
 	size_t len = strlen(text);
@@ -191,7 +217,8 @@ static bool set_choice(const struct row *r, const char *name, const char *text, 
 
 static bool set_level(const char *name, const char *text, int *target, struct error *e)
 {
-	static const char *const names[] = {"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"};
+	static const char *const names[] = {"emerg",   "alert",  "crit", "err",
+					    "warning", "notice", "info", "debug"};
 
 	for (int i = 0; i < 8; i++) {
 		if (strcmp(text, names[i]) == 0 || (text[0] == '0' + i && text[1] == '\0')) {
@@ -200,7 +227,8 @@ static bool set_level(const char *name, const char *text, int *target, struct er
 		}
 	}
 	return fail(e, EX_USAGE,
-		    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, warning, notice, info, debug",
+		    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, warning, "
+		    "notice, info, debug",
 		    name, text);
 }
 
@@ -212,10 +240,12 @@ static bool add_cert(struct options *o, const char *name, const char *file, stru
 			return true;
 		}
 	}
-	return fail(e, EX_USAGE, "%s %s: at most two certificates, one RSA and one ECDSA", name, file);
+	return fail(e, EX_USAGE, "%s %s: at most two certificates, one RSA and one ECDSA", name,
+		    file);
 }
 
-static bool set(struct options *o, const struct row *r, const char *name, const char *text, struct error *e)
+static bool set(struct options *o, const struct row *r, const char *name, const char *text,
+		struct error *e)
 {
 	char *base = (char *)o;
 
@@ -238,8 +268,9 @@ static bool set(struct options *o, const struct row *r, const char *name, const 
 		return set_level(name, text, (int *)(base + r->target), e);
 	case PASSED:
 		if (r->choices != NULL && strcmp(text, r->choices) != 0)
-			return fail(e, EX_USAGE, "%s %s: expected %s: PostgreSQL is all that pgssl speaks", name, text,
-				    r->choices);
+			return fail(e, EX_USAGE,
+				    "%s %s: expected %s: PostgreSQL is all that pgssl speaks", name,
+				    text, r->choices);
 		return true;
 	case PASSED_FLAG:
 		return true;
@@ -286,7 +317,8 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 /* What makes no sense together. */
 static bool check(const struct options *o, struct error *e)
 {
-	bool demanded = o->clientcert != CLIENTCERT_UNSET, full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	bool demanded = o->clientcert != CLIENTCERT_UNSET,
+	     full = o->clientcert == CLIENTCERT_VERIFY_FULL;
 	bool classic = o->classic_verify != CLASSIC_UNSET;
 	bool verified = o->sslmode == SSLMODE_VERIFY_CA || o->sslmode == SSLMODE_VERIFY_FULL;
 	const struct {
@@ -295,46 +327,61 @@ static bool check(const struct options *o, struct error *e)
 	} rules[] = {
 	    {o->key != NULL && o->cert[1] != NULL,
 	     "--key makes no sense with two certificates: each -p file must hold its own key"},
-	    {o->crl != NULL && o->ca == NULL, "--crl needs -A: the authorities whose lists they are"},
+	    {o->crl != NULL && o->ca == NULL,
+	     "--crl needs -A: the authorities whose lists they are"},
 	    {classic && demanded, "-v makes no sense with --clientcert: leave out -v"},
 	    {o->classic_verify == CLASSIC_IGNORE && o->ca != NULL,
 	     "-v 0 makes no sense with -A, which asks for certificates"},
 	    {classic && o->classic_verify != CLASSIC_IGNORE && o->ca == NULL,
 	     "-v 1 and -v 2 need -A: the authorities to trust"},
 	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
-	    {o->clientcert_expiry && o->ca == NULL, "--clientcert-expiry needs -A: the authorities to trust"},
-	    {o->clientname != CLIENTNAME_UNSET && !full, "--clientname makes sense only with --clientcert=verify-full"},
-	    {o->ident_map != NULL && !full, "--ident-map makes sense only with --clientcert=verify-full"},
+	    {o->clientcert_expiry && o->ca == NULL,
+	     "--clientcert-expiry needs -A: the authorities to trust"},
+	    {o->clientname != CLIENTNAME_UNSET && !full,
+	     "--clientname makes sense only with --clientcert=verify-full"},
+	    {o->ident_map != NULL && !full,
+	     "--ident-map makes sense only with --clientcert=verify-full"},
 	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
-	    {o->ident_map != NULL && o->map == NULL, "--ident-map needs --map: which of its maps is meant?"},
-	    {o->map != NULL && o->ident_map == NULL, "--map needs --ident-map: the file that it is in"},
+	    {o->ident_map != NULL && o->map == NULL,
+	     "--ident-map needs --map: which of its maps is meant?"},
+	    {o->map != NULL && o->ident_map == NULL,
+	     "--map needs --ident-map: the file that it is in"},
 	    {o->gss && (demanded || o->classic_verify == CLASSIC_REQUIRE),
-	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no certificate"},
+	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no "
+	     "certificate"},
 	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
 	    {o->client && o->alpn != ALPN_UNSET, "--alpn makes no sense in client mode (-c)"},
 	    {o->client && (demanded || classic || o->clientcert_expiry),
-	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see --sslmode"},
-	    {o->client && o->connect[0] == '/',
-	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host and port"},
+	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see "
+	     "--sslmode"},
+	    {o->client && o->connect[0] == '/', "-r: PostgreSQL speaks no TLS on a Unix socket: "
+						"client mode (-c) needs a host and port"},
 	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
 	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
 	    {o->client && verified && o->ca == NULL,
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
-	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL && o->ca != NULL &&
-		 strcmp(o->ca, "system") == 0,
-	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those authorities"},
+	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL &&
+		 o->ca != NULL && strcmp(o->ca, "system") == 0,
+	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those "
+	     "authorities"},
 	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
-	    {o->listen == NULL && o->max_connections != 0, "--max-connections makes no sense without -d"},
+	    {o->listen == NULL && o->max_connections != 0,
+	     "--max-connections makes no sense without -d"},
 	    {o->listen == NULL && o->grace != 0, "--grace makes no sense without -d"},
-	    {o->transparent && o->local != NULL, "-I makes no sense with --transparent: the address is the client's"},
+	    {o->transparent && o->local != NULL,
+	     "-I makes no sense with --transparent: the address is the client's"},
 	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
-	     "--proxy-protocol, --transparent and --application-name-host make no sense in client mode (-c)"},
-	    {!o->client && o->sslmode != SSLMODE_UNSET, "--sslmode makes sense in client mode (-c) only"},
+	     "--proxy-protocol, --transparent and --application-name-host make no sense in client "
+	     "mode (-c)"},
+	    {!o->client && o->sslmode != SSLMODE_UNSET,
+	     "--sslmode makes sense in client mode (-c) only"},
 	    {!o->client && o->sslnegotiation != SSLNEGOTIATION_UNSET,
 	     "--sslnegotiation makes sense in client mode (-c) only"},
-	    {o->servername != NULL && o->servername[0] == '.', "--servername: a name, not all names of a domain"},
-	    {!o->client && o->servername != NULL, "--servername makes sense in client mode (-c) only"},
+	    {o->servername != NULL && o->servername[0] == '.',
+	     "--servername: a name, not all names of a domain"},
+	    {!o->client && o->servername != NULL,
+	     "--servername makes sense in client mode (-c) only"},
 	};
 
 	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
@@ -379,7 +426,8 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 void options_help(void)
 {
 	printf("usage: pgssl [option ...]\n"
-	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on standard input and "
+	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on "
+	       "standard input and "
 	       "output,\nor listening itself with -d.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
@@ -389,8 +437,8 @@ void options_help(void)
 			continue;
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);
-		snprintf(left, sizeof left, "%s--%s%s%s", letter, r->word, r->choices != NULL ? "=" : "",
-			 r->choices != NULL ? r->choices : "");
+		snprintf(left, sizeof left, "%s--%s%s%s", letter, r->word,
+			 r->choices != NULL ? "=" : "", r->choices != NULL ? r->choices : "");
 		printf("  %-40s %s\n", left, r->help);
 	}
 	printf("\nSee pgssl(8).\n");

@@ -50,7 +50,7 @@ struct options {
 	const char *pidfile, *sessions;
 	const char *user, *group;
 	int handshake_timeout, connect_timeout, idle_timeout, keepalive; /* seconds */
-	int spin;                                                       /* microseconds */
+	int spin;                                                        /* microseconds */
 	bool gss;
 	const char *log, *service;
 	int debug; /* syslog's levels */

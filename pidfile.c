@@ -33,14 +33,16 @@ static bool is_folder(const char *where)
 }
 
 /* `id` is ".PID" or "". */
-static bool set_path(const char *where, const char *host, const char *port, const char *id, struct error *e)
+static bool set_path(const char *where, const char *host, const char *port, const char *id,
+		     struct error *e)
 {
-	size_t len = strlen(where), stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
+	size_t len = strlen(where),
+	       stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
 
 	if (is_folder(where))
-		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s%s.pid", where, where[len - 1] == '/' ? "" : "/", host,
-			     port, id);
+		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s%s.pid", where,
+			     where[len - 1] == '/' ? "" : "/", host, port, id);
 	else if (id[0] == '\0')
 		n = snprintf(path, sizeof path, "%s", where);
 	else
@@ -62,12 +64,13 @@ static bool check_folder(struct error *e)
 	struct stat st;
 
 	if (stat(folder, &st) < 0)
-		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
+			    strerror(errno));
 	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0)
-		return fail(
-		    e, EX_CANTCREAT,
-		    "pid file folder \"%s\" may be written to by all: set its sticky bit (chmod +t), or choose another",
-		    folder);
+		return fail(e, EX_CANTCREAT,
+			    "pid file folder \"%s\" may be written to by all: set its sticky bit "
+			    "(chmod +t), or choose another",
+			    folder);
 	return true;
 }
 
@@ -82,10 +85,13 @@ static bool claim_path(struct error *e)
 		return true;
 	}
 	if (errno != EEXIST || lstat(path, &st) < 0)
-		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
+			    strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
-		return fail(e, EX_CANTCREAT,
-			    "pid file \"%s\" exists and is not a plain file of this user: it is left alone", path);
+		return fail(
+		    e, EX_CANTCREAT,
+		    "pid file \"%s\" exists and is not a plain file of this user: it is left alone",
+		    path);
 	return true;
 }
 
@@ -97,10 +103,12 @@ static bool create(struct error *e)
 		return false;
 	handle = pidfile_open(path, 0600, &other);
 	if (handle == NULL && errno == EEXIST)
-		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is held by process %d", path, (int)other);
+		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is held by process %d", path,
+			    (int)other);
 	owner = getpid();
 	if (handle == NULL || pidfile_write(handle) < 0)
-		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path, strerror(errno));
+		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
+			    strerror(errno));
 	return true;
 }
 
@@ -157,7 +165,8 @@ static void read_title(long pid, char *title, size_t size)
 	ssize_t n = read(fd, title, size - 1);
 	title[n > 0 ? n : 0] = '\0';
 	close(fd);
-	for (char *c = title; *c != '\0'; c++) /* any process may stand there, and this goes to a terminal */
+	for (char *c = title; *c != '\0';
+	     c++) /* any process may stand there, and this goes to a terminal */
 		if (*c < ' ' || *c > '~')
 			*c = '?';
 }

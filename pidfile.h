@@ -13,12 +13,14 @@
  * Write the pid file of this process. `where` is a folder (it ends in '/' or is one), in which the file is called pgssl.HOST.PORT.PID.pid, or
  * a file's name, in which the process id goes before ".pid". Fails with EX_CANTCREAT and the reason: a warning, not the end of the session.
  */
-bool pidfile_create(const char *where, const char *host, const char *port, struct error *e) MUST_USE;
+bool pidfile_create(const char *where, const char *host, const char *port,
+		    struct error *e) MUST_USE;
 
 /*
  * The same for the parent of -d: the file is pgssl.HOST.PORT.pid in a folder, or `where` itself. Fails with EX_TEMPFAIL if another process holds it, and names that.
  */
-bool pidfile_create_parent(const char *where, const char *host, const char *port, struct error *e) MUST_USE;
+bool pidfile_create_parent(const char *where, const char *host, const char *port,
+			   struct error *e) MUST_USE;
 
 /* In a child of it: close the copy of what the parent holds; from here on there is no pid file. */
 void pidfile_close_copy(void);

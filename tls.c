@@ -17,8 +17,9 @@
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 
-#define RECORD_MAX 8192  /* plaintext in a record to the client: PostgreSQL's own limit, see DESIGN */
-#define WRITE_MAX  65536 /* plaintext taken in one write */
+#define RECORD_MAX                                                                                 \
+	8192 /* plaintext in a record to the client: PostgreSQL's own limit, see DESIGN */
+#define WRITE_MAX 65536 /* plaintext taken in one write */
 /* The same as records, and room for an alert or a KeyUpdate. */
 #define OUT_SIZE (WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 + 4096)
 /* Reads of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come. */
@@ -49,7 +50,8 @@ static enum io_status flush(struct tls *t)
 {
 	while (t->out_at < t->out_len && !t->out_failed) {
 		size_t n = 0;
-		enum io_status io = t->raw->verbs->write(t->raw, t->out + t->out_at, t->out_len - t->out_at, &n);
+		enum io_status io =
+		    t->raw->verbs->write(t->raw, t->out + t->out_at, t->out_len - t->out_at, &n);
 
 		if (io == IO_WANT_WRITE)
 			return io;
@@ -125,10 +127,11 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 
 static bool attach_bio(struct tls *t, struct stream *raw)
 {
-	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "pgssl stream");
+	BIO_METHOD *method =
+	    BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "pgssl stream");
 
-	if (method == NULL || BIO_meth_set_write(method, bio_write) != 1 || BIO_meth_set_read(method, bio_read) != 1 ||
-	    BIO_meth_set_ctrl(method, bio_ctrl) != 1)
+	if (method == NULL || BIO_meth_set_write(method, bio_write) != 1 ||
+	    BIO_meth_set_read(method, bio_read) != 1 || BIO_meth_set_ctrl(method, bio_ctrl) != 1)
 		return false;
 	BIO *bio = BIO_new(method);
 	if (bio == NULL)
@@ -202,7 +205,8 @@ static unsigned tls_pending(struct stream *s)
 {
 	struct tls *t = (struct tls *)s;
 
-	return (t->more ? STREAM_READABLE : 0) | (t->out_at < t->out_len && !t->out_failed ? STREAM_UNSENT : 0);
+	return (t->more ? STREAM_READABLE : 0) |
+	       (t->out_at < t->out_len && !t->out_failed ? STREAM_UNSENT : 0);
 }
 
 static enum io_status tls_shut(struct stream *s)
@@ -223,15 +227,15 @@ static const struct stream_verbs tls_verbs = {tls_read, tls_write, tls_pending, 
 /* PostgreSQL's protocol name for ALPN (PostgreSQL 17, "SSL Session Encryption"; RFC 7301). */
 const unsigned char alpn_postgresql[] = "\012postgresql";
 
-static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
-		       unsigned in_len, void *arg)
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+		       const unsigned char *in, unsigned in_len, void *arg)
 {
 	unsigned char *chosen;
 
 	(void)ssl;
 	(void)arg;
-	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in, in_len) !=
-	    OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in,
+				  in_len) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
@@ -245,7 +249,8 @@ static int demand_alpn(SSL *ssl, int *alert, void *arg)
 	size_t len;
 
 	if (!t->direct || t->options->alpn != ALPN_REQUIRE ||
-	    SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &extension, &len) == 1)
+	    SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation,
+				      &extension, &len) == 1)
 		return SSL_CLIENT_HELLO_SUCCESS;
 	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
 	return SSL_CLIENT_HELLO_ERROR;
@@ -257,9 +262,11 @@ static bool set_context(struct tls *t, const struct options *o, struct error *e)
 
 	/* No cache, no tickets (TLS 1.2; TLS 1.3 below), no renegotiation, no compression. */
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_options(t->ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
-	SSL_CTX_clear_options(t->ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION | SSL_OP_LEGACY_SERVER_CONNECT);
+	SSL_CTX_set_options(t->ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+					SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+					SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_clear_options(t->ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION |
+					  SSL_OP_LEGACY_SERVER_CONNECT);
 	SSL_CTX_set_session_id_context(t->ctx, session_context, sizeof session_context - 1);
 	SSL_CTX_set_alpn_select_cb(t->ctx, select_alpn, NULL);
 	SSL_CTX_set_client_hello_cb(t->ctx, demand_alpn, t);
@@ -267,8 +274,10 @@ static bool set_context(struct tls *t, const struct options *o, struct error *e)
 	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(t->ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(t->ctx, IN_SIZE);
-	if (SSL_CTX_set_num_tickets(t->ctx, 0) != 1 || SSL_CTX_set_max_send_fragment(t->ctx, RECORD_MAX) != 1)
-		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s", openssl_reason("no reason given"));
+	if (SSL_CTX_set_num_tickets(t->ctx, 0) != 1 ||
+	    SSL_CTX_set_max_send_fragment(t->ctx, RECORD_MAX) != 1)
+		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s",
+			    openssl_reason("no reason given"));
 	return settings_apply(t->ctx, o, e);
 }
 
@@ -289,7 +298,8 @@ static bool use_certificate(struct tls *t, const struct options *o, int which,
 	credential_free(&c);
 	if (ok && which > 0 && strcmp(kinds[0], kinds[which]) == 0)
 		return fail(e, EX_CONFIG,
-			    "\"%s\" and \"%s\" both have %s keys: two certificates must have different types of "
+			    "\"%s\" and \"%s\" both have %s keys: two certificates must have "
+			    "different types of "
 			    "keys, for instance RSA and EC",
 			    o->cert[0], file, kinds[which]);
 	return ok;
@@ -315,7 +325,8 @@ static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 	t->options = o;
 	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
 	if (t->ctx == NULL)
-		return fail(e, EX_SOFTWARE, "could not initialise OpenSSL (is openssl.cnf in order?): %s",
+		return fail(e, EX_SOFTWARE,
+			    "could not initialise OpenSSL (is openssl.cnf in order?): %s",
 			    openssl_reason("no reason given"));
 	if (!set_context(t, o, e))
 		return false;
@@ -402,8 +413,10 @@ static bool handshake_failed(struct error *e, enum io_status io)
 	if (io == IO_END || ERR_peek_error() == 0 ||
 	    ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		return fail(e, EX_PROTOCOL,
-			    "could not accept TLS connection: client closed the connection during the handshake");
-	return fail(e, EX_PROTOCOL, "could not accept TLS connection: %s", openssl_reason("unknown error"));
+			    "could not accept TLS connection: client closed the connection during "
+			    "the handshake");
+	return fail(e, EX_PROTOCOL, "could not accept TLS connection: %s",
+		    openssl_reason("unknown error"));
 }
 
 static void begin_session(struct tls *t)
@@ -432,14 +445,17 @@ static bool connect_failed(struct tls *t, struct error *e, enum io_status io)
 	long verified = SSL_get_verify_result(t->ssl);
 
 	if (io == IO_TIMEOUT)
-		return fail(e, EX_UNAVAILABLE, "the server did not finish the TLS handshake in time");
+		return fail(e, EX_UNAVAILABLE,
+			    "the server did not finish the TLS handshake in time");
 	if (io == IO_TERMINATED)
 		return fail(e, EX_UNAVAILABLE, "terminated by SIGTERM during the TLS handshake");
 	if (verified != X509_V_OK)
 		return fail(e, EX_UNAVAILABLE, "the server's certificate cannot be verified: %s",
 			    X509_verify_cert_error_string(verified));
 	return fail(e, EX_UNAVAILABLE, "%s",
-		    t->failure[0] != '\0' ? t->failure : "the server closed the connection during the handshake");
+		    t->failure[0] != '\0'
+			? t->failure
+			: "the server closed the connection during the handshake");
 }
 
 bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e)
@@ -452,7 +468,8 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
 	begin_session(t);
-	return t->options->sslmode != SSLMODE_VERIFY_FULL || client_check_name(t->ssl, t->options, e);
+	return t->options->sslmode != SSLMODE_VERIFY_FULL ||
+	       client_check_name(t->ssl, t->options, e);
 }
 
 const char *tls_failure(const struct tls *t)

@@ -38,7 +38,8 @@ void tls_send_internal_error(struct stream *raw, deadline when);
  * result, the private key is wiped from memory afterwards. Fails with EX_PROTOCOL (e->text says why, of a refused certificate also whose it was; the client was sent an alert where TLS has one),
  * and for IO_TIMEOUT and IO_TERMINATED too.
  */
-bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e) MUST_USE;
+bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when,
+		struct error *e) MUST_USE;
 
 /*
  * Step 7 in client mode: the client's handshake over `raw`, with SNI, ALPN "postgresql" and the verification that was asked for. As tls_accept; fails
@@ -75,7 +76,8 @@ int64_t tls_peer_ms_left(const struct tls *t);
  * name. A name that is empty, has more than 1024 bytes, holds a NUL or is in an odd encoding is none, and a subject with such a part is none. False if none fits.
  */
 typedef bool tls_name_fits(const char *name, void *arg);
-bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits, void *arg) MUST_USE;
+bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits,
+		       void *arg) MUST_USE;
 
 /*
  * --check: report on certificates, keys, authorities, revocation lists and the settings in force; tls_open and a handshake with ourselves are part of it. Waits as

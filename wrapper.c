@@ -32,7 +32,8 @@ static bool same_file(int a, int b)
 {
 	struct stat st_a, st_b;
 
-	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
+	       st_a.st_ino == st_b.st_ino;
 }
 
 static int put_aside = -1; /* what 2 was, if 1 is the same and 0 is not: of -d, it is no client's */
@@ -41,10 +42,13 @@ static int put_aside = -1; /* what 2 was, if 1 is the same and 0 is not: of -d, 
 static bool guard_stderr(void)
 {
 	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
-	bool client = !closed && (same_file(STDERR_FILENO, STDIN_FILENO) || same_file(STDERR_FILENO, STDOUT_FILENO));
+	bool client = !closed && (same_file(STDERR_FILENO, STDIN_FILENO) ||
+				  same_file(STDERR_FILENO, STDOUT_FILENO));
 	int null = open("/dev/null", O_RDWR | O_NOCTTY);
 
-	while (null >= 0 && null < STDERR_FILENO) /* 0 or 1 was closed: nothing opened later may take its place */
+	while (null >= 0 &&
+	       null <
+		   STDERR_FILENO) /* 0 or 1 was closed: nothing opened later may take its place */
 		null = dup(null);
 	if (null < 0)
 		_exit(EX_OSERR);
@@ -116,14 +120,16 @@ static void read_options(struct session *s, int argc, char **argv, bool stderr_i
 	bool ok = options_parse(o, argc, argv, &usage);
 	stderr_is_read = take_stderr_back(o->listen != NULL, stderr_is_read);
 	if (!log_open(o->log, stderr_is_read, o->service, o->debug, &e)) {
-		(void)!log_open(NULL, stderr_is_read, o->service, o->debug, &(struct error){.status = 0});
+		(void)!log_open(NULL, stderr_is_read, o->service, o->debug,
+				&(struct error){.status = 0});
 		die(e.status, "%s", e.text);
 	}
 	if (!ok || !address_check(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
 	print_and_exit(o);
 	if (o->listen == NULL && isatty(STDIN_FILENO))
-		die(EX_USAGE, "standard input is a terminal: pgssl is started by xinetd, inetd or systemd with a "
+		die(EX_USAGE, "standard input is a terminal: pgssl is started by xinetd, inetd or "
+			      "systemd with a "
 			      "client there, or listens itself with -d (see --help)");
 	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
 }
@@ -142,7 +148,8 @@ static void know_client(struct session *s)
 /* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. Not with --gss: its clients begin otherwise. */
 static void greet(struct session *s)
 {
-	if (!s->promised_tls && !s->options.client && !s->options.gss && !s->options.proxy_protocol &&
+	if (!s->promised_tls && !s->options.client && !s->options.gss &&
+	    !s->options.proxy_protocol &&
 	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
@@ -153,7 +160,8 @@ static void greet(struct session *s)
 static noreturn void fail_here(struct session *s, const struct error *e)
 {
 	log_peer_line(LOG_ERR, "%s", e->text);
-	if (!s->promised_tls && stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS)) == IO_DONE)
+	if (!s->promised_tls &&
+	    stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS)) == IO_DONE)
 		greet(s);
 	if (s->promised_tls) {
 		/* After the ClientHello: what libpq gets together with the 'S' it takes for no part of TLS and drops. */
@@ -212,7 +220,8 @@ static void enter_sandbox(struct session *s)
 		fail_here(s, &e);
 	listen_tie_child();
 	sock_local(STDIN_FILENO, &local);
-	if (o->listen == NULL && o->pidfile != NULL && !pidfile_create(o->pidfile, local.host, local.port, &e))
+	if (o->listen == NULL && o->pidfile != NULL &&
+	    !pidfile_create(o->pidfile, local.host, local.port, &e))
 		log_peer_line(LOG_WARNING, "%s", e.text);
 	atexit(pidfile_delete);
 	bool ready = s->backend_error.status == 0;
@@ -279,7 +288,8 @@ static noreturn void finish(struct session *s, struct log_session *line)
 	bool tls_failed = !s->gss && tls_failure(s->tls)[0] != '\0';
 	if (tls_failed)
 		log_peer_line(LOG_INFO, "TLS failed: %s", tls_failure(s->tls));
-	if (s->splice.end == SPLICE_CLIENT_RESET && !tls_failed) /* else there is an alert on its way */
+	if (s->splice.end == SPLICE_CLIENT_RESET &&
+	    !tls_failed) /* else there is an alert on its way */
 		exit(EX_OK);
 	session_leave(s, EX_OK);
 }

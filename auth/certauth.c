@@ -57,13 +57,15 @@ static noreturn void refuse_user(struct session *s, const char *why)
 
 	strlcpy(user, s->startup.user, sizeof user);
 	log_escape(escaped, sizeof escaped, user, strlen(user));
-	log_peer_line(LOG_WARNING, "certificate authentication failed for user \"%s\": %s", escaped, why);
+	log_peer_line(LOG_WARNING, "certificate authentication failed for user \"%s\": %s", escaped,
+		      why);
 	session_tell(s, REFUSE_CERTIFICATE, user, EX_NOPERM);
 }
 
 static noreturn void refuse_claim(struct session *s, const struct claim *c)
 {
-	static const char *const kinds[] = {[CLIENTNAME_CN] = "CN", [CLIENTNAME_DN] = "DN", [CLIENTNAME_SAN] = "SAN"};
+	static const char *const kinds[] = {
+	    [CLIENTNAME_CN] = "CN", [CLIENTNAME_DN] = "DN", [CLIENTNAME_SAN] = "SAN"};
 	const char *kind = kinds[s->options.clientname];
 	char why[sizeof c->first + 128], more[32] = "";
 
@@ -72,7 +74,8 @@ static noreturn void refuse_claim(struct session *s, const struct claim *c)
 	if (c->names == 0)
 		snprintf(why, sizeof why, "the certificate has no usable %s", kind);
 	else if (c->map != NULL)
-		snprintf(why, sizeof why, "no line of the map allows it to %s \"%s\"%s", kind, c->first, more);
+		snprintf(why, sizeof why, "no line of the map allows it to %s \"%s\"%s", kind,
+			 c->first, more);
 	else
 		snprintf(why, sizeof why, "the certificate's %s is \"%s\"%s", kind, c->first, more);
 	refuse_user(s, why);

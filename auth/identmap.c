@@ -19,10 +19,11 @@
 #include "auth/identregex.h"
 
 enum {
-	FILE_LIMIT = 1 << 20,  /* bytes; a line has no limit of its own, as in PostgreSQL since 14 */
-	TOKEN_LIMIT = 10240,   /* PostgreSQL's MAX_TOKEN, NUL included */
-	IDENTITY_LIMIT = 1024, /* bytes of a certificate's name that a regular expression may have to look at */
-	FIELDS = 3,            /* map, certificate's name, user; PostgreSQL passes over what follows them */
+	FILE_LIMIT = 1 << 20, /* bytes; a line has no limit of its own, as in PostgreSQL since 14 */
+	TOKEN_LIMIT = 10240,  /* PostgreSQL's MAX_TOKEN, NUL included */
+	IDENTITY_LIMIT =
+	    1024, /* bytes of a certificate's name that a regular expression may have to look at */
+	FIELDS = 3, /* map, certificate's name, user; PostgreSQL passes over what follows them */
 };
 
 /* One line of the map that was asked for. A list, since a regex_t must not be moved. */
@@ -68,16 +69,19 @@ static bool read_open(int fd, struct source *s, struct error *e)
 	ssize_t n;
 
 	if (fstat(fd, &st) < 0)
-		return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s", s->file, strerror(errno));
+		return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s", s->file,
+			    strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return fail(e, EX_NOINPUT, "ident map \"%.200s\" is not a regular file", s->file);
 	s->text = malloc(FILE_LIMIT + 1);
 	s->line = malloc(FILE_LIMIT + 1);
 	if (s->text == NULL || s->line == NULL)
 		return fail_memory(e);
-	while (s->len <= FILE_LIMIT && (n = read(fd, s->text + s->len, FILE_LIMIT + 1 - s->len)) != 0) {
+	while (s->len <= FILE_LIMIT &&
+	       (n = read(fd, s->text + s->len, FILE_LIMIT + 1 - s->len)) != 0) {
 		if (n < 0 && errno != EINTR)
-			return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s", s->file, strerror(errno));
+			return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s",
+				    s->file, strerror(errno));
 		if (n > 0)
 			s->len += (size_t)n;
 	}
@@ -93,7 +97,8 @@ static bool read_file(struct source *s, struct error *e)
 	bool good;
 
 	if (fd < 0)
-		return fail(e, EX_NOINPUT, "could not open ident map \"%.200s\": %s", s->file, strerror(errno));
+		return fail(e, EX_NOINPUT, "could not open ident map \"%.200s\": %s", s->file,
+			    strerror(errno));
 	good = read_open(fd, s, e);
 	close(fd);
 	return good;
@@ -215,10 +220,14 @@ static bool split(const struct source *s, struct fields *f, struct error *e)
 
 	while ((found = next_token(&at, &t)) > 0) {
 		if (!t.quoted && t.text[0] == '@' && t.text[1] != '\0')
-			return fail_line(s, e, "@FILE is not supported: quote a name that begins with @");
+			return fail_line(s, e,
+					 "@FILE is not supported: quote a name that begins with @");
 		if (another && f->count <= FIELDS)
-			return fail_line(s, e, "multiple values in ident field: quote a name that has a comma in it");
-		if (!another && f->count++ < FIELDS && (f->word[f->count - 1] = strdup(t.text)) == NULL)
+			return fail_line(
+			    s, e,
+			    "multiple values in ident field: quote a name that has a comma in it");
+		if (!another && f->count++ < FIELDS &&
+		    (f->word[f->count - 1] = strdup(t.text)) == NULL)
 			return fail_memory(e);
 		another = t.comma;
 	}
@@ -226,29 +235,31 @@ static bool split(const struct source *s, struct fields *f, struct error *e)
 		return fail_line(s, e, "authentication file token too long");
 	if (f->count > 0 && f->count < FIELDS)
 		return fail_line(s, e,
-				 "missing entry at end of line: it takes map, certificate's name, PostgreSQL user");
+				 "missing entry at end of line: it takes map, certificate's name, "
+				 "PostgreSQL user");
 	return true;
 }
 
 /* Regular expressions */
 
-static bool compile(const struct source *s, const char *regex, bool captures, regex_t *compiled, struct error *e)
+static bool compile(const struct source *s, const char *regex, bool captures, regex_t *compiled,
+		    struct error *e)
 {
 	const char *doubt = identregex_ambiguous(regex, captures);
 	char why[128];
 	int r;
 
 	if (doubt != NULL)
-		return fail(
-		    e, EX_CONFIG,
-		    "\"%.200s\" line %u: regular expression \"%.100s\" would mean another thing to PostgreSQL: %s",
-		    s->file, s->number, regex, doubt);
+		return fail(e, EX_CONFIG,
+			    "\"%.200s\" line %u: regular expression \"%.100s\" would mean another "
+			    "thing to PostgreSQL: %s",
+			    s->file, s->number, regex, doubt);
 	r = regcomp(compiled, regex, REG_EXTENDED);
 	if (r == 0)
 		return true;
 	regerror(r, compiled, why, sizeof why);
-	return fail(e, EX_CONFIG, "\"%.200s\" line %u: invalid regular expression \"%.100s\": %s", s->file, s->number,
-		    regex, why);
+	return fail(e, EX_CONFIG, "\"%.200s\" line %u: invalid regular expression \"%.100s\": %s",
+		    s->file, s->number, regex, why);
 }
 
 /* The map */
@@ -279,7 +290,8 @@ static struct entry *entry_make(const struct source *s, struct fields *f, struct
 	f->word[1] = f->word[2] = NULL;
 	if (entry->identity[0] != '/')
 		return entry;
-	entry->is_regex = compile(s, entry->identity + 1, strstr(entry->user, "\\1") != NULL, &entry->regex, e);
+	entry->is_regex =
+	    compile(s, entry->identity + 1, strstr(entry->user, "\\1") != NULL, &entry->regex, e);
 	if (entry->is_regex)
 		return entry;
 	entry_free(entry);
@@ -287,7 +299,8 @@ static struct entry *entry_make(const struct source *s, struct fields *f, struct
 }
 
 /* A line of any map is checked; one of ours is kept. */
-static bool add_line(const struct source *s, struct fields *f, const char *name, struct identmap *map, struct error *e)
+static bool add_line(const struct source *s, struct fields *f, const char *name,
+		     struct identmap *map, struct error *e)
 {
 	struct entry *entry;
 
@@ -319,8 +332,9 @@ static bool read_lines(struct source *s, const char *name, struct identmap *map,
 			return false;
 	}
 	if (map->first == NULL)
-		return fail(e, EX_CONFIG, "\"%.200s\" has no line of map \"%.64s\": add one, or correct --map", s->file,
-			    name);
+		return fail(e, EX_CONFIG,
+			    "\"%.200s\" has no line of map \"%.64s\": add one, or correct --map",
+			    s->file, name);
 	return true;
 }
 
@@ -363,7 +377,8 @@ enum verdict {
 };
 
 /* Is `user` the user of `entry` with its first \1, at `mark`, replaced by the match? */
-static bool substituted(const struct entry *entry, const char *mark, const char *match, size_t len, const char *user)
+static bool substituted(const struct entry *entry, const char *mark, const char *match, size_t len,
+			const char *user)
 {
 	size_t before = (size_t)(mark - entry->user);
 
@@ -371,8 +386,8 @@ static bool substituted(const struct entry *entry, const char *mark, const char 
 	       strcmp(user + before + len, mark + 2) == 0;
 }
 
-static enum verdict ask_regex(const struct identmap *map, const struct entry *entry, const char *identity,
-			      const char *user)
+static enum verdict ask_regex(const struct identmap *map, const struct entry *entry,
+			      const char *identity, const char *user)
 {
 	const char *mark = strstr(entry->user, "\\1");
 	regmatch_t match[2];
@@ -381,14 +396,16 @@ static enum verdict ask_regex(const struct identmap *map, const struct entry *en
 	if (r == REG_NOMATCH)
 		return PASS;
 	if (r != 0) {
-		log_peer_line(LOG_WARNING, "\"%s\" line %u: regular expression match failed", map->file, entry->line);
+		log_peer_line(LOG_WARNING, "\"%s\" line %u: regular expression match failed",
+			      map->file, entry->line);
 		return REFUSE;
 	}
 	if (mark == NULL)
 		return strcmp(entry->user, user) == 0 ? ALLOW : PASS;
 	if (match[1].rm_so < 0) {
 		log_peer_line(LOG_WARNING,
-			      "\"%s\" line %u: regular expression \"%s\" has no subexpressions as requested by "
+			      "\"%s\" line %u: regular expression \"%s\" has no subexpressions as "
+			      "requested by "
 			      "backreference in \"%s\"",
 			      map->file, entry->line, entry->identity + 1, entry->user);
 		return REFUSE;

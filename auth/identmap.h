@@ -19,7 +19,8 @@ struct identmap;
  * caller's, for identmap_free; on failure there is none. Blocks as long as reading a file does. Fails with EX_NOINPUT (cannot be read) or
  * EX_CONFIG; `e` names file and line number.
  */
-bool identmap_load(const char *file, const char *name, struct identmap **map, struct error *e) MUST_USE;
+bool identmap_load(const char *file, const char *name, struct identmap **map,
+		   struct error *e) MUST_USE;
 
 /*
  * May whoever the certificate calls `identity` be the PostgreSQL user `user`? Case counts; the first line that fits decides. An empty name or an

@@ -65,15 +65,18 @@ static const char *repeat_doubt(const char *p, enum before before, bool captures
 const char *identregex_ambiguous(const char *regex, bool captures)
 {
 	enum before before = BEGIN;
-	int depth = 0, groups = 0;       /* groups: closed ones that stand in no other */
-	bool odd = false, plain = false; /* since the last parenthesis only characters, + and counts */
+	int depth = 0, groups = 0; /* groups: closed ones that stand in no other */
+	bool odd = false,
+	     plain = false; /* since the last parenthesis only characters, + and counts */
 	const char *doubt = NULL;
 
 	for (const char *p = regex; *p != '\0' && doubt == NULL; p++) {
 		switch (*p) {
 		case '\\':
-			if (isalnum((unsigned char)p[1]) || (p[1] != '\0' && strchr("<>`'", p[1]) != NULL))
-				return "backslash before a letter, digit, <, >, ` or '; write [0-9] for \\d, "
+			if (isalnum((unsigned char)p[1]) ||
+			    (p[1] != '\0' && strchr("<>`'", p[1]) != NULL))
+				return "backslash before a letter, digit, <, >, ` or '; write "
+				       "[0-9] for \\d, "
 				       "[[:alnum:]_] for \\w";
 			p += p[1] != '\0';
 			before = atom(*p);
@@ -96,7 +99,9 @@ const char *identregex_ambiguous(const char *regex, bool captures)
 			if (--depth < 0)
 				return ") without ("; /* glibc takes it for a character */
 			groups += depth == 0;
-			before = depth == 0 && groups == 1 ? FIRST_GROUP : plain && before != BEGIN ? ATOM : GROUP;
+			before = depth == 0 && groups == 1  ? FIRST_GROUP
+				 : plain && before != BEGIN ? ATOM
+							    : GROUP;
 			plain = false;
 			break;
 		case '^':

@@ -30,13 +30,16 @@
 static const char usage[] =
     "usage: client plain|postgres|direct HOST PORT MODE\n"
     "  HOST is an address or the folder of a Unix socket; MODE is one of\n"
-    "  setup N [cold]    N connections: negotiation, handshake, startup, sum; cold: OpenSSL not yet initialised, as in "
+    "  setup N [cold]    N connections: negotiation, handshake, startup, sum; cold: OpenSSL not "
+    "yet initialised, as in "
     "psql\n"
     "  floor N           N connections to a program that ends at once\n"
     "  rate N SECONDS    N clients connect again and again: connections a second, failures\n"
     "  burst N           N clients connect at once: time of the last, served\n"
-    "  session N         N sessions, then jobs from standard input: query N, copyout MB, copyin MB\n"
-    "  launch PROG ...   run PROG as a super-server does and finish a handshake with it (HOST and PORT are not used)\n";
+    "  session N         N sessions, then jobs from standard input: query N, copyout MB, copyin "
+    "MB\n"
+    "  launch PROG ...   run PROG as a super-server does and finish a handshake with it (HOST and "
+    "PORT are not used)\n";
 
 static struct {
 	const char *kind, *host;
@@ -66,7 +69,8 @@ static double now_ms(void)
 
 static bool complain(const char *what)
 {
-	fprintf(stderr, "client: port %d: %s: %s\n", target.port, what, errno ? strerror(errno) : "closed");
+	fprintf(stderr, "client: port %d: %s: %s\n", target.port, what,
+		errno ? strerror(errno) : "closed");
 	ERR_print_errors_fp(stderr);
 	return false;
 }
@@ -200,7 +204,8 @@ static bool handshake(struct conn *c)
 
 static bool startup(struct conn *c)
 {
-	static const char packet[] = "\0\0\0\043\0\003\0\0user\0bench\0database\0bench\0"; /* its own NUL ends it */
+	static const char packet[] =
+	    "\0\0\0\043\0\003\0\0user\0bench\0database\0bench\0"; /* its own NUL ends it */
 
 	return put(c, packet, sizeof(packet)) && read_until(c, 'Z');
 }
@@ -268,7 +273,8 @@ static bool job_copyout(struct conn *c, int megabytes)
 {
 	char sql[96];
 
-	snprintf(sql, sizeof(sql), "copy (select t from bulk limit %d) to stdout", megabytes * 1024);
+	snprintf(sql, sizeof(sql), "copy (select t from bulk limit %d) to stdout",
+		 megabytes * 1024);
 	return ask(c, sql, 'Z');
 }
 
@@ -278,7 +284,8 @@ static bool job_copyin(struct conn *c, int megabytes)
 
 	memset(block, 'x', sizeof(block));
 	for (size_t i = 0; i < sizeof(block); i += 1024) {
-		memcpy(block + i, "d\0\0\003\377", 5); /* 1023: the length counts itself, not the type */
+		memcpy(block + i, "d\0\0\003\377",
+		       5); /* 1023: the length counts itself, not the type */
 		block[i + 1023] = '\n';
 	}
 	/* PostgreSQL reads and parses every row, then drops it: the disk has no part in the figure. */
@@ -326,8 +333,8 @@ static int one_setup(void)
 
 	if (!open_session(&c, &t))
 		return 1;
-	printf("%.4f\t%.4f\t%.4f\t%.4f\n", t.negotiated - t.begin, t.secured - t.negotiated, t.ready - t.secured,
-	       t.ready - t.begin);
+	printf("%.4f\t%.4f\t%.4f\t%.4f\n", t.negotiated - t.begin, t.secured - t.negotiated,
+	       t.ready - t.secured, t.ready - t.begin);
 	close_session(&c, true);
 	return 0;
 }
@@ -378,8 +385,8 @@ struct tally {
 /* Fork `n` clients that begin at the same moment; each gets sessions until `ms` have passed, but at least one. */
 static int mode_crowd(int n, double ms)
 {
-	struct tally *all =
-	    mmap(NULL, (size_t)n * sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally *all = mmap(NULL, (size_t)n * sizeof(*all), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct tally sum = {0, 0, 0};
 	double begin;
 	int gate[2];

@@ -77,10 +77,12 @@ static void report_folders(const char *path)
 			break;
 		if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)
 			report(FOUND_WARNING,
-			       "folder \"%s\": mode %04o: others than its owner can replace what is in it; chmod go-w",
+			       "folder \"%s\": mode %04o: others than its owner can replace what "
+			       "is in it; chmod go-w",
 			       real, (unsigned)st.st_mode & 07777);
 		else if (st.st_uid != 0 && st.st_uid != geteuid())
-			report(FOUND_WARNING, "folder \"%s\": belongs to %s, who can replace what is in it", real,
+			report(FOUND_WARNING,
+			       "folder \"%s\": belongs to %s, who can replace what is in it", real,
 			       user_name(st.st_uid, owner));
 		if (top)
 			break;
@@ -97,8 +99,10 @@ static void report_file(const char *what, const char *path)
 		return; /* a file that is missing is told of by whoever reads it */
 	bool open = (st.st_mode & (S_IWGRP | S_IWOTH)) != 0;
 	bool strange = st.st_uid != 0 && st.st_uid != geteuid();
-	report(open || strange ? FOUND_WARNING : FOUND_OK, "%s \"%s\": owner %s, group %s, mode %04o%s", what, path,
-	       user_name(st.st_uid, owner), group_name(st.st_gid, group), (unsigned)st.st_mode & 07777,
+	report(open || strange ? FOUND_WARNING : FOUND_OK,
+	       "%s \"%s\": owner %s, group %s, mode %04o%s", what, path,
+	       user_name(st.st_uid, owner), group_name(st.st_gid, group),
+	       (unsigned)st.st_mode & 07777,
 	       open      ? ": others can change it; chmod go-w"
 	       : strange ? ": it should belong to root or to the user that starts pgssl"
 			 : "");
@@ -135,8 +139,9 @@ static bool become_final_user(const struct sandbox_user *who)
 	char user[64], group[64];
 	struct error e;
 
-	report(who->uid == 0 ? FOUND_WARNING : FOUND_OK, "runs as: user %s, group %s%s", user_name(who->uid, user),
-	       group_name(who->gid, group), who->uid == 0 ? ": leave out -s, or give a user that owns nothing" : "");
+	report(who->uid == 0 ? FOUND_WARNING : FOUND_OK, "runs as: user %s, group %s%s",
+	       user_name(who->uid, user), group_name(who->gid, group),
+	       who->uid == 0 ? ": leave out -s, or give a user that owns nothing" : "");
 	if (!sandbox_drop_privileges(who, &e)) {
 		report(FOUND_ERROR, "%s", e.text);
 		return false;
@@ -162,7 +167,8 @@ static void report_pidfile(const char *path)
 /* Version 3.0, user, database postgres. */
 static size_t build_startup(unsigned char *packet, size_t size, const char *user)
 {
-	static const char rest[] = "\0database\0postgres\0application_name\0pgssl --check\0"; /* and the last NUL */
+	static const char rest[] =
+	    "\0database\0postgres\0application_name\0pgssl --check\0"; /* and the last NUL */
 	uint32_t version = htonl(3 << 16), len;
 	int n = snprintf((char *)packet + 8, size - 8, "user%c%s", '\0', user);
 	size_t at = 8 + (size_t)n;
@@ -186,7 +192,8 @@ static char read_message(struct probe *p, char body[MESSAGE_MAX + 1], size_t *le
 		return 0;
 	memcpy(&n, head + 1, 4);
 	n = ntohl(n) - 4;
-	if (n > MESSAGE_MAX || stream_read_exactly(&p->server.stream, body, n, &got, p->when) != IO_DONE)
+	if (n > MESSAGE_MAX ||
+	    stream_read_exactly(&p->server.stream, body, n, &got, p->when) != IO_DONE)
 		return 0;
 	body[n] = '\0';
 	*len = n;
@@ -218,12 +225,14 @@ static void report_open_door(const struct probe *p)
 		       p->user);
 	else
 		report(FOUND_WARNING,
-		       "login of user \"%s\": PostgreSQL lets it in WITHOUT ANY PROOF, and so %s: pg_hba.conf has %s; "
+		       "login of user \"%s\": PostgreSQL lets it in WITHOUT ANY PROOF, and so %s: "
+		       "pg_hba.conf has %s; "
 		       "change "
 		       "that line to scram-sha-256 and reload PostgreSQL",
 		       p->user, who[p->clientcert],
-		       address_is_unix(&p->addresses) ? "trust for this socket, or peer for the user that pgssl runs as"
-						      : "trust (or ident) for this address");
+		       address_is_unix(&p->addresses)
+			   ? "trust for this socket, or peer for the user that pgssl runs as"
+			   : "trust (or ident) for this address");
 }
 
 /* What PostgreSQL asks of a login (AuthenticationRequest, "Message Formats" of its protocol). */
@@ -243,11 +252,13 @@ static void report_method(const struct probe *p, uint32_t code)
 
 	for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
 		if (methods[i].code == code) {
-			report(methods[i].found, "login of user \"%s\": PostgreSQL %s", p->user, methods[i].text);
+			report(methods[i].found, "login of user \"%s\": PostgreSQL %s", p->user,
+			       methods[i].text);
 			return;
 		}
 	if (code != 0)
-		report(FOUND_NOTE, "login of user \"%s\": PostgreSQL asks for method %u", p->user, (unsigned)code);
+		report(FOUND_NOTE, "login of user \"%s\": PostgreSQL asks for method %u", p->user,
+		       (unsigned)code);
 	else
 		report_open_door(p);
 }
@@ -268,12 +279,15 @@ static bool report_login(struct probe *p)
 		report_method(p, ntohl(code));
 	} else if (type == 'E') {
 		const char *state = error_field(body, len, 'C');
-		bool refused = strncmp(state, "28", 2) == 0; /* Invalid Authorization Specification */
-		report(refused ? FOUND_NOTE : FOUND_WARNING, "login of user \"%s\": PostgreSQL refuses: %s (%s)",
-		       p->user, error_field(body, len, 'M'), state);
+		bool refused =
+		    strncmp(state, "28", 2) == 0; /* Invalid Authorization Specification */
+		report(refused ? FOUND_NOTE : FOUND_WARNING,
+		       "login of user \"%s\": PostgreSQL refuses: %s (%s)", p->user,
+		       error_field(body, len, 'M'), state);
 	} else {
 		report(FOUND_ERROR,
-		       "PostgreSQL at %s: what answers there does not speak its protocol, or not in time: is -r right?",
+		       "PostgreSQL at %s: what answers there does not speak its protocol, or not "
+		       "in time: is -r right?",
 		       p->addresses.name);
 		return false;
 	}
@@ -285,14 +299,15 @@ static void report_gss(struct probe *p)
 	char answer = 0;
 	size_t n;
 
-	if (stream_write_all(&p->server.stream, startup_gss_request, STARTUP_REQUEST_SIZE, p->when) == IO_DONE)
+	if (stream_write_all(&p->server.stream, startup_gss_request, STARTUP_REQUEST_SIZE,
+			     p->when) == IO_DONE)
 		(void)!stream_read_exactly(&p->server.stream, &answer, 1, &n, p->when);
 	if (answer == 'G')
 		report(FOUND_OK, "--gss: PostgreSQL accepts GSSAPI encryption");
 	else
-		report(FOUND_NOTE,
-		       "--gss: PostgreSQL does not accept GSSAPI encryption (on a Unix socket it never does): "
-		       "clients go on to TLS");
+		report(FOUND_NOTE, "--gss: PostgreSQL does not accept GSSAPI encryption (on a Unix "
+				   "socket it never does): "
+				   "clients go on to TLS");
 }
 
 static bool connect_probe(struct probe *p)
@@ -300,7 +315,8 @@ static bool connect_probe(struct probe *p)
 	struct error e;
 
 	if (!backend_finish(&p->backend, &e)) {
-		report(FOUND_ERROR, "PostgreSQL cannot be reached at %s: is it running, and -r right?", e.text);
+		report(FOUND_ERROR,
+		       "PostgreSQL cannot be reached at %s: is it running, and -r right?", e.text);
 		return false;
 	}
 	fd_stream_init(&p->server, p->backend.fd, p->backend.fd);
@@ -334,7 +350,8 @@ static void report_way(const struct address_list *list, const struct sandbox_use
 		report(FOUND_WARNING, "%s", text);
 	if (address_is_remote(list))
 		report(FOUND_WARNING,
-		       "PostgreSQL at %s is another machine: what passes between pgssl and it is in CLEAR on the "
+		       "PostgreSQL at %s is another machine: what passes between pgssl and it is "
+		       "in CLEAR on the "
 		       "network; run pgssl there",
 		       list->name);
 }
@@ -345,14 +362,16 @@ static bool prepare(struct probe *p, const struct options *o, const char *user)
 
 	snprintf(p->user, sizeof p->user, "%s", user);
 	p->clientcert = o->clientcert;
-	if (address_look_up(&p->addresses, o, &e) && backend_open(&p->backend, &p->addresses, o, &e))
+	if (address_look_up(&p->addresses, o, &e) &&
+	    backend_open(&p->backend, &p->addresses, o, &e))
 		return true;
 	report(FOUND_ERROR, "PostgreSQL at %s", e.text);
 	return false;
 }
 
 /* Who is asked for: the superuser, the user whose name a `peer` line would see, and GSSAPI. */
-static unsigned prepare_all(struct probe *probes, const struct options *o, const struct sandbox_user *who)
+static unsigned prepare_all(struct probe *probes, const struct options *o,
+			    const struct sandbox_user *who)
 {
 	char self[64];
 	unsigned n = 0;

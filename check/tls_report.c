@@ -62,19 +62,22 @@ static const char *date(const ASN1_TIME *when, char buf[32])
 	return buf;
 }
 
-void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon, enum finding bad)
+void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon,
+		  enum finding bad)
 {
 	char text[32];
 	int left = days_until(until);
 	time_t now = time(NULL);
 
 	if (ASN1_TIME_cmp_time_t(from, now) > 0)
-		report(bad, "%s: not valid before %s: wait, or set this machine's clock", what, date(from, text));
+		report(bad, "%s: not valid before %s: wait, or set this machine's clock", what,
+		       date(from, text));
 	if (ASN1_TIME_cmp_time_t(until, now) <= 0)
 		report(bad, "%s: EXPIRED at %s: replace it", what, date(until, text));
 	else
-		report(left < soon ? FOUND_WARNING : FOUND_OK, "%s: valid until %s: %d day%s left%s", what,
-		       date(until, text), left, left == 1 ? "" : "s", left < soon ? ": replace it soon" : "");
+		report(left < soon ? FOUND_WARNING : FOUND_OK,
+		       "%s: valid until %s: %d day%s left%s", what, date(until, text), left,
+		       left == 1 ? "" : "s", left < soon ? ": replace it soon" : "");
 }
 
 /* ---- one certificate ---- */
@@ -97,7 +100,8 @@ static const char *san_text(const GENERAL_NAME *name, char *buf, size_t size)
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		if (kinds[i].type == type)
 			snprintf(buf, size, "%s:%s", kinds[i].label,
-				 log_escape(text, sizeof text, (const char *)ASN1_STRING_get0_data(value),
+				 log_escape(text, sizeof text,
+					    (const char *)ASN1_STRING_get0_data(value),
 					    (size_t)ASN1_STRING_length(value)));
 	return buf;
 }
@@ -117,9 +121,9 @@ static void report_names(const X509 *leaf)
 	if (list[0] != '\0')
 		report(FOUND_OK, "names: %s", list);
 	else
-		report(FOUND_WARNING,
-		       "names: none (no subjectAltName): libpq then looks at the CN, other clients refuse; "
-		       "make a certificate with the host's names");
+		report(FOUND_WARNING, "names: none (no subjectAltName): libpq then looks at the "
+				      "CN, other clients refuse; "
+				      "make a certificate with the host's names");
 }
 
 static void report_key(X509 *leaf)
@@ -136,11 +140,12 @@ static void report_key(X509 *leaf)
 	if (EVP_PKEY_get_group_name(key, curve, sizeof curve, &len) != 1)
 		snprintf(curve, sizeof curve, "%d bits", EVP_PKEY_get_bits(key));
 	bool strong = EVP_PKEY_get_security_bits(key) >= STRENGTH;
-	report(strong ? FOUND_OK : FOUND_WARNING, "key: %s, %s%s", EVP_PKEY_get0_type_name(key), curve,
-	       strong ? "" : ": weak; make one of RSA 2048 bits or more, or EC P-256");
+	report(strong ? FOUND_OK : FOUND_WARNING, "key: %s, %s%s", EVP_PKEY_get0_type_name(key),
+	       curve, strong ? "" : ": weak; make one of RSA 2048 bits or more, or EC P-256");
 	if (X509_get_signature_info(leaf, &digest, NULL, &bits, NULL) == 1 && digest != NID_undef &&
 	    bits < STRENGTH / 2 + 8)
-		report(FOUND_WARNING, "signature: %s is broken; have the certificate signed with SHA-256",
+		report(FOUND_WARNING,
+		       "signature: %s is broken; have the certificate signed with SHA-256",
 		       OBJ_nid2sn(digest));
 }
 
@@ -151,12 +156,13 @@ static void report_leaf(X509 *leaf)
 	report(FOUND_OK, "subject: %s", subject(leaf, text));
 	report_names(leaf);
 	report(FOUND_OK, "issuer: %s", issuer(leaf, text));
-	report_dates("certificate", X509_get0_notBefore(leaf), X509_get0_notAfter(leaf), REPORT_DAYS, FOUND_ERROR);
+	report_dates("certificate", X509_get0_notBefore(leaf), X509_get0_notAfter(leaf),
+		     REPORT_DAYS, FOUND_ERROR);
 	report_key(leaf);
 	if (X509_check_purpose(leaf, X509_PURPOSE_SSL_SERVER, 0) != 1)
-		report(FOUND_ERROR,
-		       "purpose: its extendedKeyUsage or keyUsage says that it is not for servers; clients that verify "
-		       "refuse it");
+		report(FOUND_ERROR, "purpose: its extendedKeyUsage or keyUsage says that it is not "
+				    "for servers; clients that verify "
+				    "refuse it");
 }
 
 /* ---- the chain ---- */
@@ -181,7 +187,8 @@ static bool issuer_is_known_here(X509 *x)
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	X509 *found = NULL;
 
-	bool known = X509_STORE_set_default_paths(store) == 1 && X509_STORE_CTX_init(ctx, store, x, NULL) == 1 &&
+	bool known = X509_STORE_set_default_paths(store) == 1 &&
+		     X509_STORE_CTX_init(ctx, store, x, NULL) == 1 &&
 		     X509_STORE_CTX_get1_issuer(&found, ctx, x) == 1;
 	X509_free(found);
 	X509_STORE_CTX_free(ctx);
@@ -193,19 +200,24 @@ static bool issuer_is_known_here(X509 *x)
 static void report_end_of_chain(X509 *last, int length)
 {
 	char text[REPORT_NAME_SIZE];
-	bool public_ca =
-	    X509_get_ext_by_NID(last, NID_info_access, -1) >= 0; /* private ones seldom say where theirs is */
+	bool public_ca = X509_get_ext_by_NID(last, NID_info_access, -1) >=
+			 0; /* private ones seldom say where theirs is */
 
 	if (X509_self_signed(last, 1) == 1 && length == 1)
-		report(FOUND_NOTE, "chain: self-signed: clients need this very certificate as sslrootcert");
+		report(FOUND_NOTE,
+		       "chain: self-signed: clients need this very certificate as sslrootcert");
 	else if (X509_self_signed(last, 1) == 1)
-		report(FOUND_OK, "chain: complete, %d certificates with the root (which clients do not need)", length);
+		report(FOUND_OK,
+		       "chain: complete, %d certificates with the root (which clients do not need)",
+		       length);
 	else if (issuer_is_known_here(last))
-		report(FOUND_OK, "chain: complete, %d certificate%s; this machine knows their root, %s", length,
-		       length == 1 ? "" : "s", issuer(last, text));
+		report(FOUND_OK,
+		       "chain: complete, %d certificate%s; this machine knows their root, %s",
+		       length, length == 1 ? "" : "s", issuer(last, text));
 	else
 		report(public_ca ? FOUND_WARNING : FOUND_NOTE,
-		       "chain: ends below \"%s\": right if that is the root that clients have as sslrootcert; if it is "
+		       "chain: ends below \"%s\": right if that is the root that clients have as "
+		       "sslrootcert; if it is "
 		       "an intermediate "
 		       "authority, append its certificate to the file",
 		       issuer(last, text));
@@ -225,18 +237,22 @@ static void report_chain(STACK_OF(X509) * all)
 		X509 *x = sk_X509_value(all, i);
 
 		snprintf(what, sizeof what, "chain: %s", subject(x, text));
-		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), REPORT_DAYS, FOUND_ERROR);
+		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), REPORT_DAYS,
+			     FOUND_ERROR);
 		if (!signed_by(sk_X509_value(all, i - 1), x)) {
 			report(FOUND_WARNING,
-			       "chain: out of order: \"%s\" has not signed \"%s\" before it; the server's certificate "
+			       "chain: out of order: \"%s\" has not signed \"%s\" before it; the "
+			       "server's certificate "
 			       "comes first, then each "
 			       "one's issuer",
 			       text, subject(sk_X509_value(all, i - 1), below));
 			return;
 		}
 		if (X509_check_ca(x) == 0)
-			report(FOUND_ERROR, "chain: \"%s\" is not allowed to sign certificates (basicConstraints)",
-			       text);
+			report(
+			    FOUND_ERROR,
+			    "chain: \"%s\" is not allowed to sign certificates (basicConstraints)",
+			    text);
 	}
 	report_end_of_chain(sk_X509_value(all, n - 1), n);
 }
@@ -287,8 +303,9 @@ static void report_settings(SSL *ssl)
 
 	report(FOUND_OK, "openssl.cnf: %s", file != NULL ? file : "none");
 	OPENSSL_free(file);
-	report(FOUND_OK, "protocols: %s and up%s%s", protocol(SSL_get_min_proto_version(ssl), "any"),
-	       max == 0 ? "" : " to ", protocol(max, ""));
+	report(FOUND_OK, "protocols: %s and up%s%s",
+	       protocol(SSL_get_min_proto_version(ssl), "any"), max == 0 ? "" : " to ",
+	       protocol(max, ""));
 	report_ciphers(ssl);
 }
 
@@ -336,7 +353,8 @@ static bool shake(SSL *client, SSL *server)
 /* A client that wants what the server has: what is left to differ is certificate and key, and the groups, of which any client has its own. */
 static SSL *make_client(SSL_CTX *ctx, SSL *server, const struct options *o)
 {
-	if (ctx == NULL || SSL_CTX_set_min_proto_version(ctx, (int)SSL_get_min_proto_version(server)) != 1 ||
+	if (ctx == NULL ||
+	    SSL_CTX_set_min_proto_version(ctx, (int)SSL_get_min_proto_version(server)) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, (int)SSL_get_max_proto_version(server)) != 1)
 		return NULL;
 	if ((o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1) ||
@@ -352,10 +370,12 @@ static void report_handshake(SSL *server, const struct options *o)
 	SSL *client = make_client(ctx, server, o);
 
 	if (client == NULL || !shake(client, server))
-		report(FOUND_ERROR, "trial handshake: failed: %s", openssl_reason("no reason given"));
+		report(FOUND_ERROR, "trial handshake: failed: %s",
+		       openssl_reason("no reason given"));
 	else {
 		report_groups(server, o->groups);
-		report(FOUND_OK, "trial handshake: %s, %s", SSL_get_version(server), SSL_get_cipher_name(server));
+		report(FOUND_OK, "trial handshake: %s, %s", SSL_get_version(server),
+		       SSL_get_cipher_name(server));
 	}
 	SSL_free(client);
 	SSL_CTX_free(ctx);
@@ -375,7 +395,8 @@ bool tls_report(const struct options *o)
 		report_certificate(o->cert[i]);
 	}
 	if (open)
-		report(FOUND_OK, "private key: it belongs to the certificate; its owner and mode are right");
+		report(FOUND_OK,
+		       "private key: it belongs to the certificate; its owner and mode are right");
 	if (o->ca != NULL)
 		tls_report_trust(o->ca, o->crl);
 	if (!open)

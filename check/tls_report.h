@@ -15,7 +15,8 @@
 const char *report_dn(const X509_NAME *name, char buf[REPORT_NAME_SIZE]);
 
 /* `bad` is what it comes to when the dates are wrong, `soon` how many days left are a warning. */
-void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon, enum finding bad);
+void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *until, int soon,
+		  enum finding bad);
 
 /* All certificates of a PEM file, for the caller to free; none if it cannot be read, which tls_open has told. */
 STACK_OF(X509) * report_read_certificates(const char *file);

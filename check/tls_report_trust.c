@@ -21,11 +21,14 @@ static void report_authorities(STACK_OF(X509) * authorities)
 	for (int i = 0; i < sk_X509_num(authorities); i++) {
 		X509 *x = sk_X509_value(authorities, i);
 
-		snprintf(what, sizeof what, "authority: %s", report_dn(X509_get_subject_name(x), text));
-		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), REPORT_DAYS, FOUND_ERROR);
+		snprintf(what, sizeof what, "authority: %s",
+			 report_dn(X509_get_subject_name(x), text));
+		report_dates(what, X509_get0_notBefore(x), X509_get0_notAfter(x), REPORT_DAYS,
+			     FOUND_ERROR);
 		if (X509_check_ca(x) == 0)
 			report(FOUND_WARNING,
-			       "authority: \"%s\" is none: it is not allowed to sign certificates (basicConstraints)",
+			       "authority: \"%s\" is none: it is not allowed to sign certificates "
+			       "(basicConstraints)",
 			       text);
 	}
 }
@@ -46,16 +49,20 @@ static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 	X509 *by = author(crl, authorities);
 	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
 
-	snprintf(what, sizeof what, "revocation list of %s, %d revoked", report_dn(X509_CRL_get_issuer(crl), text),
+	snprintf(what, sizeof what, "revocation list of %s, %d revoked",
+		 report_dn(X509_CRL_get_issuer(crl), text),
 		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
 	if (X509_CRL_get0_nextUpdate(crl) == NULL)
 		report(FOUND_NOTE, "%s: has no end", what);
 	else
-		report_dates(what, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl), DAYS_CRL, FOUND_ERROR);
+		report_dates(what, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl),
+			     DAYS_CRL, FOUND_ERROR);
 	if (by == NULL)
-		report(FOUND_NOTE, "revocation list of \"%s\": no such authority in -A's file", text);
+		report(FOUND_NOTE, "revocation list of \"%s\": no such authority in -A's file",
+		       text);
 	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
-		report(FOUND_ERROR, "revocation list of \"%s\": not signed by that authority's key", text);
+		report(FOUND_ERROR, "revocation list of \"%s\": not signed by that authority's key",
+		       text);
 }
 
 static STACK_OF(X509_CRL) * read_crls(const char *file)
@@ -85,7 +92,8 @@ static void report_missing_crls(STACK_OF(X509) * authorities, STACK_OF(X509_CRL)
 					     X509_CRL_get_issuer(sk_X509_CRL_value(crls, k))) == 0;
 		if (!has)
 			report(FOUND_ERROR,
-			       "revocation list: none of \"%s\" in --crl's file: certificates that it signed will be "
+			       "revocation list: none of \"%s\" in --crl's file: certificates that "
+			       "it signed will be "
 			       "refused",
 			       report_dn(X509_get_subject_name(x), text));
 	}

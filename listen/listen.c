@@ -21,7 +21,7 @@
 #include "pidfile.h"
 #include "listen/reload.h"
 
-#define SHORTAGE_MS   500  /* how long it is waited when processes, memory or descriptors are short */
+#define SHORTAGE_MS   500 /* how long it is waited when processes, memory or descriptors are short */
 #define LAST_WORDS_MS 5000 /* how long a session may take to end after SIGTERM */
 
 static struct pollfd listeners[ADDRESS_MAX];
@@ -42,7 +42,8 @@ static int bind_one(const struct address *a)
 	if (fd < 0)
 		return -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	if (a->sa.ss_family == AF_INET6) /* else it takes IPv4's place too, which has a socket of its own */
+	if (a->sa.ss_family ==
+	    AF_INET6) /* else it takes IPv4's place too, which has a socket of its own */
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
 	/* The kernel takes of the backlog what net.core.somaxconn allows. */
 	if (bind(fd, (const struct sockaddr *)&a->sa, a->len) == 0 && listen(fd, INT_MAX) == 0)
@@ -63,8 +64,8 @@ static void add_listener(const struct address *a, bool last)
 	if (fd >= 0)
 		listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
 	else if ((errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL) || (last && listener_count == 0))
-		die(EX_UNAVAILABLE, "could not listen on address %s, port %s: %s", name.host, name.port,
-		    strerror(errno));
+		die(EX_UNAVAILABLE, "could not listen on address %s, port %s: %s", name.host,
+		    name.port, strerror(errno));
 }
 
 /* The lock of the pid file comes before the port, so that a second parent is told who has both. */
@@ -124,8 +125,8 @@ static void prepare(struct session *s)
 	struct error e;
 
 	passphrase_keep();
-	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) || !reload_first(s, &e) ||
-	    !session_resolve_backend(s, &e))
+	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
+	    !reload_first(s, &e) || !session_resolve_backend(s, &e))
 		die(e.status, "%s", e.text);
 	try_backend(s);
 	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);
@@ -204,7 +205,8 @@ static void wait_event(bool clients, deadline when)
 	sigset_t none;
 
 	sigemptyset(&none);
-	if (ppoll(listeners, clients ? listener_count : 0, left < 0 ? NULL : &ts, &none) <= 0 || !clients)
+	if (ppoll(listeners, clients ? listener_count : 0, left < 0 ? NULL : &ts, &none) <= 0 ||
+	    !clients)
 		for (unsigned i = 0; i < listener_count; i++)
 			listeners[i].revents = 0;
 }
@@ -228,8 +230,8 @@ static void reap(void)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		forget(pid);
 		if (WIFSIGNALED(status))
-			log_line(LOG_ERR, "session process %d was ended by signal %d: %s", (int)pid, WTERMSIG(status),
-				 strsignal(WTERMSIG(status)));
+			log_line(LOG_ERR, "session process %d was ended by signal %d: %s", (int)pid,
+				 WTERMSIG(status), strsignal(WTERMSIG(status)));
 	}
 }
 
@@ -254,7 +256,8 @@ void listen_tie_child(void)
 	if (parent == 0)
 		return;
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
-		die(EX_OSERR, "could not ask for a signal when the parent ends: %s", strerror(errno));
+		die(EX_OSERR, "could not ask for a signal when the parent ends: %s",
+		    strerror(errno));
 	if (getppid() != parent) /* it had ended before */
 		exit(EX_TEMPFAIL);
 }
@@ -276,7 +279,8 @@ static void turn_away(const struct session *s, int client)
 	n++;
 	if (deadline_left(next) > 0)
 		return;
-	log_line(LOG_WARNING, "closed %u new connection%s: there are %u sessions, twice --max-connections=%d", n,
+	log_line(LOG_WARNING,
+		 "closed %u new connection%s: there are %u sessions, twice --max-connections=%d", n,
 		 n == 1 ? "" : "s", child_count, s->options.max_connections);
 	n = 0;
 	next = deadline_in(1000);
@@ -332,7 +336,8 @@ static noreturn void stop(const struct session *s)
 	int grace = s->options.grace;
 
 	close_listeners();
-	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end", child_count, grace);
+	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end",
+		 child_count, grace);
 	await_children(deadline_in((int64_t)grace * 1000), 2);
 	signal_children(SIGTERM);
 	await_children(deadline_in(LAST_WORDS_MS), INT_MAX);
@@ -351,7 +356,8 @@ static void begin(struct session *s)
 
 	sock_peer(STDIN_FILENO, &name);
 	if (name.port[0] != '\0')
-		die(EX_USAGE, "-d: standard input is a connection: a super-server starts pgssl without -d");
+		die(EX_USAGE,
+		    "-d: standard input is a connection: a super-server starts pgssl without -d");
 	if (!o->foreground)
 		background_begin();
 	parent = getpid();

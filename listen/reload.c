@@ -70,6 +70,8 @@ void reload_look(struct session *s, bool force)
 	}
 	retry = deadline_in(RETRY_MS);
 	if (force || strcmp(told, e.text) != 0)
-		log_line(LOG_ERR, "certificate and key were not loaded afresh, the old ones stay in use: %s", e.text);
+		log_line(LOG_ERR,
+			 "certificate and key were not loaded afresh, the old ones stay in use: %s",
+			 e.text);
 	strlcpy(told, e.text, sizeof told);
 }

@@ -37,10 +37,14 @@ static bool split(const char *option, const char *text, struct parts *p, struct 
 		host++;
 		host_end--;
 	} else if (text[0] != '/' && memchr(host, ':', (size_t)(host_end - host)) != NULL) {
-		return fail(e, EX_USAGE, "%s %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", option, text);
+		return fail(e, EX_USAGE,
+			    "%s %s: an IPv6 address stands in brackets: [ADDRESS]:PORT", option,
+			    text);
 	}
-	if ((size_t)(host_end - host) >= sizeof p->host || strlen(port) >= sizeof p->port || port[0] == '\0')
-		return fail(e, EX_USAGE, "%s %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH", option, text);
+	if ((size_t)(host_end - host) >= sizeof p->host || strlen(port) >= sizeof p->port ||
+	    port[0] == '\0')
+		return fail(e, EX_USAGE, "%s %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH",
+			    option, text);
 	snprintf(p->host, sizeof p->host, "%.*s", (int)(host_end - host), host);
 	snprintf(p->port, sizeof p->port, "%s", port);
 	return true;
@@ -69,8 +73,10 @@ static bool find_port(const char *text, in_port_t *port, struct error *e)
 		return false;
 	struct servent *service = getservbyname(text, "tcp");
 	if (service == NULL)
-		return fail(e, EX_NOHOST, "-r: unknown service \"%s\" (see services(5), or give the port's number)",
-			    text);
+		return fail(
+		    e, EX_NOHOST,
+		    "-r: unknown service \"%s\" (see services(5), or give the port's number)",
+		    text);
 	*port = (in_port_t)service->s_port;
 	return true;
 }
@@ -119,11 +125,12 @@ static bool find_unix(struct address_list *list, const struct parts *p, struct e
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct stat st;
 	bool folder = stat(p->host, &st) == 0 && S_ISDIR(st.st_mode);
-	int n = snprintf(un.sun_path, sizeof un.sun_path, folder ? "%s/.s.PGSQL.%s" : "%s", p->host, p->port);
+	int n = snprintf(un.sun_path, sizeof un.sun_path, folder ? "%s/.s.PGSQL.%s" : "%s", p->host,
+			 p->port);
 
 	if (n < 0 || (size_t)n >= sizeof un.sun_path)
-		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes", p->host,
-			    sizeof un.sun_path - 1);
+		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes",
+			    p->host, sizeof un.sun_path - 1);
 	snprintf(list->name, sizeof list->name, "%s", un.sun_path);
 	add(list, &un, sizeof un);
 	return true;
@@ -132,8 +139,10 @@ static bool find_unix(struct address_list *list, const struct parts *p, struct e
 /* A bare port is this machine: 127.0.0.1 first, as the old command lines mean it, then ::1. */
 static void find_loopback(struct address_list *list, in_port_t port)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in v4 = {
+	    .sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in6 v6 = {
+	    .sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 
 	add(list, &v4, sizeof v4);
 	add(list, &v6, sizeof v6);
@@ -147,7 +156,8 @@ static bool find_host(struct address_list *list, const char *host, in_port_t por
 	snprintf(number, sizeof number, "%u", ntohs(port));
 	int status = getaddrinfo(host, number, &hints, &found);
 	if (status != 0)
-		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", host, number, gai_strerror(status));
+		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", host, number,
+			    gai_strerror(status));
 	add_found(list, found);
 	return true;
 }
@@ -164,8 +174,8 @@ static bool find_tcp(struct address_list *list, const struct parts *p, struct er
 	else if (!find_host(list, p->host, port, e))
 		return false;
 	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);
-	snprintf(list->name, sizeof list->name, strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host,
-		 name.port);
+	snprintf(list->name, sizeof list->name,
+		 strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host, name.port);
 	return true;
 }
 
@@ -176,8 +186,9 @@ static bool find_local(struct address *a, const char *local, struct error *e)
 
 	int status = getaddrinfo(local, NULL, &hints, &found);
 	if (status != 0)
-		return fail(e, EX_NOHOST, "-I %s: %s (an address of this machine and of -r's kind is needed)", local,
-			    gai_strerror(status));
+		return fail(e, EX_NOHOST,
+			    "-I %s: %s (an address of this machine and of -r's kind is needed)",
+			    local, gai_strerror(status));
 	memcpy(&a->local, found->ai_addr, found->ai_addrlen);
 	a->local_len = found->ai_addrlen;
 	freeaddrinfo(found);
@@ -192,7 +203,8 @@ static bool find_locals(struct address_list *list, const char *local, struct err
 	if (local == NULL)
 		return true;
 	if (address_is_unix(list))
-		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local, list->name);
+		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local,
+			    list->name);
 	for (unsigned i = 0; i < list->count; i++)
 		if (find_local(&list->all[i], local, e))
 			list->all[found++] = list->all[i];
@@ -212,13 +224,16 @@ bool address_look_up(struct address_list *list, const struct options *o, struct 
 	if (p.host[0] == '/' ? !find_unix(list, &p, e) : !find_tcp(list, &p, e))
 		return false;
 	if (address_is_unix(list) && o->transparent)
-		return fail(e, EX_USAGE, "--transparent: makes no sense with a Unix socket (-r %s)", o->connect);
+		return fail(e, EX_USAGE, "--transparent: makes no sense with a Unix socket (-r %s)",
+			    o->connect);
 	return find_locals(list, o->local, e);
 }
 
 bool address_look_up_listen(struct address_list *list, const struct options *o, struct error *e)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = o->client ? 0 : AI_PASSIVE}, *found;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				 .ai_flags = o->client ? 0 : AI_PASSIVE},
+			*found;
 	struct parts p;
 
 	list->count = 0;
@@ -229,7 +244,9 @@ bool address_look_up_listen(struct address_list *list, const struct options *o, 
 		return fail(e, EX_NOHOST, "-d %s: %s", o->listen, gai_strerror(status));
 	add_found(list, found);
 	if (address_tcp_port(list) == 0)
-		return fail(e, EX_USAGE, "-d %s: the port is a number from 1 to 65535, or a service's name", o->listen);
+		return fail(e, EX_USAGE,
+			    "-d %s: the port is a number from 1 to 65535, or a service's name",
+			    o->listen);
 	return true;
 }
 
@@ -259,13 +276,14 @@ bool address_peer_danger(const struct address_list *list, uid_t uid, char *text,
 		return false;
 	/* initdb names the superuser after who runs PostgreSQL, and that is who owns the socket. */
 	bool owner = stat(un->sun_path, &st) == 0 && st.st_uid == uid;
-	if (!owner && uid != 0 && ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
+	if (!owner && uid != 0 &&
+	    ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
 		return false;
-	snprintf(
-	    text, size,
-	    "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then lets every client in as "
-	    "PostgreSQL's superuser; run as another user (-s)",
-	    uid == 0 ? "root" : "the user that runs PostgreSQL");
+	snprintf(text, size,
+		 "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then "
+		 "lets every client in as "
+		 "PostgreSQL's superuser; run as another user (-s)",
+		 uid == 0 ? "root" : "the user that runs PostgreSQL");
 	return true;
 }
 
@@ -274,17 +292,20 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
 	if (a->sa_family != b->sa_family)
 		return false;
 	if (a->sa_family == AF_INET)
-		return memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
+		return memcmp(&((const struct sockaddr_in *)a)->sin_addr,
+			      &((const struct sockaddr_in *)b)->sin_addr,
 			      sizeof(struct in_addr)) == 0;
-	return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
-		      sizeof(struct in6_addr)) == 0;
+	return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+		      &((const struct sockaddr_in6 *)b)->sin6_addr, sizeof(struct in6_addr)) == 0;
 }
 
 static bool is_loopback(const struct sockaddr *sa)
 {
 	if (sa->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-	return sa->sa_family == AF_UNIX || IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
+		return ntohl(((const struct sockaddr_in *)sa)->sin_addr.s_addr) >> 24 ==
+		       IN_LOOPBACKNET;
+	return sa->sa_family == AF_UNIX ||
+	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)sa)->sin6_addr);
 }
 
 static bool is_interface(const struct sockaddr *sa, const struct ifaddrs *list)
@@ -305,7 +326,8 @@ bool address_is_remote(const struct address_list *list)
 
 		if (is_loopback(sa))
 			continue;
-		if (interfaces == NULL && getifaddrs(&interfaces) != 0) /* ten system calls: not for the usual case */
+		if (interfaces == NULL &&
+		    getifaddrs(&interfaces) != 0) /* ten system calls: not for the usual case */
 			return false;
 		remote = !is_interface(sa, interfaces);
 	}

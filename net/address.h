@@ -43,7 +43,8 @@ bool address_look_up(struct address_list *list, const struct options *o, struct 
  * Look up where to listen, -d. Without a host that is every address of this machine, or in client
  * mode its loopback addresses. Blocks and fails as address_look_up.
  */
-bool address_look_up_listen(struct address_list *list, const struct options *o, struct error *e) MUST_USE;
+bool address_look_up_listen(struct address_list *list, const struct options *o,
+			    struct error *e) MUST_USE;
 
 /* The TCP port, in host order, which all addresses of a list share; 0 for a Unix socket. */
 uint16_t address_tcp_port(const struct address_list *list);

@@ -34,10 +34,13 @@ static bool make_transparent(const struct backend_socket *s, struct error *e)
 	int yes = 1;
 	bool v6 = s->to->sa.ss_family == AF_INET6;
 
-	(void)setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes); /* step 5 shuts setsockopt */
-	if (setsockopt(s->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &yes,
-		       sizeof yes) < 0)
-		return fail(e, EX_NOPERM, "--transparent: %s (start as root, or with CAP_NET_ADMIN)", strerror(errno));
+	(void)setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes,
+			 sizeof yes); /* step 5 shuts setsockopt */
+	if (setsockopt(s->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+		       v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &yes, sizeof yes) < 0)
+		return fail(e, EX_NOPERM,
+			    "--transparent: %s (start as root, or with CAP_NET_ADMIN)",
+			    strerror(errno));
 	return true;
 }
 
@@ -46,9 +49,11 @@ static bool make_socket(struct backend_socket *s, const struct options *o, struc
 	bool tcp = s->to->sa.ss_family != AF_UNIX;
 	struct timeval patience = {.tv_sec = o->connect_timeout};
 
-	s->fd = socket(s->to->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
+	s->fd =
+	    socket(s->to->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? SOCK_NONBLOCK : 0), 0);
 	if (s->fd < 0)
-		return fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s",
+			    strerror(errno));
 	if (!tcp) {
 		(void)setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 		return true;
@@ -74,7 +79,8 @@ static bool set_up(struct backend_socket *s, const struct options *o, struct err
 }
 
 /* A machine without IPv6 has no socket for ::1; one socket of several is enough. */
-bool backend_open(struct backend *b, const struct address_list *list, const struct options *o, struct error *e)
+bool backend_open(struct backend *b, const struct address_list *list, const struct options *o,
+		  struct error *e)
 {
 	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->connect_timeout * 1000};
 	for (unsigned i = 0; i < list->count; i++) {
@@ -119,7 +125,8 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
 	if (is_no_host(&sa)) {
 		backend_close(b);
-		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's", b->list->name);
+		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's",
+			    b->list->name);
 	}
 	for (unsigned i = 0; i < b->count; i++) {
 		struct backend_socket *s = &b->sockets[i];
@@ -134,13 +141,15 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		close(s->fd);
 	}
 	b->count = bound;
-	return bound > 0 || fail(e, EX_UNAVAILABLE, "%s from the client's address: %s", b->list->name, why);
+	return bound > 0 ||
+	       fail(e, EX_UNAVAILABLE, "%s from the client's address: %s", b->list->name, why);
 }
 
 static void note_failure(struct backend *b, int error)
 {
 	if (b->reason[0] == '\0') /* the first address's: that is the one people mean */
-		snprintf(b->reason, sizeof b->reason, "%s", error == EAGAIN ? "timed out" : strerror(error));
+		snprintf(b->reason, sizeof b->reason, "%s",
+			 error == EAGAIN ? "timed out" : strerror(error));
 }
 
 /* Begin with the first address from `at` on that does not fail at once. */
@@ -180,11 +189,15 @@ static bool await_pending(struct backend *b)
 	enum io_status io = stream_poll(&p, 1, share);
 
 	b->pending = false;
-	if (io == IO_DONE && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0) {
+	if (io == IO_DONE && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
+	    error == 0) {
 		b->fd = fd;
 		return true;
 	}
-	note_failure(b, io == IO_TERMINATED ? EINTR : io == IO_TIMEOUT ? ETIMEDOUT : error != 0 ? error : errno);
+	note_failure(b, io == IO_TERMINATED ? EINTR
+			: io == IO_TIMEOUT  ? ETIMEDOUT
+			: error != 0        ? error
+					    : errno);
 	if (io == IO_TERMINATED)
 		return false;
 	b->at++;

@@ -25,8 +25,8 @@ struct backend {
 	const struct address_list *list; /* the caller's; its name stands in errors */
 	struct backend_socket sockets[ADDRESS_MAX];
 	unsigned count;
-	unsigned at; /* the one being tried */
-	int fd;      /* connected, or -1 */
+	unsigned at;  /* the one being tried */
+	int fd;       /* connected, or -1 */
 	bool pending; /* the one at `at` is connecting */
 	int timeout_ms;
 	deadline when;
@@ -38,8 +38,8 @@ struct backend {
  * Never blocks. Fails with EX_OSERR or EX_NOPERM. The sockets live as long as the process, or until
  * backend_close.
  */
-bool backend_open(struct backend *b, const struct address_list *list, const struct options *o, struct error *e)
-    MUST_USE;
+bool backend_open(struct backend *b, const struct address_list *list, const struct options *o,
+		  struct error *e) MUST_USE;
 
 /* Close the prepared sockets: the parent of -d only tried whether they can be had. */
 void backend_close(struct backend *b);
@@ -48,7 +48,8 @@ void backend_close(struct backend *b);
  * --transparent: connect from the client's address `source`, port of the kernel's choice. Addresses of the other family are dropped. Fails with
  * EX_UNAVAILABLE if none is left.
  */
-bool backend_set_source(struct backend *b, const struct sockaddr_storage *source, struct error *e) MUST_USE;
+bool backend_set_source(struct backend *b, const struct sockaddr_storage *source,
+			struct error *e) MUST_USE;
 
 /* Begin to connect. Does not wait (a Unix socket with a full backlog excepted). What goes wrong is told by backend_finish. */
 void backend_start(struct backend *b);

@@ -16,7 +16,8 @@
 #define PROBES         6
 #define PROBE_INTERVAL 10 /* seconds */
 
-#define RTO_MAX_MS 120000 /* the kernel's own, and the most that it takes (RFC 6298 asks for 60 s at least) */
+#define RTO_MAX_MS                                                                                 \
+	120000 /* the kernel's own, and the most that it takes (RFC 6298 asks for 60 s at least) */
 
 static void set_int(int fd, int level, int option, int value)
 {
@@ -59,9 +60,11 @@ bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
 {
 	unsigned char waiting[16];
 
-	if (size > sizeof waiting || recv(fd, waiting, size, MSG_PEEK | MSG_DONTWAIT) != (ssize_t)size)
+	if (size > sizeof waiting ||
+	    recv(fd, waiting, size, MSG_PEEK | MSG_DONTWAIT) != (ssize_t)size)
 		return false;
-	return memcmp(waiting, bytes, size) == 0 && recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
+	return memcmp(waiting, bytes, size) == 0 &&
+	       recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
 }
 
 /* ::ffff:192.0.2.7 is 192.0.2.7 to whoever reads the log or writes pg_hba.conf. */
@@ -87,12 +90,13 @@ void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *nam
 		return;
 	memcpy(&copy, sa, len);
 	sock_unmap(&copy, &len);
-	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port, sizeof name->port,
-			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port,
+			sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		*name = (struct sock_name){.host = "[unknown]"};
 }
 
-static void format_end(int fd, int (*end)(int, struct sockaddr *, socklen_t *), struct sock_name *name)
+static void format_end(int fd, int (*end)(int, struct sockaddr *, socklen_t *),
+		       struct sock_name *name)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof sa;

@@ -17,7 +17,8 @@
 
 /* A host and a port in numbers. "[local]" and "" for a Unix socket or what is no socket. */
 struct sock_name {
-	char host[108]; /* of a Unix socket its path would fit; IPv4 addresses mapped into IPv6 are given as IPv4 */
+	char host
+	    [108]; /* of a Unix socket its path would fit; IPv4 addresses mapped into IPv6 are given as IPv4 */
 	char port[8];
 };
 

@@ -15,10 +15,11 @@
 #include "net/heap.h"
 
 #define BUFFER_SIZE 65536
-#define BULK        8192 /* what PostgreSQL sends at a time: more follows, so another read is tried before poll() */
-#define ROUNDS_MAX  16   /* without poll(), which looks for SIGTERM and the deadline */
-#define TIDY_MS     500  /* of silence, until memory that only bulk needs is given back */
-#define DELIVER_MS  5000 /* for what is left to deliver when a session is ended from here */
+#define BULK                                                                                       \
+	8192 /* what PostgreSQL sends at a time: more follows, so another read is tried before poll() */
+#define ROUNDS_MAX 16   /* without poll(), which looks for SIGTERM and the deadline */
+#define TIDY_MS    500  /* of silence, until memory that only bulk needs is given back */
+#define DELIVER_MS 5000 /* for what is left to deliver when a session is ended from here */
 
 struct half {
 	struct stream *from, *to;
@@ -26,14 +27,17 @@ struct half {
 	size_t at, len;        /* what is still to be written: buf[at..len) */
 	bool readable;         /* reading is worth a try */
 	bool read_wants_write; /* TLS below cannot read before it has written */
-	bool write_wants_read; /* TLS below cannot write before it has read: the peer sent half a handshake message */
-	bool hung;  /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
+	bool
+	    write_wants_read; /* TLS below cannot write before it has read: the peer sent half a handshake message */
+	bool
+	    hung; /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
 	bool ended; /* the source gave its end */
 	bool source_failed, sink_failed;
-	bool lost;     /* bytes that the sink did not take were thrown away */
-	bool tell_end; /* the sink is to hear of the source's end (the client does in step 10, after the last byte) */
-	bool shut;     /* it was told */
-	bool untidy;   /* bulk was carried since memory was given back */
+	bool lost; /* bytes that the sink did not take were thrown away */
+	bool
+	    tell_end; /* the sink is to hear of the source's end (the client does in step 10, after the last byte) */
+	bool shut;   /* it was told */
+	bool untidy; /* bulk was carried since memory was given back */
 	uint64_t *count;
 };
 
@@ -82,10 +86,12 @@ static void fill(struct half *h)
 	h->at = h->len = 0;
 	while (more && h->len < BUFFER_SIZE) {
 		size_t n = 0;
-		enum io_status io = h->from->verbs->read(h->from, h->buf + h->len, BUFFER_SIZE - h->len, &n);
+		enum io_status io =
+		    h->from->verbs->read(h->from, h->buf + h->len, BUFFER_SIZE - h->len, &n);
 		more = took(h, io, n);
 	}
-	h->readable = more || (h->len >= BULK && !h->ended && !h->source_failed && !h->read_wants_write);
+	h->readable =
+	    more || (h->len >= BULK && !h->ended && !h->source_failed && !h->read_wants_write);
 	h->untidy |= h->len >= BULK;
 }
 
@@ -125,14 +131,16 @@ static void wish(struct side *side, const struct half *in, const struct half *ou
 	struct stream *s = in->from;
 	bool one = s->rfd == s->wfd, source_done = in->ended || in->source_failed;
 	bool read = !source_done && empty(in) && (!in->read_wants_write || out->write_wants_read);
-	bool write = !out->sink_failed && ((!empty(out) && !out->write_wants_read) || in->read_wants_write ||
-					   unsent(s) || (out->ended && out->tell_end && !out->shut));
+	bool write =
+	    !out->sink_failed && ((!empty(out) && !out->write_wants_read) || in->read_wants_write ||
+				  unsent(s) || (out->ended && out->tell_end && !out->shut));
 	bool done = source_done && (!one || out->sink_failed || out->shut);
 	bool idle = in->hung && !read && !(one && write);
 
 	/* With nothing to wait for a socket still tells of a reset; what has ended both ways, or a pipe, would tell of its end for ever. */
 	*side->r = (struct pollfd){.fd = done || idle ? -1 : s->rfd, .events = read ? POLLIN : 0};
-	*side->w = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd, .events = write ? POLLOUT : 0};
+	*side->w = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd,
+				   .events = write ? POLLOUT : 0};
 	if (one && write)
 		side->r->events |= POLLOUT;
 }
@@ -146,7 +154,8 @@ static void answer(const struct side *side, struct half *in, struct half *out)
 	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
 		in->readable = true;
 	in->hung |= (r & (POLLHUP | POLLERR)) != 0;
-	if ((w & POLLERR) != 0 || ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0))) {
+	if ((w & POLLERR) != 0 ||
+	    ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0))) {
 		out->sink_failed = true;
 		out->lost |= unsent(out->to);
 	}
@@ -193,7 +202,8 @@ static void finish(struct splice *sp, const struct half *down, enum io_status wh
 		  : why == IO_FAILED              ? SPLICE_SERVER_RESET
 		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
 						  : SPLICE_IDLE;
-	if (stream_write_all(down->to, down->buf + down->at, down->len - down->at, deadline_in(DELIVER_MS)) != IO_DONE)
+	if (stream_write_all(down->to, down->buf + down->at, down->len - down->at,
+			     deadline_in(DELIVER_MS)) != IO_DONE)
 		log_peer_line(LOG_INFO, "the client did not take the last bytes in time");
 }
 
@@ -209,7 +219,8 @@ static deadline idle_since_last_byte(struct splice *sp)
 	return sp->idle_at;
 }
 
-static enum io_status wait_until(struct splice *sp, struct half *up, struct half *down, deadline when)
+static enum io_status wait_until(struct splice *sp, struct half *up, struct half *down,
+				 deadline when)
 {
 	struct pollfd fds[4];
 	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
@@ -263,11 +274,17 @@ static enum io_status wait_for_more(struct splice *sp, struct half *up, struct h
 void splice_run(struct splice *sp)
 {
 	static alignas(4096) unsigned char buffers[2][BUFFER_SIZE];
-	struct half up = {
-	    .from = sp->client, .to = sp->server, .buf = buffers[0], .tell_end = true, .count = &sp->received};
+	struct half up = {.from = sp->client,
+			  .to = sp->server,
+			  .buf = buffers[0],
+			  .tell_end = true,
+			  .count = &sp->received};
 	/* The handshake has left more than bulk does. */
-	struct half down = {
-	    .from = sp->server, .to = sp->client, .buf = buffers[1], .count = &sp->sent, .untidy = true};
+	struct half down = {.from = sp->server,
+			    .to = sp->client,
+			    .buf = buffers[1],
+			    .count = &sp->sent,
+			    .untidy = true};
 
 	sp->idle_count = sp->received + sp->sent;
 	sp->idle_at = deadline_in(sp->idle_ms);
@@ -275,7 +292,8 @@ void splice_run(struct splice *sp)
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;
 	for (unsigned rounds = 0;; rounds++) {
-		move(&down); /* first: when PostgreSQL's end and the client's come together, PostgreSQL's came first */
+		move(
+		    &down); /* first: when PostgreSQL's end and the client's come together, PostgreSQL's came first */
 		move(&up);
 		if (over(sp, &up, &down))
 			return;
@@ -293,9 +311,12 @@ void splice_run(struct splice *sp)
 const char *splice_reason(enum splice_end end)
 {
 	static const char *const words[] = {
-	    [SPLICE_CLIENT_CLOSED] = "client closed", [SPLICE_CLIENT_RESET] = "connection to client lost",
-	    [SPLICE_SERVER_CLOSED] = "server closed", [SPLICE_SERVER_RESET] = "connection to server lost",
-	    [SPLICE_IDLE] = "idle timeout",           [SPLICE_EXPIRED] = "client certificate expired",
+	    [SPLICE_CLIENT_CLOSED] = "client closed",
+	    [SPLICE_CLIENT_RESET] = "connection to client lost",
+	    [SPLICE_SERVER_CLOSED] = "server closed",
+	    [SPLICE_SERVER_RESET] = "connection to server lost",
+	    [SPLICE_IDLE] = "idle timeout",
+	    [SPLICE_EXPIRED] = "client certificate expired",
 	    [SPLICE_TERMINATED] = "terminated",
 	};
 

@@ -23,13 +23,15 @@ enum splice_end {
 };
 
 struct splice {
-	struct stream *client, *server; /* both stay the caller's, and are neither shut nor closed towards the client */
-	int idle_ms;                    /* end the session after so long without a byte either way; 0: never */
-	int spin_us;                    /* --spin: see stream_spin */
-	deadline until;                 /* end the session then */
+	struct stream *client,
+	    *server; /* both stay the caller's, and are neither shut nor closed towards the client */
+	int idle_ms;    /* end the session after so long without a byte either way; 0: never */
+	int spin_us;    /* --spin: see stream_spin */
+	deadline until; /* end the session then */
 	/* Bytes from the client and to it, plaintext; the caller sets them to what went before. */
 	uint64_t received, sent;
-	uint64_t idle_count; /* of both, when the idle time began, which ends at idle_at; splice_run sets these */
+	uint64_t
+	    idle_count; /* of both, when the idle time began, which ends at idle_at; splice_run sets these */
 	deadline idle_at;
 	enum splice_end end; /* the result */
 };

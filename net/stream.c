@@ -91,7 +91,8 @@ static enum io_status fd_shut(struct stream *s)
 {
 	if (((struct fd_stream *)s)->wsocket)
 		return shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN ? IO_DONE : IO_FAILED;
-	if (s->wfd != s->rfd && s->wfd >= 0) { /* a pipe's end is told by closing it; a terminal has none */
+	if (s->wfd != s->rfd &&
+	    s->wfd >= 0) { /* a pipe's end is told by closing it; a terminal has none */
 		close(s->wfd);
 		s->wfd = -1;
 	}
@@ -209,8 +210,9 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
 			return IO_TERMINATED;
 		}
 		if (ready > 0)
-			return left == 0 ? IO_TIMEOUT
-					 : IO_DONE; /* nor does a byte that is always there hold off a deadline */
+			return left == 0
+				   ? IO_TIMEOUT
+				   : IO_DONE; /* nor does a byte that is always there hold off a deadline */
 		if (ready < 0 && errno != EINTR)
 			return IO_FAILED;
 		if (ready == 0 && deadline_left(when) == 0)
@@ -235,7 +237,8 @@ enum io_status stream_wait(struct stream *s, enum io_status want, deadline when)
 	return stream_poll(&p, 1, when);
 }
 
-enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got, deadline when)
+enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
+				   deadline when)
 {
 	for (*got = 0; *got < size;) {
 		size_t n = 0;
@@ -254,7 +257,8 @@ enum io_status stream_write_all(struct stream *s, const void *buf, size_t size, 
 {
 	for (size_t done = 0; done < size || (s->verbs->pending(s) & STREAM_UNSENT) != 0;) {
 		size_t n = 0;
-		enum io_status io = s->verbs->write(s, (const unsigned char *)buf + done, size - done, &n);
+		enum io_status io =
+		    s->verbs->write(s, (const unsigned char *)buf + done, size - done, &n);
 
 		if (io == IO_WANT_READ || io == IO_WANT_WRITE)
 			io = stream_wait(s, io, when);
@@ -289,7 +293,8 @@ static bool all_acknowledged(int fd)
 void stream_linger(int rfd, int wfd, deadline when)
 {
 	char thrown_away[4096];
-	int pause_ms = 1; /* nothing wakes poll() when an acknowledgement comes: look again, ever less often */
+	int pause_ms =
+	    1; /* nothing wakes poll() when an acknowledgement comes: look again, ever less often */
 
 	if (rfd != wfd || shutdown(wfd, SHUT_WR) < 0)
 		return;

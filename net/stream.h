@@ -101,10 +101,12 @@ void stream_spin(struct pollfd *fds, unsigned n, int us);
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
 /* Read exactly `size` bytes, never one more. IO_DONE, IO_END (*got says how many came before), IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
-enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got, deadline when) MUST_USE;
+enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
+				   deadline when) MUST_USE;
 
 /* Write all of `buf` and push it out of the stream. IO_DONE, IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
-enum io_status stream_write_all(struct stream *s, const void *buf, size_t size, deadline when) MUST_USE;
+enum io_status stream_write_all(struct stream *s, const void *buf, size_t size,
+				deadline when) MUST_USE;
 
 /* shut(), waited for. */
 enum io_status stream_shut_all(struct stream *s, deadline when) MUST_USE;

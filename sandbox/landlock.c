@@ -92,33 +92,38 @@ static bool deny_all(bool bind, struct ruleset_attr *denied, int *ruleset, struc
 		denied->net &= ~NET_BIND_TCP;
 	*ruleset = (int)syscall(SYS_landlock_create_ruleset, denied, sizeof *denied, 0);
 	if (*ruleset < 0)
-		return fail(e, EX_OSERR, "could not create a Landlock ruleset, ABI %d: %s", abi, strerror(errno));
+		return fail(e, EX_OSERR, "could not create a Landlock ruleset, ABI %d: %s", abi,
+			    strerror(errno));
 	return true;
 }
 
 /* `rights` beneath `path`, as far as they are denied elsewhere. */
-static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const char *path, uint64_t rights,
-			  struct error *e)
+static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const char *path,
+			  uint64_t rights, struct error *e)
 {
 	struct path_rule rule = {.allowed = rights & denied->fs,
 				 .folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 
 	if (rule.folder < 0)
-		return fail(e, EX_OSFILE, "could not open folder \"%s\": %s", path, strerror(errno));
+		return fail(e, EX_OSFILE, "could not open folder \"%s\": %s", path,
+			    strerror(errno));
 	long result = syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
 	close(rule.folder);
 	if (result != 0)
-		return fail(e, EX_OSERR, "could not except \"%s\" from Landlock: %s", path, strerror(errno));
+		return fail(e, EX_OSERR, "could not except \"%s\" from Landlock: %s", path,
+			    strerror(errno));
 	return true;
 }
 
-static bool allow_port(int ruleset, const struct ruleset_attr *denied, uint16_t port, struct error *e)
+static bool allow_port(int ruleset, const struct ruleset_attr *denied, uint16_t port,
+		       struct error *e)
 {
 	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = port};
 
 	if (port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
 	    syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
-		return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", port, strerror(errno));
+		return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", port,
+			    strerror(errno));
 	return true;
 }
 
@@ -143,7 +148,8 @@ bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, stru
 		*missing |= SANDBOX_LANDLOCK;
 		return true;
 	}
-	if (needs->remove_in != NULL && !allow_beneath(ruleset, &denied, needs->remove_in, FS_REMOVE_FILE, e))
+	if (needs->remove_in != NULL &&
+	    !allow_beneath(ruleset, &denied, needs->remove_in, FS_REMOVE_FILE, e))
 		return false;
 	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
 		return false;
@@ -151,7 +157,8 @@ bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, stru
 }
 
 /* The folder of the name, in which a renewed file will stand, and the one where a link ends (certbot's archive/ and the like). */
-static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const char *file, struct error *e)
+static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const char *file,
+			  struct error *e)
 {
 	char name[PATH_MAX], target[PATH_MAX];
 
@@ -164,7 +171,8 @@ static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const 
 	return allow_beneath(ruleset, denied, dirname(target), FS_READ_FILE | FS_READ_DIR, e);
 }
 
-bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e)
+bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing,
+			     struct error *e)
 {
 	static const uint64_t pid_files = FS_REMOVE_FILE; /* it has been written */
 	struct ruleset_attr denied;
@@ -179,7 +187,8 @@ bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned 
 	for (unsigned i = 0; i < needs->read_count; i++)
 		if (!allow_reading(ruleset, &denied, needs->read_again[i], e))
 			return false;
-	if (needs->pid_folder != NULL && !allow_beneath(ruleset, &denied, needs->pid_folder, pid_files, e))
+	if (needs->pid_folder != NULL &&
+	    !allow_beneath(ruleset, &denied, needs->pid_folder, pid_files, e))
 		return false;
 	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
 		return false;

@@ -67,7 +67,9 @@ static bool find_passwd(const char *user, bool has_group, struct sandbox_user *w
 		pw = getpwuid(id);
 		who->uid = id;
 		if (pw == NULL && !has_group)
-			return fail(e, EX_NOUSER, "user %u has no entry to take the group from; name one with -g", id);
+			return fail(e, EX_NOUSER,
+				    "user %u has no entry to take the group from; name one with -g",
+				    id);
 	} else if (pw == NULL) {
 		return fail(e, EX_NOUSER, "there is no user \"%s\"; name another with -s", user);
 	}
@@ -78,7 +80,8 @@ static bool find_passwd(const char *user, bool has_group, struct sandbox_user *w
 	return true;
 }
 
-bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who, struct error *e)
+bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who,
+		       struct error *e)
 {
 	bool root = am_root();
 
@@ -90,9 +93,10 @@ bool sandbox_find_user(const char *user, const char *group, struct sandbox_user 
 	if (group != NULL && !find_group(group, &who->gid, e))
 		return false;
 	if (!root && (who->uid != geteuid() || who->gid != getegid()))
-		return fail(e, EX_NOPERM,
-			    "only root can become user %u, group %u; start as root or leave out -s and -g",
-			    (unsigned)who->uid, (unsigned)who->gid);
+		return fail(
+		    e, EX_NOPERM,
+		    "only root can become user %u, group %u; start as root or leave out -s and -g",
+		    (unsigned)who->uid, (unsigned)who->gid);
 	return true;
 }
 
@@ -115,16 +119,20 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 		return true;
 	/* Groups first, then gid: both need the root that the last call gives away. */
 	if (setgroups(0, NULL) != 0)
-		return fail(e, EX_NOPERM, "could not drop supplementary groups: %s", strerror(errno));
+		return fail(e, EX_NOPERM, "could not drop supplementary groups: %s",
+			    strerror(errno));
 	if (setresgid(who->gid, who->gid, who->gid) != 0)
-		return fail(e, EX_NOPERM, "could not become group %u: %s", (unsigned)who->gid, strerror(errno));
+		return fail(e, EX_NOPERM, "could not become group %u: %s", (unsigned)who->gid,
+			    strerror(errno));
 	if (setresuid(who->uid, who->uid, who->uid) != 0)
-		return fail(e, EX_NOPERM, "could not become user %u: %s", (unsigned)who->uid, strerror(errno));
+		return fail(e, EX_NOPERM, "could not become user %u: %s", (unsigned)who->uid,
+			    strerror(errno));
 	if (!is_exactly(who))
-		return fail(e, EX_OSERR, "became another user or group than %u, %u", (unsigned)who->uid,
-			    (unsigned)who->gid);
+		return fail(e, EX_OSERR, "became another user or group than %u, %u",
+			    (unsigned)who->uid, (unsigned)who->gid);
 	if (who->uid != 0 && (setuid(0) == 0 || seteuid(0) == 0 || setgroups(0, NULL) == 0))
-		return fail(e, EX_OSERR, "could become root again after becoming user %u", (unsigned)who->uid);
+		return fail(e, EX_OSERR, "could become root again after becoming user %u",
+			    (unsigned)who->uid);
 	return true;
 }
 
@@ -168,7 +176,8 @@ static bool shut_descriptors(struct error *e)
 
 	if (next >= 0)
 		close(next);
-	return limit(RLIMIT_NOFILE, "NOFILE", next > SANDBOX_POLL_SLOTS ? (rlim_t)next : SANDBOX_POLL_SLOTS, e);
+	return limit(RLIMIT_NOFILE, "NOFILE",
+		     next > SANDBOX_POLL_SLOTS ? (rlim_t)next : SANDBOX_POLL_SLOTS, e);
 }
 
 /* The environment may hold PGPASSWORD and the like: the strings go too, not only the list. */
@@ -180,16 +189,18 @@ static void shut_environment(void)
 }
 
 /* The parent of -d: what reading its files, its children's step 5, -T and ending its children take, as far as it has them. */
-static bool keep_parents(struct __user_cap_header_struct *header, struct __user_cap_data_struct *data, struct error *e)
+static bool keep_parents(struct __user_cap_header_struct *header,
+			 struct __user_cap_data_struct *data, struct error *e)
 {
-	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL | 1U << CAP_DAC_OVERRIDE |
-				     1U << CAP_DAC_READ_SEARCH | 1U << CAP_NET_ADMIN;
+	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL |
+				     1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH |
+				     1U << CAP_NET_ADMIN;
 
 	if (syscall(SYS_capget, header, data) != 0)
 		return fail(e, EX_OSERR, "could not read capabilities: %s", strerror(errno));
 	if (geteuid() == 0 && (data[0].permitted & 1U << CAP_KILL) == 0)
-		log_line(LOG_WARNING,
-			 "sessions of another user cannot be ended without CAP_KILL: give it, or start as their user");
+		log_line(LOG_WARNING, "sessions of another user cannot be ended without CAP_KILL: "
+				      "give it, or start as their user");
 	data[0].effective &= keep;
 	data[0].permitted &= keep;
 	data[0].inheritable = 0;
@@ -223,7 +234,8 @@ static void tell_missing(unsigned missing)
 	static const char *const words[] = {"", "Landlock", "seccomp", "Landlock and no seccomp"};
 
 	if (missing != 0)
-		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other lines of defence hold",
+		log_line(LOG_NOTICE,
+			 "sandbox: this kernel has no %s; the other lines of defence hold",
 			 words[missing & 3]);
 }
 

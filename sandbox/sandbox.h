@@ -30,7 +30,8 @@ struct sandbox_user {
  * that user's own group. Reads the user database; may block as long as that does. Fails with EX_NOUSER and the name in `e`, or
  * EX_NOPERM when a change is asked for and we are not root.
  */
-bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who, struct error *e) MUST_USE;
+bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who,
+		       struct error *e) MUST_USE;
 
 /*
  * Give up root for good: groups, gid, uid, read all back, then insist that root cannot be had again. Called before the pid file is
@@ -45,7 +46,8 @@ struct sandbox_needs {
 	bool unix_connect;     /* the backend is a Unix socket */
 	bool bind;             /* -T: bind() once before the connect */
 	bool yield;            /* --spin: sched_yield() */
-	bool log_to_file;      /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
+	bool
+	    log_to_file; /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
 };
 
 /*
@@ -85,9 +87,12 @@ bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error
  */
 enum sandbox_layer { SANDBOX_LANDLOCK = 1, SANDBOX_SECCOMP = 2 };
 
-bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, struct error *e) MUST_USE;
-bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing, struct error *e) MUST_USE;
-bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing, struct error *e) MUST_USE;
+bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing,
+		      struct error *e) MUST_USE;
+bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing,
+			     struct error *e) MUST_USE;
+bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing,
+		     struct error *e) MUST_USE;
 bool sandbox_seccomp_parent(unsigned *missing, struct error *e) MUST_USE;
 bool sandbox_seccomp_connected(struct error *e) MUST_USE;
 

@@ -34,7 +34,8 @@
 #elif defined(__aarch64__) && __BYTE_ORDER == __LITTLE_ENDIAN
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
 #else
-#error "the list of system calls is for x86-64 and aarch64 only: other machines number their calls otherwise"
+#error                                                                                             \
+    "the list of system calls is for x86-64 and aarch64 only: other machines number their calls otherwise"
 #endif
 
 /* One row a line: */
@@ -296,7 +297,8 @@ static bool load(struct program *p, struct error *e)
 	struct sock_fprog prog = {.len = p->length, .filter = p->rows};
 
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0) != 0)
-		return fail(e, EX_OSERR, "could not load the system-call filter: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not load the system-call filter: %s",
+			    strerror(errno));
 	return true;
 }
 

@@ -45,7 +45,8 @@ static void ask_for_tls(struct session *s)
 	char answer = '\0';
 	size_t got;
 
-	if (stream_write_all(s->postgres, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline) != IO_DONE ||
+	if (stream_write_all(s->postgres, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline) !=
+		IO_DONE ||
 	    stream_read_exactly(s->postgres, &answer, 1, &got, s->deadline) != IO_DONE)
 		refuse(s, "it closed the connection when asked for TLS", EX_UNAVAILABLE);
 	if (answer == 'N')
@@ -65,7 +66,8 @@ static const char *lost(const struct session *s, enum io_status io)
 	case IO_TERMINATED:
 		return "terminated by SIGTERM before the session began";
 	default:
-		return tls_failure(s->tls)[0] != '\0' ? tls_failure(s->tls) : "the connection was lost";
+		return tls_failure(s->tls)[0] != '\0' ? tls_failure(s->tls)
+						      : "the connection was lost";
 	}
 }
 
@@ -83,7 +85,9 @@ void client_shake_hands(struct session *s)
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	if (s->options.ca == NULL)
-		log_peer_line(LOG_WARNING, "the server's certificate is not verified: anybody could be it; give -A");
+		log_peer_line(
+		    LOG_WARNING,
+		    "the server's certificate is not verified: anybody could be it; give -A");
 	if (s->options.sslnegotiation != SSLNEGOTIATION_DIRECT)
 		ask_for_tls(s);
 	if (!tls_connect(s->tls, s->postgres, s->deadline, &e))

@@ -76,7 +76,8 @@ void server_negotiate(struct session *s)
 /* Connect while the client writes its startup packet. With --gss this may be done already. */
 static bool may_start_backend(const struct session *s)
 {
-	return s->postgres == NULL && s->backend_error.status == 0 && !s->too_many && certauth_may_connect(s);
+	return s->postgres == NULL && s->backend_error.status == 0 && !s->too_many &&
+	       certauth_may_connect(s);
 }
 
 void server_shake_hands(struct session *s)
@@ -133,15 +134,19 @@ void server_admit(struct session *s)
 	if (s->postgres == NULL)
 		session_connect_backend(s);
 	if (s->postgres != NULL && backend_closed(&s->backend))
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->addresses.name);
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
+		     s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 	session_set_title(s);
-	if (s->options.application_name_host && !startup_append_host(st, s->peer.host, s->peer.port))
-		log_peer_line(LOG_NOTICE,
-			      "the startup packet has no room for the client's address in application_name");
+	if (s->options.application_name_host &&
+	    !startup_append_host(st, s->peer.host, s->peer.port))
+		log_peer_line(
+		    LOG_NOTICE,
+		    "the startup packet has no room for the client's address in application_name");
 	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once", s->addresses.name);
+		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
+		     s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }

@@ -69,7 +69,8 @@ unsigned session_files(const struct session *s, const char *files[SESSION_FILES]
 	const struct options *o = &s->options;
 	bool system = o->client && o->ca != NULL && strcmp(o->ca, "system") == 0;
 	const char *ca = system ? tls_system_authorities() : o->ca;
-	const char *const all[SESSION_FILES] = {o->cert[0], o->cert[1], o->key, ca, o->crl, o->ident_map};
+	const char *const all[SESSION_FILES] = {o->cert[0], o->cert[1], o->key,
+						ca,         o->crl,     o->ident_map};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < SESSION_FILES; i++)
@@ -83,14 +84,16 @@ bool session_resolve_backend(struct session *s, struct error *e)
 	if (!address_look_up(&s->addresses, &s->options, e))
 		return false;
 	if (!s->options.client && address_is_remote(&s->addresses))
-		log_line(LOG_WARNING, "PostgreSQL at %s is not on this machine: what goes there is in clear",
+		log_line(LOG_WARNING,
+			 "PostgreSQL at %s is not on this machine: what goes there is in clear",
 			 s->addresses.name);
 	return true;
 }
 
 void session_set_peer(struct session *s, const struct sockaddr_storage *address)
 {
-	socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
+						      : sizeof(struct sockaddr_in6);
 
 	if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
 		return; /* a Unix socket's path says nothing of a client */
@@ -137,11 +140,13 @@ void session_connect_backend(struct session *s)
 /* PostgreSQL's answer to a GSSENCRequest: one byte and never one more, which would be the client's. 0 if there is none. */
 static char gss_answer(struct session *s)
 {
-	deadline when = deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
+	deadline when =
+	    deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
 	char answer;
 	size_t n;
 
-	if (stream_write_all(s->postgres, startup_gss_request, STARTUP_REQUEST_SIZE, when) != IO_DONE ||
+	if (stream_write_all(s->postgres, startup_gss_request, STARTUP_REQUEST_SIZE, when) !=
+		IO_DONE ||
 	    stream_read_exactly(s->postgres, &answer, 1, &n, when) != IO_DONE)
 		return 0;
 	return answer;
@@ -160,8 +165,8 @@ char session_ask_gss(struct session *s)
 	if (answer == 'G' || answer == 'N')
 		return answer;
 	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
-	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it did not answer the request for GSSAPI encryption (--gss)",
-	     s->addresses.name);
+	fail(&s->backend_error, EX_UNAVAILABLE,
+	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);
 	close(s->backend.fd);
 	s->postgres = NULL;
 	return 'N';
@@ -175,7 +180,8 @@ noreturn void session_carry_cancel(struct session *s)
 	if (s->postgres == NULL)
 		session_connect_backend(s);
 	if (s->postgres == NULL) {
-		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s", s->backend_error.text);
+		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s",
+			      s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}
 	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
@@ -190,7 +196,8 @@ void session_set_title(const struct session *s)
 {
 	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
 	const struct startup *st = &s->startup;
-	const char *who = s->gss ? "gssapi" : st->user, *where = s->gss ? "encrypted" : st->database;
+	const char *who = s->gss ? "gssapi" : st->user,
+		   *where = s->gss ? "encrypted" : st->database;
 
 	log_escape(user, sizeof user, who, strlen(who));
 	log_escape(database, sizeof database, where, strlen(where));

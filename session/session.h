@@ -28,22 +28,26 @@ struct session {
 	deadline deadline; /* for all until the startup packet is in */
 	int64_t started_ms;
 	struct sock_name peer;
-	struct sockaddr_storage source; /* the client's address, for --transparent; ss_family 0: it has none */
-	bool too_many;                  /* more sessions than --max-connections: to be told so under TLS */
-	struct fd_stream raw;           /* the client as it is */
-	struct stream *client;          /* the client as it is spoken to: raw, or TLS over it */
-	struct fd_stream server;        /* PostgreSQL as it is */
+	struct sockaddr_storage
+	    source;    /* the client's address, for --transparent; ss_family 0: it has none */
+	bool too_many; /* more sessions than --max-connections: to be told so under TLS */
+	struct fd_stream raw;    /* the client as it is */
+	struct stream *client;   /* the client as it is spoken to: raw, or TLS over it */
+	struct fd_stream server; /* PostgreSQL as it is */
 	/* PostgreSQL as it is spoken to: server, or in client mode TLS over it. NULL: not connected. */
 	struct stream *postgres;
 	struct tls *tls;
-	struct error tls_error;  /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
-	struct identmap *map;    /* --map, or NULL */
-	struct sandbox_user who; /* from step 5 on */
+	struct error
+	    tls_error; /* client mode: why TLS cannot be had, status 0 if nothing is known against it */
+	struct identmap *map;          /* --map, or NULL */
+	struct sandbox_user who;       /* from step 5 on */
 	struct address_list addresses; /* PostgreSQL's */
 	struct backend backend;
-	struct error backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
-	bool promised_tls;          /* an SSLRequest was answered 'S' */
-	bool gss; /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
+	struct error
+	    backend_error; /* why PostgreSQL cannot be connected to, status 0 if nothing is known against it */
+	bool promised_tls; /* an SSLRequest was answered 'S' */
+	bool
+	    gss; /* GSSAPI encryption between the client and PostgreSQL: no TLS, no startup packet to read */
 	enum startup_place place;
 	struct startup startup;
 	struct splice splice;
@@ -62,7 +66,8 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 noreturn void session_end_startup(struct session *s);
 
 /* Load certificates, keys and the map as the options say; nothing is left of what could not be loaded. Fails as tls_open and identmap_load. */
-bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e) MUST_USE;
+bool session_load(const struct session *s, struct tls **t, struct identmap **map,
+		  struct error *e) MUST_USE;
 
 #define SESSION_FILES 8
 

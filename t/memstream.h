@@ -73,7 +73,8 @@ static inline enum io_status memstream_read(struct stream *s, void *buf, size_t 
 	return IO_DONE;
 }
 
-static inline enum io_status memstream_write(struct stream *s, const void *buf, size_t size, size_t *put)
+static inline enum io_status memstream_write(struct stream *s, const void *buf, size_t size,
+					     size_t *put)
 {
 	struct memstream *m = (struct memstream *)s;
 
@@ -103,7 +104,8 @@ static inline unsigned memstream_pending(struct stream *s)
 {
 	struct memstream *m = (struct memstream *)s;
 
-	return (m->buffered && m->in_at < m->in_len ? STREAM_READABLE : 0u) | (m->unsent > 0 ? STREAM_UNSENT : 0u);
+	return (m->buffered && m->in_at < m->in_len ? STREAM_READABLE : 0u) |
+	       (m->unsent > 0 ? STREAM_UNSENT : 0u);
 }
 
 static inline enum io_status memstream_shut(struct stream *s)
@@ -112,7 +114,8 @@ static inline enum io_status memstream_shut(struct stream *s)
 	return IO_DONE;
 }
 
-static const struct stream_verbs memstream_verbs = {memstream_read, memstream_write, memstream_pending, memstream_shut};
+static const struct stream_verbs memstream_verbs = {memstream_read, memstream_write,
+						    memstream_pending, memstream_shut};
 
 /* Make `m` a stream that gives the `len` bytes at `in`, which must outlive it, and then ends. */
 static inline void memstream_init(struct memstream *m, const void *in, size_t len)

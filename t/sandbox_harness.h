@@ -39,10 +39,10 @@
 
 #define PEER(a)        (const struct sockaddr *)&(a), sizeof(a)
 #define RAW(name, ...) syscall(SYS_##name, __VA_ARGS__)
-#define TRY(name, expression)                                                                                          \
-	static long try_##name(void)                                                                                   \
-	{                                                                                                              \
-		return (long)(expression);                                                                             \
+#define TRY(name, expression)                                                                      \
+	static long try_##name(void)                                                               \
+	{                                                                                          \
+		return (long)(expression);                                                         \
 	}
 
 extern char **environ;
@@ -112,13 +112,16 @@ static inline void prepare(void)
 	chmod(pids, 0777);
 	chmod(folder, 0777);
 	close(open(elsewhere, O_CREAT | O_WRONLY | O_CLOEXEC, 0666));
-	right = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	right =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(listener, (struct sockaddr *)&right, len) != 0 || listen(listener, 100) != 0)
 		abort();
 	getsockname(listener, (struct sockaddr *)&right, &len);
-	int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* stays open: nobody else gets this port */
-	wrong = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC,
+			   0); /* stays open: nobody else gets this port */
+	wrong =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	if (bind(other, (struct sockaddr *)&wrong, len) != 0 || listen(other, 100) != 0)
 		abort();
 	getsockname(other, (struct sockaddr *)&wrong, &len);
@@ -132,7 +135,8 @@ static inline int dead_syslog(void)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	snprintf(un.sun_path, sizeof un.sun_path, "%s/log.%d", folder, (int)getpid());
-	if (bind(daemon, (struct sockaddr *)&un, sizeof un) != 0 || connect(fd, (struct sockaddr *)&un, sizeof un) != 0)
+	if (bind(daemon, (struct sockaddr *)&un, sizeof un) != 0 ||
+	    connect(fd, (struct sockaddr *)&un, sizeof un) != 0)
 		abort();
 	close(daemon);
 	unlink(un.sun_path);
@@ -198,12 +202,13 @@ static inline const char *attempt(const struct sandbox_needs *n, bool connected,
 	return outcome(status);
 }
 
-static inline void expect(const struct sandbox_needs *n, bool connected, long (*try)(void), const char *want,
-			  const char *name)
+static inline void expect(const struct sandbox_needs *n, bool connected, long (*try)(void),
+			  const char *want, const char *name)
 {
 	const char *got = attempt(n, connected, try);
 
-	if (!ok(strcmp(got, want) == 0, "%s: %s, %s", name, connected ? "connected" : "entered", want))
+	if (!ok(strcmp(got, want) == 0, "%s: %s, %s", name, connected ? "connected" : "entered",
+		want))
 		note("got %s", got);
 }
 

@@ -44,7 +44,8 @@ static void expand(const char *label, unsigned char *out, size_t size)
 
 	info[2] = (unsigned char)n;
 	info[n + 4] = 1; /* behind an empty context */
-	must(EVP_MAC_init(hmac, secret, sizeof secret, NULL) == 1 && EVP_MAC_update(hmac, info, (size_t)n + 5) == 1 &&
+	must(EVP_MAC_init(hmac, secret, sizeof secret, NULL) == 1 &&
+		 EVP_MAC_update(hmac, info, (size_t)n + 5) == 1 &&
 		 EVP_MAC_final(hmac, full, &len, sizeof full) == 1,
 	     "HMAC failed");
 	memcpy(out, full, size);
@@ -65,14 +66,16 @@ static void keep_secret(const SSL *ssl, const char *line)
 	(void)ssl;
 	if (strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0)
 		for (size_t i = 0; i < sizeof secret; i++)
-			must(sscanf(strrchr(line, ' ') + 1 + 2 * i, "%2hhx", &secret[i]) == 1, "odd key log");
+			must(sscanf(strrchr(line, ' ') + 1 + 2 * i, "%2hhx", &secret[i]) == 1,
+			     "odd key log");
 }
 
 /* One record at `out`; its length. */
 static size_t record(unsigned char *out, unsigned char type, const void *body, size_t size)
 {
 	size_t sealed = size + 1 + TAG;
-	unsigned char head[5] = {DATA, 3, 3, (unsigned char)(sealed >> 8), (unsigned char)sealed}, nonce[12];
+	unsigned char head[5] = {DATA, 3, 3, (unsigned char)(sealed >> 8), (unsigned char)sealed},
+		      nonce[12];
 	int n;
 
 	memcpy(nonce, iv, sizeof nonce);
@@ -144,8 +147,9 @@ static bool flood(size_t (*add)(unsigned char *))
 
 static void set_up_crypto(void)
 {
-	OSSL_PARAM sha256[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
-			       OSSL_PARAM_construct_end()};
+	OSSL_PARAM sha256[] = {
+	    OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
+	    OSSL_PARAM_construct_end()};
 
 	gcm = EVP_CIPHER_CTX_new();
 	hmac = EVP_MAC_CTX_new(EVP_MAC_fetch(NULL, "HMAC", NULL));
@@ -159,23 +163,26 @@ static void connect_tls(const char *cert)
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	char answer;
 
-	must(ctx != NULL && SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256") == 1, "no TLS 1.3");
+	must(ctx != NULL && SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256") == 1,
+	     "no TLS 1.3");
 	SSL_CTX_set_keylog_callback(ctx, keep_secret);
 	must(cert == NULL || (SSL_CTX_use_certificate_file(ctx, cert, SSL_FILETYPE_PEM) == 1 &&
 			      SSL_CTX_use_PrivateKey_file(ctx, cert, SSL_FILETYPE_PEM) == 1),
 	     "no certificate");
 	SSL *ssl = SSL_new(ctx);
-	must(send_all((const unsigned char *)"\0\0\0\x08\x04\xd2\x16\x2f", 8) && read(STDIN_FILENO, &answer, 1) == 1 &&
-		 answer == 'S',
+	must(send_all((const unsigned char *)"\0\0\0\x08\x04\xd2\x16\x2f", 8) &&
+		 read(STDIN_FILENO, &answer, 1) == 1 && answer == 'S',
 	     "no S");
-	must(ssl != NULL && SSL_set_fd(ssl, STDIN_FILENO) == 1 && SSL_connect(ssl) == 1, "no handshake");
+	must(ssl != NULL && SSL_set_fd(ssl, STDIN_FILENO) == 1 && SSL_connect(ssl) == 1,
+	     "no handshake");
 	set_up_crypto();
 	take_keys();
 }
 
 static bool obey(const char *word)
 {
-	static const char startup[] = "\0\0\0\x14\0\3\0\0user\0alice\0"; /* and the literal's own NUL */
+	static const char startup[] =
+	    "\0\0\0\x14\0\3\0\0user\0alice\0"; /* and the literal's own NUL */
 
 	if (strcmp(word, "startup") == 0)
 		return send_record(DATA, startup, sizeof startup);

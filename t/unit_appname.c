@@ -24,22 +24,30 @@ static const struct row {
      "user|a|application_name|psql - 192.0.2.7:1|database|b|"},
     {"IPv6", "2001:db8::7", "51234", "user|a|application_name|psql|",
      "user|a|application_name|psql - [2001:db8::7]:51234|"},
-    {"no port", "[local]", "", "user|a|application_name|psql|", "user|a|application_name|psql - [local]|"},
-    {"absent", "192.0.2.7", "1", "user|a|database|b|", "user|a|database|b|application_name|app - 192.0.2.7:1|"},
-    {"empty", "192.0.2.7", "1", "application_name||user|a|", "application_name| - 192.0.2.7:1|user|a|"},
+    {"no port", "[local]", "", "user|a|application_name|psql|",
+     "user|a|application_name|psql - [local]|"},
+    {"absent", "192.0.2.7", "1", "user|a|database|b|",
+     "user|a|database|b|application_name|app - 192.0.2.7:1|"},
+    {"empty", "192.0.2.7", "1", "application_name||user|a|",
+     "application_name| - 192.0.2.7:1|user|a|"},
     {"of two the last counts", "192.0.2.7", "1", "user|a|application_name|x|application_name|y|",
      "user|a|application_name|x|application_name|y - 192.0.2.7:1|"},
     {"a value that looks like the name", "192.0.2.7", "1", "user|application_name|database|b|",
      "user|application_name|database|b|application_name|app - 192.0.2.7:1|"},
-    {"cut so that the address fits", "192.0.2.7", "51234", "user|a|application_name|" X10("0123456789") "|",
-     "user|a|application_name|" "0123456789012345678901234567890123456789" "01234 - 192.0.2.7:51234|"},
+    {"cut so that the address fits", "192.0.2.7", "51234",
+     "user|a|application_name|" X10("0123456789") "|",
+     "user|a|application_name|"
+     "0123456789012345678901234567890123456789"
+     "01234 - 192.0.2.7:51234|"},
     {"not inside a character of two bytes", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\xc3\xa4\xc3\xa4\xc3\xa4") "|",
      "user|a|application_name|\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 - 192.0.2.7:51234|"},
-    {"nor of four", "192.0.2.7", "51234", "user|a|application_name|" X10("\xf0\x9f\x90\x98\xf0\x9f\x90\x98") "|",
+    {"nor of four", "192.0.2.7", "51234",
+     "user|a|application_name|" X10("\xf0\x9f\x90\x98\xf0\x9f\x90\x98") "|",
      "user|a|application_name|\xf0\x9f\x90\x98\xf0\x9f\x90\x98 - 192.0.2.7:51234|"},
     {"bytes that are no UTF-8", "192.0.2.7", "51234",
-     "user|a|application_name|" X10("\x80\x80\x80\x80\x80\x80\x80") "|", "user|a|application_name| - 192.0.2.7:51234|"},
+     "user|a|application_name|" X10("\x80\x80\x80\x80\x80\x80\x80") "|",
+     "user|a|application_name| - 192.0.2.7:51234|"},
 };
 
 /* A packet of `text`; returns its length. */
@@ -47,7 +55,9 @@ static size_t make(unsigned char *packet, const char *text)
 {
 	size_t len = 8 + strlen(text) + 1;
 
-	memcpy(packet, (unsigned char[]){0, 0, (unsigned char)(len >> 8), (unsigned char)len, 0, 3, 0, 0}, 8);
+	memcpy(packet,
+	       (unsigned char[]){0, 0, (unsigned char)(len >> 8), (unsigned char)len, 0, 3, 0, 0},
+	       8);
 	for (size_t i = 0; i <= strlen(text); i++)
 		packet[8 + i] = text[i] == '|' ? '\0' : (unsigned char)text[i];
 	return len;
@@ -76,7 +86,8 @@ static void check(const struct row *r)
 	ok(strlen(st.application_name) <= STARTUP_NAME_MAX, "no more than PostgreSQL takes");
 	read_packet(&again, st.packet, st.len);
 	ok(again.kind == STARTUP_SESSION && strcmp(again.user, st.user) == 0 &&
-	       strcmp(again.database, st.database) == 0 && strcmp(again.application_name, st.application_name) == 0,
+	       strcmp(again.database, st.database) == 0 &&
+	       strcmp(again.application_name, st.application_name) == 0,
 	   "the names point to the right places");
 }
 
@@ -92,7 +103,10 @@ static void check_limit(void)
 		size_t len = STARTUP_MAX - spare;
 
 		memset(packet, 'x', sizeof packet);
-		memcpy(packet, (unsigned char[]){0, 0, (unsigned char)(len >> 8), (unsigned char)len, 0, 3, 0, 0}, 8);
+		memcpy(packet,
+		       (unsigned char[]){0, 0, (unsigned char)(len >> 8), (unsigned char)len, 0, 3,
+					 0, 0},
+		       8);
 		memcpy(packet + 8, head, sizeof head);
 		packet[len - 2] = packet[len - 1] = '\0';
 		read_packet(&st, packet, len);
@@ -102,7 +116,8 @@ static void check_limit(void)
 		ok(st.kind == STARTUP_SESSION && done == fits, "%zu bytes to spare: %s", spare,
 		   fits ? "done" : "refused");
 		if (!fits)
-			ok(st.len == len && memcmp(st.packet, copy, len) == 0, "and nothing changed");
+			ok(st.len == len && memcmp(st.packet, copy, len) == 0,
+			   "and nothing changed");
 		else
 			ok(st.len == len + added, "and as long as it should be");
 	}

@@ -174,7 +174,8 @@ static void test_matches(void)
 		write_file(row->text, strlen(row->text));
 		bool loaded = identmap_load(path, "m", &map, &e);
 		bool allowed = loaded && identmap_allows(map, row->identity, row->user);
-		ok(allowed == row->allowed, "row %zu: %s", i, row->allowed ? "allowed" : "not allowed");
+		ok(allowed == row->allowed, "row %zu: %s", i,
+		   row->allowed ? "allowed" : "not allowed");
 		if (allowed != row->allowed)
 			note("%s: %s", row->text, loaded ? "loaded" : e.text);
 		identmap_free(map);
@@ -187,7 +188,8 @@ static void refused(const char *name, int status, const char *says)
 	struct error e = {.status = 0};
 
 	bool loaded = identmap_load(path, "m", &map, &e);
-	if (!ok(!loaded && map == NULL && e.status == status && strstr(e.text, says) != NULL, "refused: %s", name))
+	if (!ok(!loaded && map == NULL && e.status == status && strstr(e.text, says) != NULL,
+		"refused: %s", name))
 		note("%s", loaded ? "it was taken" : e.text);
 	identmap_free(map);
 }

@@ -23,7 +23,9 @@
 #define INET      "\x0a\1\2\3\x0a\0\0\1\x12\x34\x15\x38"
 #define A16(last) "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0" last
 #define INET6     A16("\7") A16("\1") "\xff\xff\x15\x38"
-#define NO_HEADER "no PROXY header: connect through the load balancer, or start pgssl without --proxy-protocol"
+#define NO_HEADER                                                                                  \
+	"no PROXY header: connect through the load balancer, or start pgssl without "              \
+	"--proxy-protocol"
 
 static const struct good {
 	const char *name, *bytes;
@@ -31,33 +33,41 @@ static const struct good {
 	const char *from; /* NULL: the connection's own address counts */
 } good[] = {
     {"v1 TCP4", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), "192.0.2.7 51234"},
-    {"v1 TCP4 as haproxy sends it", B("PROXY TCP4 127.0.0.1 127.0.0.1 55996 43359\r\n"), "127.0.0.1 55996"},
+    {"v1 TCP4 as haproxy sends it", B("PROXY TCP4 127.0.0.1 127.0.0.1 55996 43359\r\n"),
+     "127.0.0.1 55996"},
     {"v1 TCP4, shortest", B("PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n"), "0.0.0.0 0"},
-    {"v1 TCP4, longest", B("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n"), "255.255.255.255 65535"},
+    {"v1 TCP4, longest", B("PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n"),
+     "255.255.255.255 65535"},
     {"v1 TCP6", B("PROXY TCP6 2001:db8::7 2001:db8::1 51234 5432\r\n"), "2001:db8::7 51234"},
     {"v1 TCP6, shortest", B("PROXY TCP6 :: :: 1 1\r\n"), ":: 1"},
     {"v1 TCP6, capitals", B("PROXY TCP6 2001:DB8::AB ::1 9 9\r\n"), "2001:db8::ab 9"},
     {"v1 TCP6, mapped", B("PROXY TCP6 ::ffff:192.0.2.7 ::1 9 9\r\n"), "::ffff:192.0.2.7 9"},
     {"v1 TCP6, longest",
-     B("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n"),
+     B("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+       "65535 65535\r\n"),
      "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535"},
     {"v1 UNKNOWN, short", B("PROXY UNKNOWN\r\n"), NULL},
     {"v1 UNKNOWN with a blank", B("PROXY UNKNOWN \r\n"), NULL},
     {"v1 UNKNOWN with one byte", B("PROXY UNKNOWN x\r\n"), NULL},
     {"v1 UNKNOWN with NULs and blanks", B("PROXY UNKNOWN  \0\0  \xff\r\n"), NULL},
     {"v1 UNKNOWN, longest: 107 bytes",
-     B("PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n"),
+     B("PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+       "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n"),
      NULL},
     {"v2 TCP over IPv4", B(SIG "\x21\x11\0\x0c" INET), "10.1.2.3 4660"},
-    {"v2 as haproxy sends it", B(SIG "\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1\xd2\xda\xdc\x69"), "127.0.0.1 53978"},
+    {"v2 as haproxy sends it", B(SIG "\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1\xd2\xda\xdc\x69"),
+     "127.0.0.1 53978"},
     {"v2 as haproxy sends it with checksum and unique id",
-     B(SIG "\x21\x11\0\x1c\x7f\0\0\1\x7f\0\0\1\xcd\xc0\xe3\xbf\3\0\4\x22\x3b\x94\x34\5\0\6id6620"), "127.0.0.1 52672"},
+     B(SIG "\x21\x11\0\x1c\x7f\0\0\1\x7f\0\0\1\xcd\xc0\xe3\xbf\3\0\4\x22\x3b\x94\x34\5\0\6id6620"),
+     "127.0.0.1 52672"},
     {"v2 LOCAL as haproxy sends it with checksum", B(SIG "\x20\0\0\7\3\0\4\xa9\xb8\x7e\x8f"), NULL},
     {"v2 TCP over IPv6", B(SIG "\x21\x21\0\x24" INET6), "2001:db8::7 65535"},
-    {"v2 Unix: skipped", B(SIG "\x21\x31\0\xd8/run/x" X100("\0") "\0\0" X100("\0") "\0\0\0\0\0\0\0\0"), NULL},
-    {"v2 Unix, path without NUL: skipped", B(SIG "\x21\x31\0\xd8" X100("u") "12345678" X100("\0") "\0\0\0\0\0\0\0\0"),
-     NULL},
-    {"v2 Unix, one byte short: skipped", B(SIG "\x21\x31\0\xd7" X100("/") X100("\0") "0123456789abcde"), NULL},
+    {"v2 Unix: skipped",
+     B(SIG "\x21\x31\0\xd8/run/x" X100("\0") "\0\0" X100("\0") "\0\0\0\0\0\0\0\0"), NULL},
+    {"v2 Unix, path without NUL: skipped",
+     B(SIG "\x21\x31\0\xd8" X100("u") "12345678" X100("\0") "\0\0\0\0\0\0\0\0"), NULL},
+    {"v2 Unix, one byte short: skipped",
+     B(SIG "\x21\x31\0\xd7" X100("/") X100("\0") "0123456789abcde"), NULL},
     {"v2 LOCAL, empty", B(SIG "\x20\0\0\0"), NULL},
     {"v2 LOCAL, with addresses", B(SIG "\x20\x11\0\x0c" INET), NULL},
     {"v2 LOCAL, senseless family", B(SIG "\x20\xff\0\1x"), NULL},
@@ -67,17 +77,20 @@ static const struct good {
     {"v2 unspecified family", B(SIG "\x21\1\0\0"), NULL},
     {"v2 unspecified transport", B(SIG "\x21\x10\0\x0c" INET), NULL},
     {"v2 empty vector", B(SIG "\x21\x11\0\x0f" INET "\4\0\0"), "10.1.2.3 4660"},
-    {"v2 unknown vectors", B(SIG "\x21\x11\0\x17" INET "\xee\0\2xy\x20\0\3\xff\0\xff"), "10.1.2.3 4660"},
+    {"v2 unknown vectors", B(SIG "\x21\x11\0\x17" INET "\xee\0\2xy\x20\0\3\xff\0\xff"),
+     "10.1.2.3 4660"},
     /* What follows the addresses is skipped, whatever it is. */
     {"v2 TLV of one byte", B(SIG "\x21\x11\0\x0d" INET "\4"), "10.1.2.3 4660"},
     {"v2 TLV of two bytes", B(SIG "\x21\x11\0\x0e" INET "\4\0"), "10.1.2.3 4660"},
     {"v2 TLV too long by one", B(SIG "\x21\x11\0\x10" INET "\4\0\2x"), "10.1.2.3 4660"},
     {"v2 TLV of 64 KiB", B(SIG "\x21\x11\0\x10" INET "\4\xff\xffx"), "10.1.2.3 4660"},
     {"v2 second TLV too long", B(SIG "\x21\x11\0\x12" INET "\4\0\0\4\0\1"), "10.1.2.3 4660"},
-    {"v2 wrong checksum", B(SIG "\x21\x11\0\x1c\x7f\0\0\1\x7f\0\0\1\xcd\xc0\xe3\xbf\3\0\4\x22\x3b\x94\x35\5\0\6id6620"),
+    {"v2 wrong checksum",
+     B(SIG "\x21\x11\0\x1c\x7f\0\0\1\x7f\0\0\1\xcd\xc0\xe3\xbf\3\0\4\x22\x3b\x94\x35\5\0\6id6620"),
      "127.0.0.1 52672"},
     {"v2 two checksums", B(SIG "\x21\x11\0\x1a" INET "\3\0\4abcd\3\0\4abcd"), "10.1.2.3 4660"},
-    {"v2, 300 bytes of vector", B(SIG "\x21\x11\1\x3b" INET "\4\1\x2c" X100("n") X100("n") X100("n")), "10.1.2.3 4660"},
+    {"v2, 300 bytes of vector",
+     B(SIG "\x21\x11\1\x3b" INET "\4\1\x2c" X100("n") X100("n") X100("n")), "10.1.2.3 4660"},
 };
 
 static const struct bad {
@@ -92,9 +105,12 @@ static const struct bad {
     {"v1 no blank", B("PROXYTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
     {"v1 tab for a blank", B("PROXY\tTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
     {"v1 blank in front", B(" PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
-    {"v1 two blanks after PROXY", B("PROXY  TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), "protocol that is not"},
-    {"v1 two blanks before the address", B("PROXY TCP4  192.0.2.7 192.0.2.1 51234 5432\r\n"), "malformed"},
-    {"v1 two blanks before the port", B("PROXY TCP4 192.0.2.7 192.0.2.1  51234 5432\r\n"), "malformed"},
+    {"v1 two blanks after PROXY", B("PROXY  TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"),
+     "protocol that is not"},
+    {"v1 two blanks before the address", B("PROXY TCP4  192.0.2.7 192.0.2.1 51234 5432\r\n"),
+     "malformed"},
+    {"v1 two blanks before the port", B("PROXY TCP4 192.0.2.7 192.0.2.1  51234 5432\r\n"),
+     "malformed"},
     {"v1 blank at the end", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 \r\n"), "malformed"},
     {"v1 one word too many", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 1\r\n"), "malformed"},
     {"v1 one word too few", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234\r\n"), "malformed"},
@@ -107,7 +123,8 @@ static const struct bad {
     {"v1 IPv6 under TCP4", B("PROXY TCP4 ::1 ::1 51234 5432\r\n"), "malformed"},
     {"v1 IPv4 under TCP6", B("PROXY TCP6 192.0.2.7 192.0.2.1 51234 5432\r\n"), "malformed"},
     {"v1 IPv4 to IPv6", B("PROXY TCP4 192.0.2.7 ::1 51234 5432\r\n"), "malformed"},
-    {"v1 address with leading zero", B("PROXY TCP4 192.0.2.07 192.0.2.1 51234 5432\r\n"), "malformed"},
+    {"v1 address with leading zero", B("PROXY TCP4 192.0.2.07 192.0.2.1 51234 5432\r\n"),
+     "malformed"},
     {"v1 address of three numbers", B("PROXY TCP4 192.0.2 192.0.2.1 51234 5432\r\n"), "malformed"},
     {"v1 address with 256", B("PROXY TCP4 192.0.2.256 192.0.2.1 51234 5432\r\n"), "malformed"},
     {"v1 address with NUL", B("PROXY TCP4 192.0.2.7\0 192.0.2.1 51234 5432\r\n"), "malformed"},
@@ -158,7 +175,8 @@ static const struct bad {
 static const struct packaging {
 	size_t chunk;
 	bool stutter;
-} packagings[] = {{0, false}, {1, false}, {2, false}, {3, true}, {1, true}, {13, false}, {16, true}};
+} packagings[] = {{0, false}, {1, false},  {2, false}, {3, true},
+		  {1, true},  {13, false}, {16, true}};
 
 static const char *name_of(const struct proxy_client *client, char *buf, size_t size)
 {
@@ -197,14 +215,15 @@ static bool reads(const struct good *row, const struct packaging *how)
 	memstream_close(&m);
 	if (!done)
 		note("%s", e.text);
-	if (!done || !client.spoke || client.given != (row->from != NULL) || memstream_left(&m) != sizeof behind ||
-	    m.out_len != 0)
+	if (!done || !client.spoke || client.given != (row->from != NULL) ||
+	    memstream_left(&m) != sizeof behind || m.out_len != 0)
 		return false;
 	return row->from == NULL || strcmp(name_of(&client, name, sizeof name), row->from) == 0;
 }
 
 /* Do these bytes fail with a text that has `says` in it? `after` them comes the end, or silence. */
-static bool fails(const char *bytes, size_t len, const struct packaging *how, enum io_status after, const char *says)
+static bool fails(const char *bytes, size_t len, const struct packaging *how, enum io_status after,
+		  const char *says)
 {
 	static struct memstream m;
 	struct proxy_client client;
@@ -213,12 +232,13 @@ static bool fails(const char *bytes, size_t len, const struct packaging *how, en
 	memstream_init(&m, bytes, len);
 	m.chunk = how->chunk;
 	bool silent = after == IO_WANT_READ;
-	m.stutter = how->stutter && !silent; /* waiting for what is there would take the time that has run out */
+	m.stutter = how->stutter &&
+		    !silent; /* waiting for what is there would take the time that has run out */
 	m.after = after;
 	bool done = proxy_read(&m.stream, &client, deadline_in(silent ? 0 : 60000), &e);
 	memstream_close(&m);
-	if (!done && e.status == EX_PROTOCOL && strstr(e.text, says) != NULL && !client.given && m.out_len == 0 &&
-	    client.spoke == (len > 0))
+	if (!done && e.status == EX_PROTOCOL && strstr(e.text, says) != NULL && !client.given &&
+	    m.out_len == 0 && client.spoke == (len > 0))
 		return true;
 	note("%s (%d)", done ? "it was taken" : e.text, e.status);
 	return false;
@@ -235,7 +255,9 @@ static void test_rows(void)
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		bool all = true;
 		for (size_t k = 0; k < COUNT(packagings); k++)
-			all = fails(bad[i].bytes, bad[i].len, &packagings[k], IO_END, bad[i].says) && all;
+			all =
+			    fails(bad[i].bytes, bad[i].len, &packagings[k], IO_END, bad[i].says) &&
+			    all;
 		ok(all, "refused: %s", bad[i].name);
 	}
 }
@@ -247,7 +269,9 @@ static void test_truncations(void)
 		bool all = true;
 		for (size_t n = 0; n < good[i].len; n++) {
 			const struct packaging *how = &packagings[n % COUNT(packagings)];
-			all = fails(good[i].bytes, n, how, IO_END, n == 0 ? "before any byte" : "ended within") && all;
+			all = fails(good[i].bytes, n, how, IO_END,
+				    n == 0 ? "before any byte" : "ended within") &&
+			      all;
 			all = fails(good[i].bytes, n, how, IO_WANT_READ,
 				    n == 0 ? "nor any other byte" : "did not end in time") &&
 			      all;
@@ -260,8 +284,10 @@ static void test_truncations(void)
 /* A client without a header that waits for an answer is told at once, by its first byte, and not when the deadline passes. */
 static void test_refused_at_once(void)
 {
-	ok(fails(B("\0"), &packagings[0], IO_WANT_READ, NO_HEADER), "PostgreSQL's first byte is enough to refuse");
-	ok(fails(B("\x16"), &packagings[0], IO_WANT_READ, NO_HEADER), "TLS's first byte is enough to refuse");
+	ok(fails(B("\0"), &packagings[0], IO_WANT_READ, NO_HEADER),
+	   "PostgreSQL's first byte is enough to refuse");
+	ok(fails(B("\x16"), &packagings[0], IO_WANT_READ, NO_HEADER),
+	   "TLS's first byte is enough to refuse");
 }
 
 /* The longest header that is taken; a byte more is a row of the table. */
@@ -277,8 +303,9 @@ static void test_longest(void)
 	bytes[rest] = 4;
 	bytes[rest + 2] = (char)(sizeof bytes - rest - 3);
 	memstream_init(&m, row.bytes, row.len);
-	ok(proxy_read(&m.stream, &client, deadline_in(60000), &e) && client.given && memstream_left(&m) == 0, "%s",
-	   row.name);
+	ok(proxy_read(&m.stream, &client, deadline_in(60000), &e) && client.given &&
+	       memstream_left(&m) == 0,
+	   "%s", row.name);
 	memstream_close(&m);
 }
 

@@ -41,13 +41,15 @@ static const struct relayed {
 } relayed[] = {
     {"PLUS first, as PostgreSQL sends it", 'R', B(SASL PLUS SCRAM "\0"), B(SASL SCRAM "\0")},
     {"PLUS last", 'R', B(SASL SCRAM PLUS "\0"), B(SASL SCRAM "\0")},
-    {"PLUS between", 'R', B(SASL "OAUTHBEARER\0" PLUS SCRAM "\0"), B(SASL "OAUTHBEARER\0" SCRAM "\0")},
+    {"PLUS between", 'R', B(SASL "OAUTHBEARER\0" PLUS SCRAM "\0"),
+     B(SASL "OAUTHBEARER\0" SCRAM "\0")},
     {"PLUS alone", 'R', B(SASL PLUS "\0"), B(SASL "\0")},
     {"PLUS twice", 'R', B(SASL PLUS PLUS SCRAM "\0"), B(SASL SCRAM "\0")},
     {"PLUS at both ends", 'R', B(SASL PLUS SCRAM PLUS "\0"), B(SASL SCRAM "\0")},
     {"no PLUS", 'R', B(SASL SCRAM "\0"), UNTOUCHED},
     {"longer names", 'R', B(SASL "SCRAM-SHA-256-PLUSX\0XSCRAM-SHA-256-PLUS\0\0"), UNTOUCHED},
-    {"a shorter name, another hash", 'R', B(SASL "SCRAM-SHA-256-PLU\0SCRAM-SHA-512-PLUS\0\0"), UNTOUCHED},
+    {"a shorter name, another hash", 'R', B(SASL "SCRAM-SHA-256-PLU\0SCRAM-SHA-512-PLUS\0\0"),
+     UNTOUCHED},
     {"case counts", 'R', B(SASL "scram-sha-256-plus\0\0"), UNTOUCHED},
     {"PLUS behind the list's end", 'R', B(SASL SCRAM "\0" PLUS), UNTOUCHED},
     {"PLUS without its NUL", 'R', B(SASL "SCRAM-SHA-256-PLUS"), UNTOUCHED},
@@ -66,8 +68,8 @@ static const struct relayed {
 static size_t message(unsigned char *at, char type, const char *body, size_t len)
 {
 	size_t size = len + 4;
-	unsigned char head[5] = {(unsigned char)type, 0, (unsigned char)(size >> 16), (unsigned char)(size >> 8),
-				 (unsigned char)size};
+	unsigned char head[5] = {(unsigned char)type, 0, (unsigned char)(size >> 16),
+				 (unsigned char)(size >> 8), (unsigned char)size};
 
 	memcpy(at, head, 5);
 	memcpy(at + 5, body, len);
@@ -75,8 +77,9 @@ static size_t message(unsigned char *at, char type, const char *body, size_t len
 }
 
 /* Relay `len` bytes of the server's and see that the client gets just `want`, and that `left` bytes are not read. */
-static bool relays(const unsigned char *in, size_t len, const unsigned char *want, size_t want_len, size_t left,
-		   enum io_status result, enum io_status after, const struct packaging *how)
+static bool relays(const unsigned char *in, size_t len, const unsigned char *want, size_t want_len,
+		   size_t left, enum io_status result, enum io_status after,
+		   const struct packaging *how)
 {
 	static struct memstream server, client;
 
@@ -85,21 +88,22 @@ static bool relays(const unsigned char *in, size_t len, const unsigned char *wan
 	server.chunk = client.write_chunk = how->chunk;
 	server.stutter = client.stutter = how->stutter;
 	server.after = after;
-	enum io_status io = startup_relay_authentication(&server.stream, &client.stream,
-						  deadline_in(after == IO_WANT_READ ? 0 : 60000));
+	enum io_status io = startup_relay_authentication(
+	    &server.stream, &client.stream, deadline_in(after == IO_WANT_READ ? 0 : 60000));
 	memstream_close(&server);
 	memstream_close(&client);
 	bool good = io == result && memstream_left(&server) == left && client.out_len == want_len &&
 		    memcmp(client.out, want, want_len) == 0 && !client.shut && server.out_len == 0;
 	if (!good)
-		note("result %d, %zu bytes of %zu wanted, %zu of %zu left", io, client.out_len, want_len,
-		     memstream_left(&server), left);
+		note("result %d, %zu bytes of %zu wanted, %zu of %zu left", io, client.out_len,
+		     want_len, memstream_left(&server), left);
 	return good;
 }
 
 static bool relays_row(const struct relayed *row, size_t k)
 {
-	static const char notice[] = "SNOTICE\0MSCRAM-SHA-256-PLUS\0\0", version[] = "\0\3\0\2\0\0\0\1_pq_.x\0";
+	static const char notice[] = "SNOTICE\0MSCRAM-SHA-256-PLUS\0\0",
+			  version[] = "\0\3\0\2\0\0\0\1_pq_.x\0";
 	static unsigned char in[1024], want[1024];
 	size_t in_len = 0, want_len = 0;
 
@@ -113,7 +117,8 @@ static bool relays_row(const struct relayed *row, size_t k)
 	in_len += message(in + in_len, row->type, row->body, row->len);
 	want_len += message(want + want_len, row->type, row->want != NULL ? row->want : row->body,
 			    row->want != NULL ? row->want_len : row->len);
-	size_t behind = message(in + in_len, 'R', SASL PLUS "\0", 24); /* somebody else's to carry */
+	size_t behind =
+	    message(in + in_len, 'R', SASL PLUS "\0", 24); /* somebody else's to carry */
 	return relays(in, in_len + behind, want, want_len, behind, IO_DONE, IO_END, &packagings[k]);
 }
 
@@ -131,7 +136,8 @@ static void test_relay(void)
 /* A message that does not come whole is not handed on: the client can still be told why. */
 static void test_relay_cuts(void)
 {
-	static const enum io_status afters[] = {IO_END, IO_FAILED, IO_WANT_READ}, results[] = {IO_END, IO_FAILED, IO_TIMEOUT};
+	static const enum io_status afters[] = {IO_END, IO_FAILED, IO_WANT_READ},
+				    results[] = {IO_END, IO_FAILED, IO_TIMEOUT};
 	unsigned char in[128];
 	size_t notice = message(in, 'N', "SNOTICE\0\0", 9);
 	size_t all = notice + message(in + notice, 'R', SASL PLUS SCRAM "\0", 38);
@@ -140,8 +146,8 @@ static void test_relay_cuts(void)
 		bool good = true;
 
 		for (size_t len = 0; len < all; len++)
-			good &=
-			    relays(in, len, in, len < notice ? 0 : notice, 0, results[a], afters[a], &packagings[0]);
+			good &= relays(in, len, in, len < notice ? 0 : notice, 0, results[a],
+				       afters[a], &packagings[0]);
 		ok(good, "relayed: cut at every byte, result %d", results[a]);
 	}
 }
@@ -161,8 +167,10 @@ static void test_relay_sizes(void)
 	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once),
 	   "relayed: of a longer one the head, and no more is looked at");
 	len = message(in, 'N', body, 8192 - 4);
-	message(in + 5, 'R', SASL PLUS SCRAM "\0", 38); /* looks like a message, and is a notice's text */
-	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once), "relayed: nor behind the head of a long notice");
+	message(in + 5, 'R', SASL PLUS SCRAM "\0",
+		38); /* looks like a message, and is a notice's text */
+	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once),
+	   "relayed: nor behind the head of a long notice");
 	memcpy(in, "R\0\0\0\3abcdefgh", 13);
 	ok(relays(in, 13, in, 5, 8, IO_DONE, IO_END, at_once), "relayed: a length that cannot be");
 	memcpy(in, "N\xff\xff\xff\xff", 5);
@@ -179,12 +187,14 @@ static void test_relay_to_nobody(void)
 	client.out_room = 4;
 	client.out_after = IO_FAILED;
 	memstream_init(&server, in, len);
-	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(60000)) == IO_DONE,
+	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(60000)) ==
+	       IO_DONE,
 	   "relayed: a client that is gone is found by whoever carries on");
 	memstream_close(&server);
 	memstream_init(&server, in, len);
 	client.out_after = IO_WANT_WRITE;
-	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(0)) == IO_TIMEOUT,
+	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(0)) ==
+	       IO_TIMEOUT,
 	   "relayed: a client that does not read");
 	memstream_close(&server);
 	memstream_close(&client);

@@ -39,10 +39,14 @@ TRY(vm_readv, process_vm_readv(1, &vec, 1, &vec, 1, 0))
 TRY(pidfd_open, RAW(pidfd_open, 1L, 0L))
 TRY(kill, kill(1, SIGTERM))
 TRY(abort, (abort(), 0))
-TRY(mmap_exec, (long)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 ? -1 : 0)
-TRY(mmap_exec_high, RAW(mmap, 0L, 4096L, (1L << 40) | PROT_EXEC, (long)(MAP_PRIVATE | MAP_ANONYMOUS), -1L, 0L))
+TRY(mmap_exec,
+    (long)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == -1 ? -1
+											    : 0)
+TRY(mmap_exec_high,
+    RAW(mmap, 0L, 4096L, (1L << 40) | PROT_EXEC, (long)(MAP_PRIVATE | MAP_ANONYMOUS), -1L, 0L))
 TRY(mmap_file, (long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, null_fd, 0) == -1 ? -1 : 0)
-TRY(mprotect_exec, mprotect((void *)((uintptr_t)buffer & ~(uintptr_t)4095), 4096, PROT_READ | PROT_EXEC))
+TRY(mprotect_exec,
+    mprotect((void *)((uintptr_t)buffer & ~(uintptr_t)4095), 4096, PROT_READ | PROT_EXEC))
 TRY(setuid, setuid(0))
 TRY(setresgid, setresgid(0, 0, 0))
 TRY(setgroups, RAW(setgroups, 0L, NULL))
@@ -64,7 +68,8 @@ TRY(dumpable, prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
 TRY(setrlimit, setrlimit(RLIMIT_NOFILE, &more))
 TRY(setown, fcntl(pair[0], F_SETOWN, 1))
 TRY(tiocsti, ioctl(0, TIOCSTI, "x"))
-TRY(ioctl_high, RAW(ioctl, (long)pair[0], (1L << 32) | SIOCOUTQ, buffer)) /* the same call to the kernel, too */
+TRY(ioctl_high,
+    RAW(ioctl, (long)pair[0], (1L << 32) | SIOCOUTQ, buffer)) /* the same call to the kernel, too */
 TRY(keepalive, setsockopt(tcp, SOL_SOCKET, SO_KEEPALIVE, "\1\0\0", 4))
 TRY(tighten, prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, NULL, 0, 0))
 
@@ -111,7 +116,8 @@ static long try_talk(void)
 	for (int i = 1; i < SANDBOX_POLL_SLOTS; i++)
 		p[i].fd = -1;
 	sigemptyset(&none);
-	if (send(pair[0], "hello", 5, MSG_NOSIGNAL | MSG_DONTWAIT) != 5 || write(pair[0], "!", 1) != 1)
+	if (send(pair[0], "hello", 5, MSG_NOSIGNAL | MSG_DONTWAIT) != 5 ||
+	    write(pair[0], "!", 1) != 1)
 		return -1;
 	if (ppoll(p, SANDBOX_POLL_SLOTS, NULL, &none) != 1 || poll(p, SANDBOX_POLL_SLOTS, 0) != 1)
 		return -1;
@@ -156,7 +162,8 @@ static long try_time(void)
 
 static long try_syslog(void)
 {
-	openlog("pgssl-test", LOG_PID, LOG_DAEMON); /* not LOG_NDELAY: the socket is asked for now, and refused */
+	openlog("pgssl-test", LOG_PID,
+		LOG_DAEMON); /* not LOG_NDELAY: the socket is asked for now, and refused */
 	for (int i = 0; i < 3; i++)
 		syslog(LOG_DEBUG, "into the void %d", i);
 	return send(dgram, "x", 1, MSG_NOSIGNAL) == -1 && errno == ECONNREFUSED ? 0 : -1;
@@ -175,7 +182,8 @@ static long try_libraries(void)
 	return getenv("PATH") == NULL && environ == NULL ? 0 : -1;
 }
 
-static long try_sigterm_flag(void) /* a handler's return; has SIGTERM come while a stream was busy? */
+static long
+try_sigterm_flag(void) /* a handler's return; has SIGTERM come while a stream was busy? */
 {
 	sigset_t set;
 
@@ -190,7 +198,8 @@ static long try_connect_and_ask(void)
 	struct sockaddr_in me;
 	socklen_t melen = sizeof me;
 
-	if (connect(tcp, PEER(right)) != 0 || getsockopt(tcp, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0)
+	if (connect(tcp, PEER(right)) != 0 ||
+	    getsockopt(tcp, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != 0)
 		return -1;
 	if (setsockopt(tcp, IPPROTO_TCP, 1 /* TCP_NODELAY */, &(int){1}, sizeof(int)) != 0)
 		return -1;
@@ -202,9 +211,9 @@ static const struct {
 	long (*try)(void);
 	const char *entered, *connected;
 } rows[] = {
-#define ROW(name, entered, connected)                                                                                  \
-	{                                                                                                              \
-#name, try_##name, entered, connected                                                                  \
+#define ROW(name, entered, connected)                                                              \
+	{                                                                                          \
+#name, try_##name, entered, connected                                              \
 	}
     ROW(open, "EACCES", "EACCES"),
     ROW(open_mem, "EACCES", "EACCES"),

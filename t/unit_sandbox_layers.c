@@ -20,7 +20,8 @@ TRY(fork, fork())
 TRY(kill, kill(getppid(), 0))
 TRY(connect_right, connect(tcp, PEER(right)))
 TRY(connect_wrong, connect(tcp, PEER(wrong)))
-TRY(bind_any, bind(tcp, PEER(((struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}))))
+TRY(bind_any, bind(tcp, PEER(((struct sockaddr_in){.sin_family = AF_INET,
+						   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}))))
 TRY(unlink_elsewhere, unlink(elsewhere))
 TRY(setuid, setuid(0))
 TRY(port_25, bind(tcp, PEER(((struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(25)}))))
@@ -86,7 +87,8 @@ static const char *with_pidfile(const struct sandbox_needs *n, long (*try)(void)
 		pid_t other;
 
 		prepare_child();
-		if (!sandbox_drop_privileges(&user, &e) || (pidfile = pidfile_open(inside, 0644, &other)) == NULL)
+		if (!sandbox_drop_privileges(&user, &e) ||
+		    (pidfile = pidfile_open(inside, 0644, &other)) == NULL)
 			_exit(NOT_ENTERED);
 		pidfile_write(pidfile);
 		if (!sandbox_enter(n, &e) || !sandbox_connected(&e))
@@ -104,10 +106,12 @@ static void test_pidfile(void)
 	n.remove_in = pids;
 	ok(strcmp(with_pidfile(&n, try_remove_pidfile), "ok") == 0 && stat(inside, &st) != 0,
 	   "pidfile_remove works and the file is gone");
-	ok(strcmp(with_pidfile(&n, try_unlink_elsewhere), "EACCES") == 0, "unlink outside the pid folder: EACCES");
+	ok(strcmp(with_pidfile(&n, try_unlink_elsewhere), "EACCES") == 0,
+	   "unlink outside the pid folder: EACCES");
 	unlink(inside);
 	n.remove_in = "/nowhere/at/all";
-	ok(strcmp(attempt(&n, false, try_nothing), "not entered") == 0, "a pid folder that is not there is an error");
+	ok(strcmp(attempt(&n, false, try_nothing), "not entered") == 0,
+	   "a pid folder that is not there is an error");
 }
 
 static void test_bind(void)
@@ -212,8 +216,8 @@ static void test_from_outside(void)
 	if (read(ready[0], &c, 1) != 1)
 		return;
 	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
-		ok(proc_says(pid, facts[i].file, facts[i].line), "/proc/PID/%s: %.40s", facts[i].file,
-		   strtok(strdup(facts[i].line), "\n"));
+		ok(proc_says(pid, facts[i].file, facts[i].line), "/proc/PID/%s: %.40s",
+		   facts[i].file, strtok(strdup(facts[i].line), "\n"));
 	ok(environ_is_wiped(pid), "nothing of the environment is left in its memory");
 	ok(write(hold[1], "x", 1) == 1 && waitpid(pid, NULL, 0) == pid, "and it ends");
 }
@@ -225,26 +229,33 @@ static void test_find_user(void)
 	struct sandbox_user who;
 	struct error e;
 
-	ok(!sandbox_find_user("no-such-user", NULL, &who, &e) && e.status == EX_NOUSER, "unknown user: EX_NOUSER");
+	ok(!sandbox_find_user("no-such-user", NULL, &who, &e) && e.status == EX_NOUSER,
+	   "unknown user: EX_NOUSER");
 	ok(strstr(e.text, "no-such-user") != NULL, "it is named: %s", e.text);
-	ok(!sandbox_find_user(NULL, "no-such-group", &who, &e) && e.status == EX_NOUSER, "unknown group: EX_NOUSER");
+	ok(!sandbox_find_user(NULL, "no-such-group", &who, &e) && e.status == EX_NOUSER,
+	   "unknown group: EX_NOUSER");
 	ok(!sandbox_find_user("4294967295", "0", &who, &e), "-1 is no user");
 	if (!root) {
-		ok(!sandbox_find_user("root", NULL, &who, &e) && e.status == EX_NOPERM, "not root: EX_NOPERM");
+		ok(!sandbox_find_user("root", NULL, &who, &e) && e.status == EX_NOPERM,
+		   "not root: EX_NOPERM");
 		return;
 	}
-	ok(sandbox_find_user(NULL, NULL, &who, &e) && who.change && who.uid == 65534 && who.gid == 65534,
+	ok(sandbox_find_user(NULL, NULL, &who, &e) && who.change && who.uid == 65534 &&
+	       who.gid == 65534,
 	   "root becomes nobody");
 	ok(sandbox_find_user("root", NULL, &who, &e) && who.change && who.uid == 0 && who.gid == 0,
 	   "-s root is allowed");
 	ok(sandbox_find_user("daemon", NULL, &who, &e) && who.uid == 1 && who.gid == 1,
 	   "-s takes the user's own group");
 	ok(sandbox_find_user("daemon", "nogroup", &who, &e) && who.gid == 65534, "-g overrules it");
-	ok(sandbox_find_user("12345", "54321", &who, &e) && who.uid == 12345 && who.gid == 54321, "numbers");
-	ok(!sandbox_find_user("12345", NULL, &who, &e) && e.status == EX_NOUSER, "a number without an entry needs -g");
+	ok(sandbox_find_user("12345", "54321", &who, &e) && who.uid == 12345 && who.gid == 54321,
+	   "numbers");
+	ok(!sandbox_find_user("12345", NULL, &who, &e) && e.status == EX_NOUSER,
+	   "a number without an entry needs -g");
 }
 
-static void test_drop(const char *name, struct sandbox_user who, long (*try)(void), const char *want)
+static void test_drop(const char *name, struct sandbox_user who, long (*try)(void),
+		      const char *want)
 {
 	struct sandbox_needs n = needs();
 	struct sandbox_user saved = user;
@@ -273,8 +284,8 @@ static long child_of_parent(void)
 
 	closefrom(fd + 1);
 	openlog("pgssl-test", LOG_NDELAY, LOG_DAEMON);
-	if (fd < 0 || !sandbox_drop_privileges(&user, &e) || !sandbox_enter(&n, &e) || connect(fd, PEER(right)) != 0 ||
-	    !sandbox_connected(&e))
+	if (fd < 0 || !sandbox_drop_privileges(&user, &e) || !sandbox_enter(&n, &e) ||
+	    connect(fd, PEER(right)) != 0 || !sandbox_connected(&e))
 		return -1;
 	return 0;
 }
@@ -321,7 +332,9 @@ static long try_end_child(void)
 	if (pid == 0)
 		for (;;)
 			poll(NULL, 0, -1);
-	return kill(pid, SIGTERM) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) ? 0 : -1;
+	return kill(pid, SIGTERM) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status)
+		   ? 0
+		   : -1;
 }
 
 /* The file is renewed by a rename, as certificates are, and links are followed within the folder. */
@@ -336,7 +349,8 @@ TRY(execve, execve("/bin/true", (char *[]){NULL}, (char *[]){NULL}))
 TRY(open_write, open(elsewhere, O_WRONLY))
 TRY(kill_init, kill(getppid(), 0))
 TRY(ptrace, ptrace(PTRACE_ATTACH, getppid(), 0, 0))
-TRY(mmap_exec, mmap(NULL, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0)
+TRY(mmap_exec,
+    mmap(NULL, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0)
 TRY(popen, popen("true", "r") == NULL ? -1 : 0)
 
 static long try_make_pid_file(void)
@@ -368,7 +382,8 @@ static void test_parent(void)
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		const char *got = parent_attempt(rows[i].try);
-		ok(strcmp(got, rows[i].want) == 0, "parent: %s: %s (%s)", rows[i].name, rows[i].want, got);
+		ok(strcmp(got, rows[i].want) == 0, "parent: %s: %s (%s)", rows[i].name,
+		   rows[i].want, got);
 	}
 }
 
@@ -393,7 +408,8 @@ enum { RUNS = 201 };
 
 static void test_price(void)
 {
-	double(*us)[RUNS] = mmap(NULL, 3 * sizeof *us, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double(*us)[RUNS] =
+	    mmap(NULL, 3 * sizeof *us, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct sandbox_needs n = needs();
 	struct error e;
 
@@ -416,18 +432,20 @@ static void test_price(void)
 	}
 	for (int k = 0; k < 3; k++)
 		qsort(us[k], RUNS, sizeof us[k][0], by_size);
-	note("median of %d, us: drop_privileges %.1f, enter %.1f, connected %.1f", RUNS, us[0][RUNS / 2],
-	     us[1][RUNS / 2], us[2][RUNS / 2]);
-	note("10%% quantile, us: drop_privileges %.1f, enter %.1f, connected %.1f", us[0][RUNS / 10], us[1][RUNS / 10],
-	     us[2][RUNS / 10]);
-	ok(us[1][RUNS / 2] < 1500, "step 5 takes nowhere near 1.5 ms even on a busy machine (aim: 0.15)");
+	note("median of %d, us: drop_privileges %.1f, enter %.1f, connected %.1f", RUNS,
+	     us[0][RUNS / 2], us[1][RUNS / 2], us[2][RUNS / 2]);
+	note("10%% quantile, us: drop_privileges %.1f, enter %.1f, connected %.1f",
+	     us[0][RUNS / 10], us[1][RUNS / 10], us[2][RUNS / 10]);
+	ok(us[1][RUNS / 2] < 1500,
+	   "step 5 takes nowhere near 1.5 ms even on a busy machine (aim: 0.15)");
 }
 
 int main(int argc, char *argv[])
 {
 	(void)argc;
 	if (getenv("SANDBOX_MARK") == NULL && setenv("SANDBOX_MARK", "TESTVALUE", 1) == 0)
-		execv("/proc/self/exe", argv); /* so that the mark stands where the kernel put the environment */
+		execv("/proc/self/exe",
+		      argv); /* so that the mark stands where the kernel put the environment */
 	prepare();
 	root = geteuid() == 0;
 	test_without_seccomp();
@@ -440,8 +458,10 @@ int main(int argc, char *argv[])
 	if (root) {
 		test_drop("dropped: groups", user, try_in_no_group, "ok");
 		test_drop("dropped: root again", user, try_setuid, "EPERM");
-		test_drop("-s root: groups", (struct sandbox_user){0, 0, true}, try_in_no_group, "ok");
-		test_drop("-s root: a privileged port", (struct sandbox_user){0, 0, true}, try_port_25, "EACCES");
+		test_drop("-s root: groups", (struct sandbox_user){0, 0, true}, try_in_no_group,
+			  "ok");
+		test_drop("-s root: a privileged port", (struct sandbox_user){0, 0, true},
+			  try_port_25, "EACCES");
 	}
 	test_parent();
 	test_price();

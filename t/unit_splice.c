@@ -27,7 +27,8 @@
 #include "tap.h"
 
 static struct memstream client, server;
-static const char asked[] = "what the client asks", told[] = "what PostgreSQL answers, which is longer";
+static const char asked[] = "what the client asks",
+		  told[] = "what PostgreSQL answers, which is longer";
 
 /* ---- oddities of TLS, put between the pump and a memory stream ---- */
 
@@ -55,7 +56,8 @@ static enum io_status held_write(struct stream *s, const void *buf, size_t size,
 	return memstream_verbs.write(s, buf, size, put);
 }
 
-static const struct stream_verbs held_verbs = {memstream_read, held_write, memstream_pending, memstream_shut};
+static const struct stream_verbs held_verbs = {memstream_read, held_write, memstream_pending,
+					       memstream_shut};
 
 static enum io_status odd_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
@@ -87,7 +89,8 @@ static void begin(void)
 /* Run with an end after `ms`, which is for ever to whoever ends by itself. */
 static struct splice run(int64_t ms)
 {
-	struct splice sp = {.client = &client.stream, .server = &server.stream, .until = deadline_in(ms)};
+	struct splice sp = {
+	    .client = &client.stream, .server = &server.stream, .until = deadline_in(ms)};
 
 	splice_run(&sp);
 	return sp;
@@ -130,7 +133,8 @@ static void test_both_ways(void)
 		client.hold = ways[i].hold;
 		struct splice sp = run(5000);
 		ok(up_arrived() && down_arrived(), "%s: all arrives, both ways", ways[i].name);
-		ok(sp.received == sizeof asked && sp.sent == sizeof told, "%s: counted", ways[i].name);
+		ok(sp.received == sizeof asked && sp.sent == sizeof told, "%s: counted",
+		   ways[i].name);
 		ok(client.unsent == 0, "%s: and sent on", ways[i].name);
 		ok(!client.shut, "%s: the client's side is left to the caller", ways[i].name);
 		ended(&sp, SPLICE_CLIENT_CLOSED, ways[i].name);
@@ -142,7 +146,8 @@ static void test_client_half_closes(void)
 	begin();
 	server.after = IO_WANT_READ; /* PostgreSQL goes on */
 	struct splice sp = run(50);
-	ok(up_arrived() && server.shut, "the client's end reaches PostgreSQL, behind the last byte");
+	ok(up_arrived() && server.shut,
+	   "the client's end reaches PostgreSQL, behind the last byte");
 	ended(&sp, SPLICE_EXPIRED, "and ends no session: the deadline does");
 }
 
@@ -161,7 +166,10 @@ static void test_silence(void)
 {
 	begin();
 	client.after = server.after = IO_WANT_READ;
-	struct splice sp = {.client = &client.stream, .server = &server.stream, .until = DEADLINE_NEVER, .idle_ms = 20};
+	struct splice sp = {.client = &client.stream,
+			    .server = &server.stream,
+			    .until = DEADLINE_NEVER,
+			    .idle_ms = 20};
 	splice_run(&sp);
 	ok(up_arrived() && down_arrived(), "silence: all had arrived");
 	ended(&sp, SPLICE_IDLE, "silence");
@@ -196,14 +204,16 @@ static void test_broken(void)
 	client.out_after = IO_FAILED;
 	server.chunk = 1; /* the client's end is read before it happens */
 	sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more and ends: what it did not get is lost");
+	ended(&sp, SPLICE_CLIENT_RESET,
+	      "the client takes no more and ends: what it did not get is lost");
 
 	begin();
 	client.hold = true;
 	client.stream.verbs = &held_verbs;
 	server.after = IO_WANT_READ;
 	sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more and ends: what lies inside TLS is lost too");
+	ended(&sp, SPLICE_CLIENT_RESET,
+	      "the client takes no more and ends: what lies inside TLS is lost too");
 
 	begin();
 	server.out_room = 5;
@@ -225,7 +235,8 @@ static void test_back_pressure(void)
 	client.after = server.after = IO_WANT_READ;
 	server.chunk = 1000;
 	client.out_room = 2500;
-	struct splice sp = {.client = &client.stream, .server = &server.stream, .until = deadline_in(20)};
+	struct splice sp = {
+	    .client = &client.stream, .server = &server.stream, .until = deadline_in(20)};
 	deadline start = deadline_in(0);
 	splice_run(&sp);
 	ok(memstream_left(&server) == sizeof much - 3000,
@@ -347,7 +358,8 @@ static void test_inside(bool from_server)
 	inside = all;
 	carried = 0;
 	splice_run(&sp);
-	ok(carried == all, "%zu of %zu bytes inside the library are carried, though its socket is silent", carried,
+	ok(carried == all,
+	   "%zu of %zu bytes inside the library are carried, though its socket is silent", carried,
 	   all);
 	ended(&sp, SPLICE_EXPIRED, "and the deadline ends it");
 }
@@ -408,7 +420,8 @@ static void hang_up(void)
 	client_end = -1;
 }
 
-static enum io_status refuse_and_hang_up(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status refuse_and_hang_up(struct stream *s, const void *buf, size_t size,
+					 size_t *put)
 {
 	(void)s;
 	(void)buf;
@@ -457,13 +470,15 @@ static unsigned unsent_inside(struct stream *s)
 
 static void test_gone_after_its_end(bool held, enum splice_end end, const char *what)
 {
-	static const struct stream_verbs server_verbs = {say_once, counting_write, more_inside, take_and_hang_up};
+	static const struct stream_verbs server_verbs = {say_once, counting_write, more_inside,
+							 take_and_hang_up};
 	struct stream to = {.verbs = &server_verbs, .rfd = -1, .wfd = -1};
 	struct stream_verbs client_verbs;
 	struct fd_stream from;
 	int ends[2];
 
-	if (!ok(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && write(ends[1], asked, sizeof asked) == sizeof asked &&
+	if (!ok(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 &&
+		    write(ends[1], asked, sizeof asked) == sizeof asked &&
 		    shutdown(ends[1], SHUT_WR) == 0,
 		"a client on a Unix socket"))
 		return;
@@ -496,7 +511,9 @@ int main(void)
 	test_stuck();
 	test_hang_up_behind_back_pressure(IO_END, "ends");
 	test_hang_up_behind_back_pressure(IO_FAILED, "breaks");
-	test_gone_after_its_end(false, SPLICE_CLIENT_CLOSED, "it has its answer, ends, and is gone: no loss");
-	test_gone_after_its_end(true, SPLICE_CLIENT_RESET, "it ends and is gone, its answer inside TLS: a loss");
+	test_gone_after_its_end(false, SPLICE_CLIENT_CLOSED,
+				"it has its answer, ends, and is gone: no loss");
+	test_gone_after_its_end(true, SPLICE_CLIENT_RESET,
+				"it ends and is gone, its answer inside TLS: a loss");
 	return done_testing();
 }

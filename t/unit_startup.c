@@ -27,7 +27,8 @@
 #define BEHIND       "never read me"
 
 static const enum startup_place places[] = {CLEAR, NEGOTIATED, DIRECT, LOCAL};
-static const char *const place_names[] = {"in clear", "in negotiated TLS", "in direct TLS", "locally"};
+static const char *const place_names[] = {"in clear", "in negotiated TLS", "in direct TLS",
+					  "locally"};
 
 /* How bytes come: all at once, one a read, with pauses. */
 static const struct packaging {
@@ -45,21 +46,26 @@ static const struct row {
 	enum startup_kind kind;
 	enum refusal why;
 } rows[] = {
-    {"SSLRequest", B("\0\0\0\x08\x04\xd2\x16\x2f"), CLEAR | DIRECT | LOCAL, STARTUP_SSL_REQUEST, REFUSE_REPEATED},
-    {"GSSENCRequest", B("\0\0\0\x08\x04\xd2\x16\x30"), CLEAR | DIRECT | LOCAL, STARTUP_GSS_REQUEST, REFUSE_REPEATED},
-    {"CancelRequest", B("\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\xca\xfe\xba\xbe"), EVERYWHERE, STARTUP_CANCEL, 0},
-    {"CancelRequest of protocol 3.2, longest key", B("\0\0\1\x0c\x04\xd2\x16\x2e\0\0\1\2" X64("\0xyz")), EVERYWHERE,
+    {"SSLRequest", B("\0\0\0\x08\x04\xd2\x16\x2f"), CLEAR | DIRECT | LOCAL, STARTUP_SSL_REQUEST,
+     REFUSE_REPEATED},
+    {"GSSENCRequest", B("\0\0\0\x08\x04\xd2\x16\x30"), CLEAR | DIRECT | LOCAL, STARTUP_GSS_REQUEST,
+     REFUSE_REPEATED},
+    {"CancelRequest", B("\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\xca\xfe\xba\xbe"), EVERYWHERE,
      STARTUP_CANCEL, 0},
-    {"StartupMessage 3.0", B("\0\0\0\x14\0\3\0\0user\0alice\0\0"), NEGOTIATED | DIRECT | LOCAL, STARTUP_SESSION,
-     REFUSE_NO_TLS},
-    {"StartupMessage 3.2", B("\0\0\0\x14\0\3\0\2user\0alice\0\0"), NEGOTIATED | DIRECT | LOCAL, STARTUP_SESSION,
-     REFUSE_NO_TLS},
-    {"StartupMessage 3.65535", B("\0\0\0\x14\0\3\xff\xffuser\0alice\0\0"), NEGOTIATED | DIRECT | LOCAL, STARTUP_SESSION,
-     REFUSE_NO_TLS},
+    {"CancelRequest of protocol 3.2, longest key",
+     B("\0\0\1\x0c\x04\xd2\x16\x2e\0\0\1\2" X64("\0xyz")), EVERYWHERE, STARTUP_CANCEL, 0},
+    {"StartupMessage 3.0", B("\0\0\0\x14\0\3\0\0user\0alice\0\0"), NEGOTIATED | DIRECT | LOCAL,
+     STARTUP_SESSION, REFUSE_NO_TLS},
+    {"StartupMessage 3.2", B("\0\0\0\x14\0\3\0\2user\0alice\0\0"), NEGOTIATED | DIRECT | LOCAL,
+     STARTUP_SESSION, REFUSE_NO_TLS},
+    {"StartupMessage 3.65535", B("\0\0\0\x14\0\3\xff\xffuser\0alice\0\0"),
+     NEGOTIATED | DIRECT | LOCAL, STARTUP_SESSION, REFUSE_NO_TLS},
     {"SSLRequest of 9 bytes", B("\0\0\0\x09\x04\xd2\x16\x2f\0"), 0, 0, REFUSE_LENGTH},
     {"GSSENCRequest of 12 bytes", B("\0\0\0\x0c\x04\xd2\x16\x30\0\0\0\0"), 0, 0, REFUSE_LENGTH},
-    {"CancelRequest of 15 bytes", B("\0\0\0\x0f\x04\xd2\x16\x2e\0\0\1\2\xca\xfe\xba"), 0, 0, REFUSE_LENGTH},
-    {"CancelRequest of 269 bytes", B("\0\0\1\x0d\x04\xd2\x16\x2e\0\0\1\2" X64("\0xyz") "!"), 0, 0, REFUSE_LENGTH},
+    {"CancelRequest of 15 bytes", B("\0\0\0\x0f\x04\xd2\x16\x2e\0\0\1\2\xca\xfe\xba"), 0, 0,
+     REFUSE_LENGTH},
+    {"CancelRequest of 269 bytes", B("\0\0\1\x0d\x04\xd2\x16\x2e\0\0\1\2" X64("\0xyz") "!"), 0, 0,
+     REFUSE_LENGTH},
     {"protocol 2.0", B("\0\0\1\x28\0\2\0\0"), 0, 0, REFUSE_VERSION_2},
     {"protocol 2.1", B("\0\0\1\x28\0\2\0\1"), 0, 0, REFUSE_VERSION},
     {"protocol 1.0", B("\0\0\0\x14\0\1\0\0user\0alice\0\0"), 0, 0, REFUSE_VERSION},
@@ -78,8 +84,8 @@ static const struct row {
 };
 
 /* Read one packet of `len` bytes with more behind it. */
-static void read_one(struct startup *st, struct memstream *m, const char *bytes, size_t len, enum startup_place place,
-		     const struct packaging *how)
+static void read_one(struct startup *st, struct memstream *m, const char *bytes, size_t len,
+		     enum startup_place place, const struct packaging *how)
 {
 	static char all[STARTUP_MAX + 64];
 
@@ -93,7 +99,8 @@ static void read_one(struct startup *st, struct memstream *m, const char *bytes,
 	memstream_close(m);
 }
 
-static bool row_is_right(const struct row *row, enum startup_place place, const struct packaging *how)
+static bool row_is_right(const struct row *row, enum startup_place place,
+			 const struct packaging *how)
 {
 	static struct startup st;
 	static struct memstream m;
@@ -103,9 +110,10 @@ static bool row_is_right(const struct row *row, enum startup_place place, const 
 	if (m.out_len != 0)
 		return false;
 	if ((row->places & place) == 0)
-		return st.kind == STARTUP_REFUSED && st.why == row->why && memstream_left(&m) >= behind;
-	return st.kind == row->kind && st.len == row->len && memcmp(st.packet, row->bytes, row->len) == 0 &&
-	       memstream_left(&m) == behind;
+		return st.kind == STARTUP_REFUSED && st.why == row->why &&
+		       memstream_left(&m) >= behind;
+	return st.kind == row->kind && st.len == row->len &&
+	       memcmp(st.packet, row->bytes, row->len) == 0 && memstream_left(&m) == behind;
 }
 
 static void test_rows(void)
@@ -150,7 +158,8 @@ static void test_sequence(const char *name, const char *bytes, size_t len, enum 
 	memstream_init(&m, bytes, len);
 	for (size_t i = 0; i < n; i++) {
 		startup_read(&st, &m.stream, place, false, deadline_in(60000));
-		good &= st.kind == kinds[i] && (st.kind != STARTUP_REFUSED || st.why == REFUSE_REPEATED);
+		good &= st.kind == kinds[i] &&
+			(st.kind != STARTUP_REFUSED || st.why == REFUSE_REPEATED);
 	}
 	memstream_close(&m);
 	ok(good && memstream_left(&m) == 0, "%s", name);
@@ -158,19 +167,24 @@ static void test_sequence(const char *name, const char *bytes, size_t len, enum 
 
 static void test_sequences(void)
 {
-	static const enum startup_kind gss_ssl[] = {STARTUP_GSS_REQUEST, STARTUP_SSL_REQUEST, STARTUP_SESSION};
-	static const enum startup_kind ssl_gss[] = {STARTUP_SSL_REQUEST, STARTUP_GSS_REQUEST, STARTUP_SESSION};
+	static const enum startup_kind gss_ssl[] = {STARTUP_GSS_REQUEST, STARTUP_SSL_REQUEST,
+						    STARTUP_SESSION};
+	static const enum startup_kind ssl_gss[] = {STARTUP_SSL_REQUEST, STARTUP_GSS_REQUEST,
+						    STARTUP_SESSION};
 	static const enum startup_kind ssl_twice[] = {STARTUP_SSL_REQUEST, STARTUP_REFUSED};
-	static const enum startup_kind gss_twice[] = {STARTUP_GSS_REQUEST, STARTUP_SSL_REQUEST, STARTUP_REFUSED};
+	static const enum startup_kind gss_twice[] = {STARTUP_GSS_REQUEST, STARTUP_SSL_REQUEST,
+						      STARTUP_REFUSED};
 
 	for (size_t p = 0; p < COUNT(places); p++) {
 		if (places[p] == NEGOTIATED)
 			continue;
 		bool session = places[p] != CLEAR; /* where it would be refused for want of TLS */
-		test_sequence("GSSENCRequest, SSLRequest, StartupMessage", B(GSS SSL ALICE) - (session ? 0 : 20),
-			      places[p], gss_ssl, session ? 3 : 2);
-		test_sequence("SSLRequest, GSSENCRequest, StartupMessage", B(SSL GSS ALICE) - (session ? 0 : 20),
-			      places[p], ssl_gss, session ? 3 : 2);
+		test_sequence("GSSENCRequest, SSLRequest, StartupMessage",
+			      B(GSS SSL ALICE) - (session ? 0 : 20), places[p], gss_ssl,
+			      session ? 3 : 2);
+		test_sequence("SSLRequest, GSSENCRequest, StartupMessage",
+			      B(SSL GSS ALICE) - (session ? 0 : 20), places[p], ssl_gss,
+			      session ? 3 : 2);
 		test_sequence("SSLRequest twice", B(SSL SSL), places[p], ssl_twice, 2);
 		test_sequence("GSSENCRequest twice", B(GSS SSL GSS), places[p], gss_twice, 3);
 	}
@@ -186,7 +200,8 @@ static void cut(const struct row *row, enum io_status after)
 	bool good = true;
 
 	for (size_t len = 0; len < row->len; len++) {
-		enum startup_kind kind = len == 0 && after == IO_END ? STARTUP_NOTHING : STARTUP_BROKEN;
+		enum startup_kind kind =
+		    len == 0 && after == IO_END ? STARTUP_NOTHING : STARTUP_BROKEN;
 
 		memset(&st, 0, sizeof st);
 		memstream_init(&m, row->bytes, len);
@@ -240,43 +255,61 @@ static const struct parameters {
 	bool twice, too_long;
 	enum refusal why;
 } parameters[] = {
-    {"user alone: the database has its name", B("user\0alice\0\0"), "alice", "alice", NULL, false, false, 0},
-    {"all three", B("user\0alice\0database\0sales\0application_name\0psql\0\0"), "alice", "sales", "psql", false, false,
-     0},
-    {"another order, and others", B("_pq_.x\0y\0database\0sales\0replication\0true\0user\0alice\0\0"), "alice", "sales",
-     NULL, false, false, 0},
-    {"an empty database is the user's", B("user\0alice\0database\0\0\0"), "alice", "alice", NULL, false, false, 0},
-    {"an empty value of another parameter", B("options\0\0user\0alice\0\0"), "alice", "alice", NULL, false, false, 0},
-    {"values that look like names", B("options\0user\0user\0database\0\0"), "database", "database", NULL, false, false,
-     0},
-    {"any byte but NUL", B("user\0\xff\x01 \n\x7f\0\0"), "\xff\x01 \n\x7f", "\xff\x01 \n\x7f", NULL, false, false, 0},
-    {"names know case", B("User\0bob\0user\0alice\0DATABASE\0x\0\0"), "alice", "alice", NULL, false, false, 0},
-    {"user twice: the last one wins", B("user\0bob\0user\0alice\0\0"), "alice", "alice", NULL, true, false, 0},
-    {"user twice, the same", B("user\0alice\0user\0alice\0\0"), "alice", "alice", NULL, true, false, 0},
-    {"user twice, the first empty", B("user\0\0user\0alice\0\0"), "alice", "alice", NULL, true, false, 0},
-    {"database twice", B("user\0alice\0database\0a\0database\0b\0\0"), "alice", "b", NULL, true, false, 0},
-    {"application_name twice is nobody's business", B("user\0alice\0application_name\0a\0application_name\0b\0\0"),
-     "alice", "alice", "b", false, false, 0},
-    {"a user of 63 bytes", B("user\0" NAME63 "\0\0"), NAME63, NAME63, NULL, false, false, 0},
-    {"a user of 64 bytes", B("user\0" NAME63 "p\0\0"), NAME63 "p", NAME63 "p", NULL, false, true, 0},
-    {"a database of 64 bytes", B("user\0alice\0database\0" NAME63 "p\0\0"), "alice", NAME63 "p", NULL, false, true, 0},
-    {"a long user, then a short one", B("user\0" NAME63 "p\0user\0alice\0\0"), "alice", "alice", NULL, true, true, 0},
-    {"a long application_name", B("user\0alice\0application_name\0" NAME63 "p\0\0"), "alice", "alice", NAME63 "p",
+    {"user alone: the database has its name", B("user\0alice\0\0"), "alice", "alice", NULL, false,
+     false, 0},
+    {"all three", B("user\0alice\0database\0sales\0application_name\0psql\0\0"), "alice", "sales",
+     "psql", false, false, 0},
+    {"another order, and others",
+     B("_pq_.x\0y\0database\0sales\0replication\0true\0user\0alice\0\0"), "alice", "sales", NULL,
      false, false, 0},
+    {"an empty database is the user's", B("user\0alice\0database\0\0\0"), "alice", "alice", NULL,
+     false, false, 0},
+    {"an empty value of another parameter", B("options\0\0user\0alice\0\0"), "alice", "alice", NULL,
+     false, false, 0},
+    {"values that look like names", B("options\0user\0user\0database\0\0"), "database", "database",
+     NULL, false, false, 0},
+    {"any byte but NUL", B("user\0\xff\x01 \n\x7f\0\0"), "\xff\x01 \n\x7f", "\xff\x01 \n\x7f", NULL,
+     false, false, 0},
+    {"names know case", B("User\0bob\0user\0alice\0DATABASE\0x\0\0"), "alice", "alice", NULL, false,
+     false, 0},
+    {"user twice: the last one wins", B("user\0bob\0user\0alice\0\0"), "alice", "alice", NULL, true,
+     false, 0},
+    {"user twice, the same", B("user\0alice\0user\0alice\0\0"), "alice", "alice", NULL, true, false,
+     0},
+    {"user twice, the first empty", B("user\0\0user\0alice\0\0"), "alice", "alice", NULL, true,
+     false, 0},
+    {"database twice", B("user\0alice\0database\0a\0database\0b\0\0"), "alice", "b", NULL, true,
+     false, 0},
+    {"application_name twice is nobody's business",
+     B("user\0alice\0application_name\0a\0application_name\0b\0\0"), "alice", "alice", "b", false,
+     false, 0},
+    {"a user of 63 bytes", B("user\0" NAME63 "\0\0"), NAME63, NAME63, NULL, false, false, 0},
+    {"a user of 64 bytes", B("user\0" NAME63 "p\0\0"), NAME63 "p", NAME63 "p", NULL, false, true,
+     0},
+    {"a database of 64 bytes", B("user\0alice\0database\0" NAME63 "p\0\0"), "alice", NAME63 "p",
+     NULL, false, true, 0},
+    {"a long user, then a short one", B("user\0" NAME63 "p\0user\0alice\0\0"), "alice", "alice",
+     NULL, true, true, 0},
+    {"a long application_name", B("user\0alice\0application_name\0" NAME63 "p\0\0"), "alice",
+     "alice", NAME63 "p", false, false, 0},
     {"no parameter", B("\0"), NULL, NULL, NULL, false, false, REFUSE_NO_USER},
     {"no user", B("database\0sales\0\0"), NULL, NULL, NULL, false, false, REFUSE_NO_USER},
-    {"an empty user", B("user\0\0database\0sales\0\0"), NULL, NULL, NULL, false, false, REFUSE_NO_USER},
-    {"user twice, the last empty", B("user\0alice\0user\0\0\0"), NULL, NULL, NULL, true, false, REFUSE_NO_USER},
+    {"an empty user", B("user\0\0database\0sales\0\0"), NULL, NULL, NULL, false, false,
+     REFUSE_NO_USER},
+    {"user twice, the last empty", B("user\0alice\0user\0\0\0"), NULL, NULL, NULL, true, false,
+     REFUSE_NO_USER},
     {"nothing behind the version", B(""), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"the last NUL is missing", B("user\0alice\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"both last NULs are missing", B("user\0alice"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"a name without a value", B("user\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"a name without its NUL", B("user"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"an empty value for a last NUL", B("user\0\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
-    {"a value missing at the end", B("user\0alice\0database\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
-    {"a NUL behind the last", B("user\0alice\0\0\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
-    {"a parameter behind the last NUL", B("user\0alice\0\0user\0bob\0\0"), NULL, NULL, NULL, false, false,
+    {"a value missing at the end", B("user\0alice\0database\0"), NULL, NULL, NULL, false, false,
      REFUSE_LAYOUT},
+    {"a NUL behind the last", B("user\0alice\0\0\0"), NULL, NULL, NULL, false, false,
+     REFUSE_LAYOUT},
+    {"a parameter behind the last NUL", B("user\0alice\0\0user\0bob\0\0"), NULL, NULL, NULL, false,
+     false, REFUSE_LAYOUT},
 };
 
 static bool same(const char *a, const char *b)
@@ -306,11 +339,13 @@ static void test_parameters(void)
 		size_t len = build(packet, row->body, row->len);
 
 		read_one(&st, &m, packet, len, NEGOTIATED, &packagings[0]);
-		bool good = row->user == NULL ? st.kind == STARTUP_REFUSED && st.why == row->why
-					      : st.kind == STARTUP_SESSION && same(st.user, row->user) &&
-						    same(st.database, row->database) &&
-						    same(st.application_name, row->application_name) &&
-						    st.user_twice == row->twice && st.name_too_long == row->too_long;
+		bool good = row->user == NULL
+				? st.kind == STARTUP_REFUSED && st.why == row->why
+				: st.kind == STARTUP_SESSION && same(st.user, row->user) &&
+				      same(st.database, row->database) &&
+				      same(st.application_name, row->application_name) &&
+				      st.user_twice == row->twice &&
+				      st.name_too_long == row->too_long;
 		if (!ok(good && memcmp(st.packet, packet, len) == 0, "%s", row->name))
 			note("kind %d, why %d, user %s", st.kind, st.why, st.user);
 	}
@@ -332,7 +367,8 @@ static void test_longest(void)
 	   "the longest packet, 10004 bytes");
 	memset(body, 'x', sizeof body);
 	read_one(&st, &m, packet, build(packet, body, sizeof body), NEGOTIATED, &packagings[0]);
-	ok(st.kind == STARTUP_REFUSED && st.why == REFUSE_LAYOUT, "the longest packet without a NUL");
+	ok(st.kind == STARTUP_REFUSED && st.why == REFUSE_LAYOUT,
+	   "the longest packet without a NUL");
 }
 
 /* A second packet must not be taken for what the first one said. */
@@ -361,19 +397,29 @@ static const struct told {
 	size_t len;
 } told[] = {
     {REFUSE_NO_TLS, NULL,
-     B(FATAL("28000",
-	     "this port accepts only TLS connections") "HUse sslmode=require or stronger. If another error "
-						       "stands above this one, that is the cause: libpq's default, "
-						       "sslmode=prefer, tries again in clear after one.\0\0")},
-    {REFUSE_REPEATED, NULL, B(FATAL("0A000", "encryption has already been negotiated on this connection") "\0")},
-    {REFUSE_VERSION, "4.7", B(FATAL("0A000", "unsupported frontend protocol 4.7: server supports 3.0 and later") "\0")},
+     B(FATAL("28000", "this port accepts only TLS connections") "HUse sslmode=require or stronger. "
+								"If another error "
+								"stands above this one, that is "
+								"the cause: libpq's default, "
+								"sslmode=prefer, tries again in "
+								"clear after one.\0\0")},
+    {REFUSE_REPEATED, NULL,
+     B(FATAL("0A000", "encryption has already been negotiated on this connection") "\0")},
+    {REFUSE_VERSION, "4.7",
+     B(FATAL("0A000", "unsupported frontend protocol 4.7: server supports 3.0 and later") "\0")},
     {REFUSE_LENGTH, NULL,
-     B(FATAL("08P01", "invalid length of startup packet") "HThis port speaks the PostgreSQL protocol.\0\0")},
-    {REFUSE_LAYOUT, NULL, B(FATAL("08P01", "invalid startup packet layout: expected terminator as last byte") "\0")},
-    {REFUSE_NO_USER, NULL, B(FATAL("28000", "no PostgreSQL user name specified in startup packet") "\0")},
-    {REFUSE_NO_CERTIFICATE, NULL, B(FATAL("28000", "connection requires a valid client certificate") "\0")},
-    {REFUSE_CERTIFICATE, "al%sice", B(FATAL("28000", "certificate authentication failed for user \"al%sice\"") "\0")},
-    {REFUSE_BACKEND, "db:1: no", B(FATAL("57P03", "could not connect to PostgreSQL at db:1: no") "\0")},
+     B(FATAL("08P01",
+	     "invalid length of startup packet") "HThis port speaks the PostgreSQL protocol.\0\0")},
+    {REFUSE_LAYOUT, NULL,
+     B(FATAL("08P01", "invalid startup packet layout: expected terminator as last byte") "\0")},
+    {REFUSE_NO_USER, NULL,
+     B(FATAL("28000", "no PostgreSQL user name specified in startup packet") "\0")},
+    {REFUSE_NO_CERTIFICATE, NULL,
+     B(FATAL("28000", "connection requires a valid client certificate") "\0")},
+    {REFUSE_CERTIFICATE, "al%sice",
+     B(FATAL("28000", "certificate authentication failed for user \"al%sice\"") "\0")},
+    {REFUSE_BACKEND, "db:1: no",
+     B(FATAL("57P03", "could not connect to PostgreSQL at db:1: no") "\0")},
     {REFUSE_BACKEND_TLS, "db:1: no",
      B(FATAL("08006", "could not establish a TLS connection to PostgreSQL at db:1: no") "\0")},
 };
@@ -385,12 +431,14 @@ static void test_refusals(void)
 	for (size_t i = 0; i < COUNT(told); i++) {
 		const struct told *row = &told[i];
 		size_t size = row->len + 4;
-		unsigned char head[5] = {'E', 0, 0, (unsigned char)(size >> 8), (unsigned char)size};
+		unsigned char head[5] = {'E', 0, 0, (unsigned char)(size >> 8),
+					 (unsigned char)size};
 
 		memstream_init(&m, "", 0);
 		m.write_chunk = 7;
 		m.stutter = true;
-		bool sent = startup_refuse(&m.stream, row->why, row->detail, deadline_in(60000)) == IO_DONE;
+		bool sent =
+		    startup_refuse(&m.stream, row->why, row->detail, deadline_in(60000)) == IO_DONE;
 		memstream_close(&m);
 		ok(sent && m.out_len == size + 1 && memcmp(m.out, head, 5) == 0 &&
 		       memcmp(m.out + 5, row->body, row->len) == 0,
@@ -402,7 +450,8 @@ static void test_odd_refusals(void)
 {
 	static struct memstream m;
 	static char detail[4000];
-	static const char old[] = "Eunsupported frontend protocol 2.0: server supports 3.0 and later";
+	static const char old[] =
+	    "Eunsupported frontend protocol 2.0: server supports 3.0 and later";
 
 	memstream_init(&m, "", 0);
 	ok(startup_refuse(&m.stream, REFUSE_VERSION_2, NULL, deadline_in(60000)) == IO_DONE &&
@@ -412,7 +461,8 @@ static void test_odd_refusals(void)
 
 	memset(detail, 'd', sizeof detail - 1);
 	memstream_init(&m, "", 0);
-	bool sent = startup_refuse(&m.stream, REFUSE_BACKEND, detail, deadline_in(60000)) == IO_DONE;
+	bool sent =
+	    startup_refuse(&m.stream, REFUSE_BACKEND, detail, deadline_in(60000)) == IO_DONE;
 	memstream_close(&m);
 	ok(sent && m.out_len < 2048 && m.out[m.out_len - 1] == 0 && m.out[m.out_len - 2] == 0 &&
 	       ((size_t)m.out[3] << 8 | m.out[4]) == m.out_len - 1,
@@ -421,9 +471,11 @@ static void test_odd_refusals(void)
 	memstream_init(&m, "", 0);
 	m.out_room = 10;
 	m.out_after = IO_FAILED;
-	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(60000)) == IO_FAILED, "the client is gone");
+	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(60000)) == IO_FAILED,
+	   "the client is gone");
 	m.out_after = IO_WANT_WRITE;
-	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(0)) == IO_TIMEOUT, "the client does not read");
+	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(0)) == IO_TIMEOUT,
+	   "the client does not read");
 	memstream_close(&m);
 }
 
@@ -432,7 +484,8 @@ static void test_answer(void)
 	static struct memstream m;
 
 	memstream_init(&m, "", 0);
-	ok(startup_answer(&m.stream, 'N', deadline_in(60000)) == IO_DONE && m.out_len == 1 && m.out[0] == 'N',
+	ok(startup_answer(&m.stream, 'N', deadline_in(60000)) == IO_DONE && m.out_len == 1 &&
+	       m.out[0] == 'N',
 	   "an answer is exactly one byte");
 	memstream_close(&m);
 }

@@ -27,7 +27,8 @@ static bool is_address(const char *name)
 /* The system's authorities as one file: OpenSSL would look into a folder during the handshake, when no file can be opened any more. */
 const char *tls_system_authorities(void)
 {
-	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
+					    "/etc/pki/tls/certs/ca-bundle.crt",
 					    "/etc/ssl/cert.pem"};
 	const char *file = getenv(X509_get_default_cert_file_env());
 
@@ -63,12 +64,14 @@ bool client_open(SSL *ssl, const struct options *o, struct error *e)
 
 	if (o->ca != NULL && !set_trust(ssl, o, e))
 		return false;
-	SSL_set_verify(ssl, o->sslmode == SSLMODE_REQUIRE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+	SSL_set_verify(ssl, o->sslmode == SSLMODE_REQUIRE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+		       NULL);
 	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
 	/* RFC 6066, 3: no addresses in SNI. */
 	if (!is_address(name) && SSL_set_tlsext_host_name(ssl, name) != 1)
-		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername", name);
+		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
+			    name);
 	return true;
 }
 
@@ -86,8 +89,8 @@ static bool has_addresses(const X509 *cert)
 /* An address that the certificate does not have as one may stand in its common name, unless it has others. Wildcards never stand for one. */
 static bool names_address(X509 *cert, const char *address)
 {
-	unsigned subject =
-	    has_addresses(cert) ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT;
+	unsigned subject = has_addresses(cert) ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
+					       : X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT;
 
 	return X509_check_ip_asc(cert, address, 0) == 1 ||
 	       X509_check_host(cert, address, 0, subject | X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
@@ -99,7 +102,8 @@ static void shown_name(const X509 *cert, char *buf, size_t size)
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	const X509_NAME *subject = X509_get_subject_name(cert);
 	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-	const ASN1_STRING *name = at < 0 ? NULL : X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+	const ASN1_STRING *name =
+	    at < 0 ? NULL : X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
 
 	for (int i = sk_GENERAL_NAME_num(names) - 1; i >= 0; i--)
 		if (sk_GENERAL_NAME_value(names, i)->type == GEN_DNS)
@@ -117,9 +121,11 @@ bool client_check_name(SSL *ssl, const struct options *o, struct error *e)
 
 	if (cert == NULL)
 		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
-	if (is_address(wanted) ? names_address(cert, wanted)
-			       : X509_check_host(cert, wanted, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+	if (is_address(wanted)
+		? names_address(cert, wanted)
+		: X509_check_host(cert, wanted, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
 		return true;
 	shown_name(cert, name, sizeof name);
-	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"", name, wanted);
+	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"",
+		    name, wanted);
 }

@@ -99,10 +99,13 @@ static bool text_fill(struct text *t, int fd, const char *file, off_t max, struc
 	if (!S_ISREG(t->st.st_mode))
 		return fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
 	if (t->st.st_size > max)
-		return fail(e, EX_CONFIG, "\"%s\" has more than %d bytes: that is no certificate file", file, (int)max);
+		return fail(e, EX_CONFIG,
+			    "\"%s\" has more than %d bytes: that is no certificate file", file,
+			    (int)max);
 	t->len = (size_t)t->st.st_size;
 	/* A key is in the secure heap from the start; lists of a megabyte have no place there, and hold none. */
-	t->bytes = t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
+	t->bytes =
+	    t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
 	if (t->bytes == NULL)
 		return fail(e, EX_OSERR, "out of memory");
 	/* In one go: the file may be replaced meanwhile. */
@@ -119,8 +122,9 @@ bool text_read(struct text *t, const char *file, off_t max, const char *cure, st
 
 	*t = (struct text){.bytes = NULL};
 	if (fd < 0)
-		return fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "could not open \"%s\": %s%s", file,
-			    strerror(errno), errno == ENOENT ? cure : "");
+		return fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT,
+			    "could not open \"%s\": %s%s", file, strerror(errno),
+			    errno == ENOENT ? cure : "");
 	bool ok = text_fill(t, fd, file, max, e);
 	close(fd);
 	if (!ok)
@@ -133,10 +137,14 @@ static bool check_owner(const struct stat *st, const char *file, struct error *e
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid())
 		return fail(e, EX_NOPERM,
-			    "private key file \"%s\" must be owned by the user that starts pgssl or by root", file);
-	if ((st->st_mode & (st->st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO)) != 0)
+			    "private key file \"%s\" must be owned by the user that starts pgssl "
+			    "or by root",
+			    file);
+	if ((st->st_mode & (st->st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO)) !=
+	    0)
 		return fail(e, EX_NOPERM,
-			    "private key file \"%s\" has group or world access; it must have permissions u=rw (0600) "
+			    "private key file \"%s\" has group or world access; it must have "
+			    "permissions u=rw (0600) "
 			    "or less if owned by the "
 			    "user that starts pgssl, or u=rw,g=r (0640) or less if owned by root",
 			    file);
@@ -157,7 +165,9 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	(void)writing;
 	if (p->command == NULL) {
 		p->failed = true;
-		fail(p->e, EX_CONFIG, "it is encrypted: give --passphrase-command, or store it without a passphrase");
+		fail(
+		    p->e, EX_CONFIG,
+		    "it is encrypted: give --passphrase-command, or store it without a passphrase");
 		return -1;
 	}
 	if (!passphrase_read(p->command, buf, (size_t)size, p->e)) {
@@ -175,13 +185,13 @@ static EVP_PKEY *decode_key(BIO *bio, const char *type)
 	long len;
 	EVP_PKEY *key = NULL;
 
-	while (key == NULL &&
-	       PEM_read_bio_ex(bio, &name, &header, &der, &len, PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE) == 1) {
+	while (key == NULL && PEM_read_bio_ex(bio, &name, &header, &der, &len,
+					      PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE) == 1) {
 		if (strcmp(name, PEM_STRING_PKCS8INF) == 0) {
 			const unsigned char *at = der;
 			size_t left = (size_t)len;
-			OSSL_DECODER_CTX *ctx = OSSL_DECODER_CTX_new_for_pkey(&key, "DER", "PrivateKeyInfo", type,
-									      EVP_PKEY_KEYPAIR, NULL, NULL);
+			OSSL_DECODER_CTX *ctx = OSSL_DECODER_CTX_new_for_pkey(
+			    &key, "DER", "PrivateKeyInfo", type, EVP_PKEY_KEYPAIR, NULL, NULL);
 			if (ctx == NULL || OSSL_DECODER_from_data(ctx, &at, &left) != 1)
 				ERR_clear_error(); /* the long way tells what is wrong */
 			OSSL_DECODER_CTX_free(ctx);
@@ -207,8 +217,8 @@ static EVP_PKEY *quick_key(const struct credential *c, const struct text *t)
 	return key;
 }
 
-static bool parse_key(struct credential *c, const struct text *t, const char *file, const char *command,
-		      struct error *e)
+static bool parse_key(struct credential *c, const struct text *t, const char *file,
+		      const char *command, struct error *e)
 {
 	struct error why = {.status = 0};
 	struct passphrase passphrase = {.command = command, .e = &why};
@@ -222,18 +232,23 @@ static bool parse_key(struct credential *c, const struct text *t, const char *fi
 	BIO_free(bio);
 	if (c->key != NULL)
 		return true;
-	c->final = passphrase.failed || command != NULL; /* a passphrase command may be dear to run again */
+	c->final = passphrase.failed ||
+		   command != NULL; /* a passphrase command may be dear to run again */
 	if (passphrase.failed)
 		return fail(e, why.status, "could not load private key \"%s\": %s", file, why.text);
 	if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE ||
 	    memmem(t->bytes, t->len, "PRIVATE KEY-----", 16) == NULL)
-		return fail(e, EX_CONFIG, "no private key in \"%s\": put it into the file, or name its file with --key",
-			    file);
+		return fail(
+		    e, EX_CONFIG,
+		    "no private key in \"%s\": put it into the file, or name its file with --key",
+		    file);
 	return fail(e, EX_CONFIG, "could not load private key \"%s\": %s", file,
-		    command != NULL ? "wrong passphrase, or a damaged file" : openssl_reason("damaged file"));
+		    command != NULL ? "wrong passphrase, or a damaged file"
+				    : openssl_reason("damaged file"));
 }
 
-static bool parse_certificates(struct credential *c, const struct text *t, const char *file, struct error *e)
+static bool parse_certificates(struct credential *c, const struct text *t, const char *file,
+			       struct error *e)
 {
 	BIO *bio = BIO_new_mem_buf(t->bytes, (int)t->len);
 	X509 *x;
@@ -256,13 +271,15 @@ static bool parse_certificates(struct credential *c, const struct text *t, const
 	ERR_clear_error();
 	if (X509_get0_pubkey(c->leaf) == NULL)
 		return fail(e, EX_CONFIG,
-			    "OpenSSL cannot use the public key of the first certificate in \"%s\": %s: it is damaged, or "
+			    "OpenSSL cannot use the public key of the first certificate in \"%s\": "
+			    "%s: it is damaged, or "
 			    "of a type that this OpenSSL does not have; use another certificate",
 			    file, openssl_reason("no reason given"));
 	return true;
 }
 
-static bool load_key(struct credential *c, const struct text *t, const char *file, const char *command, struct error *e)
+static bool load_key(struct credential *c, const struct text *t, const char *file,
+		     const char *command, struct error *e)
 {
 	if (!parse_key(c, t, file, command, e))
 		return false;
@@ -270,13 +287,14 @@ static bool load_key(struct credential *c, const struct text *t, const char *fil
 	return !c->final;
 }
 
-static bool load_once(struct credential *c, const char *cert_file, const char *key_file, const char *command,
-		      struct error *e)
+static bool load_once(struct credential *c, const char *cert_file, const char *key_file,
+		      const char *command, struct error *e)
 {
 	struct text cert, key;
 	bool ok;
 
-	if (!text_read(&cert, cert_file, FILE_MAX_SIZE, " (\"make cert\" writes one for a start)", e))
+	if (!text_read(&cert, cert_file, FILE_MAX_SIZE, " (\"make cert\" writes one for a start)",
+		       e))
 		return false;
 	ok = parse_certificates(c, &cert, cert_file, e);
 	if (key_file == NULL)
@@ -287,13 +305,15 @@ static bool load_once(struct credential *c, const char *cert_file, const char *k
 	}
 	text_wipe(&cert);
 	if (ok && X509_check_private_key(c->leaf, c->key) != 1)
-		ok = fail(e, EX_CONFIG, "the private key in \"%s\" does not belong to the first certificate in \"%s\"",
-			  key_file != NULL ? key_file : cert_file, cert_file);
+		ok = fail(
+		    e, EX_CONFIG,
+		    "the private key in \"%s\" does not belong to the first certificate in \"%s\"",
+		    key_file != NULL ? key_file : cert_file, cert_file);
 	return ok;
 }
 
-bool credential_load(struct credential *c, const char *cert_file, const char *key_file, const char *passphrase_command,
-		     struct error *e)
+bool credential_load(struct credential *c, const char *cert_file, const char *key_file,
+		     const char *passphrase_command, struct error *e)
 {
 	for (int i = 1;; i++) {
 		*c = (struct credential){.leaf = NULL};
@@ -312,12 +332,14 @@ bool credential_use(SSL *ssl, const struct credential *c, const char *file, stru
 	ERR_clear_error();
 	if (SSL_use_certificate(ssl, c->leaf) != 1 || SSL_use_PrivateKey(ssl, c->key) != 1)
 		return fail(e, EX_CONFIG,
-			    "OpenSSL does not accept the certificate in \"%s\" for TLS: %s (its key is of type %s)", file,
-			    openssl_reason("no reason given"), EVP_PKEY_get0_type_name(c->key));
+			    "OpenSSL does not accept the certificate in \"%s\" for TLS: %s (its "
+			    "key is of type %s)",
+			    file, openssl_reason("no reason given"),
+			    EVP_PKEY_get0_type_name(c->key));
 	for (int i = 0; i < sk_X509_num(c->chain); i++)
 		if (SSL_add1_chain_cert(ssl, sk_X509_value(c->chain, i)) != 1)
-			return fail(e, EX_CONFIG, "OpenSSL does not accept the chain in \"%s\": %s", file,
-				    openssl_reason("no reason given"));
+			return fail(e, EX_CONFIG, "OpenSSL does not accept the chain in \"%s\": %s",
+				    file, openssl_reason("no reason given"));
 	return true;
 }
 

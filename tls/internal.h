@@ -24,7 +24,8 @@ struct text {
 };
 
 /* Read a regular file of at most `max` bytes, in one go. `cure` is added to the error when there is no such file. On success for text_wipe. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG. */
-bool text_read(struct text *t, const char *file, off_t max, const char *cure, struct error *e) MUST_USE;
+bool text_read(struct text *t, const char *file, off_t max, const char *cure,
+	       struct error *e) MUST_USE;
 
 void text_wipe(struct text *t);
 
@@ -42,14 +43,15 @@ struct credential {
  * Read a certificate chain and its private key from PEM files (key_file NULL: the same file). Reads again for a quarter of a second while they do not fit together.
  * On success `c` is the caller's, for credential_free. The files' text has been wiped. Fails as tls_open does.
  */
-bool credential_load(struct credential *c, const char *cert_file, const char *key_file, const char *passphrase_command,
-		     struct error *e) MUST_USE;
+bool credential_load(struct credential *c, const char *cert_file, const char *key_file,
+		     const char *passphrase_command, struct error *e) MUST_USE;
 
 /*
  * Give `c` to the SSL object, never to an SSL_CTX: what a context holds survives every public call that frees it, what the SSL
  * object holds is gone after SSL_certs_clear.
  */
-bool credential_use(SSL *ssl, const struct credential *c, const char *file, struct error *e) MUST_USE;
+bool credential_use(SSL *ssl, const struct credential *c, const char *file,
+		    struct error *e) MUST_USE;
 
 void credential_free(struct credential *c);
 

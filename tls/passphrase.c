@@ -38,7 +38,8 @@ static noreturn void run(const char *command, int out)
 	int null = open("/dev/null", O_RDWR);
 	sigset_t none;
 
-	if (null < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+	if (null < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(null, STDIN_FILENO) < 0 ||
+	    dup2(null, STDERR_FILENO) < 0)
 		_exit(EX_OSERR);
 	closefrom(STDERR_FILENO + 1);
 	setpgid(0, 0); /* so that all that it starts can be killed */
@@ -116,20 +117,24 @@ static bool ask(const char *command, char *buf, size_t size, struct error *e)
 		return fail(e, EX_TEMPFAIL, "terminated by SIGTERM while --passphrase-command ran");
 	if (!complete)
 		return fail(e, EX_CONFIG,
-			    "--passphrase-command did not end within %d s with a passphrase of at most %zu bytes",
+			    "--passphrase-command did not end within %d s with a passphrase of at "
+			    "most %zu bytes",
 			    TIMEOUT_MS / 1000, size - 1);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d", WEXITSTATUS(status));
+		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d",
+			    WEXITSTATUS(status));
 	if (buf[0] == '\0')
-		return fail(e, EX_CONFIG,
-			    "--passphrase-command printed nothing; its first line must be the passphrase");
+		return fail(
+		    e, EX_CONFIG,
+		    "--passphrase-command printed nothing; its first line must be the passphrase");
 	return true;
 }
 
 bool passphrase_read(const char *command, char *buf, size_t size, struct error *e)
 {
 	if (kept[0] != '\0')
-		return strlcpy(buf, kept, size) < size || fail(e, EX_CONFIG, "--passphrase-command gave too much");
+		return strlcpy(buf, kept, size) < size ||
+		       fail(e, EX_CONFIG, "--passphrase-command gave too much");
 	if (!ask(command, buf, size, e))
 		return false;
 	if (keep)

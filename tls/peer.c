@@ -34,7 +34,8 @@ static bool at_end(const char *file, const char *what, int found, struct error *
 	return true;
 }
 
-static bool add_authorities(X509_STORE *store, STACK_OF(X509_NAME) * names, BIO *bio, const char *file, struct error *e)
+static bool add_authorities(X509_STORE *store, STACK_OF(X509_NAME) * names, BIO *bio,
+			    const char *file, struct error *e)
 {
 	X509 *x;
 	int found = 0;
@@ -51,7 +52,8 @@ static bool add_authorities(X509_STORE *store, STACK_OF(X509_NAME) * names, BIO 
 		else
 			X509_NAME_free(name);
 		if (!ok)
-			return fail(e, EX_CONFIG, "OpenSSL does not accept a certificate in \"%s\": %s", file,
+			return fail(e, EX_CONFIG,
+				    "OpenSSL does not accept a certificate in \"%s\": %s", file,
 				    openssl_reason("out of memory"));
 	}
 	return at_end(file, "certificate", found, e);
@@ -68,14 +70,16 @@ static bool add_revocations(X509_STORE *store, BIO *bio, const char *file, struc
 
 		X509_CRL_free(crl);
 		if (!ok)
-			return fail(e, EX_CONFIG, "OpenSSL does not accept a revocation list in \"%s\": %s", file,
+			return fail(e, EX_CONFIG,
+				    "OpenSSL does not accept a revocation list in \"%s\": %s", file,
 				    openssl_reason("out of memory"));
 	}
 	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
 	return at_end(file, "revocation list", found, e);
 }
 
-static bool fill(X509_STORE *store, STACK_OF(X509_NAME) * names, const char *ca, const char *crl, struct error *e)
+static bool fill(X509_STORE *store, STACK_OF(X509_NAME) * names, const char *ca, const char *crl,
+		 struct error *e)
 {
 	struct text text;
 
@@ -172,7 +176,8 @@ static void describe(const X509 *x, struct tls_peer *peer)
 
 /* ---- verification ---- */
 
-static struct error refusal; /* why the client's certificate was refused; there is one client a process */
+static struct error
+    refusal; /* why the client's certificate was refused; there is one client a process */
 
 /* " subject=...": cut short, since `e` has to hold all of the line. */
 static void add_field(struct error *e, const char *key, const char *value)
@@ -205,7 +210,8 @@ static int remember(int ok, X509_STORE_CTX *store)
 void peer_ask(SSL_CTX *ctx)
 {
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, remember);
-	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server, said aloud */
+	SSL_CTX_set_purpose(
+	    ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server, said aloud */
 }
 
 bool peer_was_refused(struct error *e)
@@ -243,7 +249,8 @@ int64_t tls_peer_ms_left(const struct tls *t)
 
 	if (x == NULL)
 		return INT64_MAX;
-	if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(x)) != 1 || days < 0 || seconds < 0)
+	if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(x)) != 1 || days < 0 ||
+	    seconds < 0)
 		return 0;
 	return ((int64_t)days * 86400 + seconds) * 1000;
 }
@@ -278,7 +285,8 @@ static bool plain_text(const ASN1_STRING *s, char *buf, size_t size)
 		return false;
 	if (type == V_ASN1_UTF8STRING
 		? !is_utf8(s)
-		: (type != V_ASN1_PRINTABLESTRING && type != V_ASN1_IA5STRING) || !is_ascii(bytes, len))
+		: (type != V_ASN1_PRINTABLESTRING && type != V_ASN1_IA5STRING) ||
+		      !is_ascii(bytes, len))
 		return false;
 	memcpy(buf, bytes, (size_t)len);
 	buf[len] = '\0';
@@ -291,7 +299,8 @@ static bool common_name(const X509 *x, char *buf, size_t size)
 	const X509_NAME *subject = X509_get_subject_name(x);
 	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
 
-	return at >= 0 && plain_text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), buf, size);
+	return at >= 0 &&
+	       plain_text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), buf, size);
 }
 
 /* Writing it out converts encodings and would hide a bad one, so every part is looked at. */
@@ -301,7 +310,8 @@ static bool distinguished_name(const X509 *x, char *buf, size_t size)
 	int count = X509_NAME_entry_count(subject);
 
 	for (int i = 0; i < count; i++)
-		if (!plain_text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)), buf, size))
+		if (!plain_text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)), buf,
+				size))
 			return false;
 	return count > 0 && write_name(subject, buf, size);
 }
@@ -313,7 +323,8 @@ static bool alternative_name(const X509 *x, char *buf, size_t size, tls_name_fit
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names) && !found; i++) {
 		int type;
-		const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+		const ASN1_STRING *value =
+		    GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
 
 		if (type == GEN_DNS || type == GEN_URI || type == GEN_EMAIL)
 			found = plain_text(value, buf, size) && fits(buf, arg);
@@ -364,6 +375,7 @@ const char *tls_group(const struct tls *t)
 
 const char *tls_library(char *buf, size_t size)
 {
-	snprintf(buf, size, "%s, running with %s", OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION));
+	snprintf(buf, size, "%s, running with %s", OPENSSL_VERSION_TEXT,
+		 OpenSSL_version(OPENSSL_VERSION));
 	return buf;
 }

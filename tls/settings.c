@@ -14,7 +14,8 @@
 /* TLS 1.2 at least, unless openssl.cnf asks for more; an option overrules it. */
 static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
-	static const int numbers[] = {[PROTOCOL_TLS_1_2] = TLS1_2_VERSION, [PROTOCOL_TLS_1_3] = TLS1_3_VERSION};
+	static const int numbers[] = {
+	    [PROTOCOL_TLS_1_2] = TLS1_2_VERSION, [PROTOCOL_TLS_1_3] = TLS1_3_VERSION};
 	int min = numbers[o->min_protocol], max = numbers[o->max_protocol];
 
 	if (min == 0 && SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
@@ -28,10 +29,10 @@ static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e
 	min = (int)SSL_CTX_get_min_proto_version(ctx);
 	max = (int)SSL_CTX_get_max_proto_version(ctx);
 	if (max != 0 && max < min)
-		return fail(
-		    e, EX_USAGE,
-		    "the highest TLS version allowed is below the lowest (see --min-protocol, --max-protocol and "
-		    "MinProtocol in openssl.cnf)");
+		return fail(e, EX_USAGE,
+			    "the highest TLS version allowed is below the lowest (see "
+			    "--min-protocol, --max-protocol and "
+			    "MinProtocol in openssl.cnf)");
 	return true;
 }
 
@@ -39,7 +40,8 @@ static bool is_forward_secret_aead(const SSL_CIPHER *cipher)
 {
 	int exchange = SSL_CIPHER_get_kx_nid(cipher);
 
-	return SSL_CIPHER_is_aead(cipher) == 1 && (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe);
+	return SSL_CIPHER_is_aead(cipher) == 1 &&
+	       (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe);
 }
 
 /* Of what openssl.cnf allows for TLS 1.2 keep the forward-secret AEAD ciphers. */
@@ -57,7 +59,8 @@ static bool set_default_ciphers(SSL_CTX *ctx, struct error *e)
 	}
 	if (SSL_CTX_set_cipher_list(ctx, list + (list[0] == ':')) != 1)
 		return fail(e, EX_CONFIG,
-			    "openssl.cnf allows no forward-secret AEAD cipher for TLS 1.2: change its CipherString, or "
+			    "openssl.cnf allows no forward-secret AEAD cipher for TLS 1.2: change "
+			    "its CipherString, or "
 			    "give -C");
 	return true;
 }
@@ -67,11 +70,15 @@ static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 	if (o->ciphers == NULL && !set_default_ciphers(ctx, e))
 		return false;
 	if (o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1)
-		return fail(e, EX_USAGE, "-C %s: OpenSSL knows no such ciphers (see openssl-ciphers(1))", o->ciphers);
+		return fail(e, EX_USAGE,
+			    "-C %s: OpenSSL knows no such ciphers (see openssl-ciphers(1))",
+			    o->ciphers);
 	if (o->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, o->ciphersuites) != 1)
-		return fail(e, EX_USAGE, "--ciphersuites=%s: OpenSSL knows no such TLS 1.3 suites", o->ciphersuites);
+		return fail(e, EX_USAGE, "--ciphersuites=%s: OpenSSL knows no such TLS 1.3 suites",
+			    o->ciphersuites);
 	if (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1)
-		return fail(e, EX_USAGE, "--groups=%s: OpenSSL knows no such key-exchange groups", o->groups);
+		return fail(e, EX_USAGE, "--groups=%s: OpenSSL knows no such key-exchange groups",
+			    o->groups);
 	SSL_CTX_set_dh_auto(ctx, 1);
 	return true;
 }

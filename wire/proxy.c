@@ -35,9 +35,11 @@ static bool fail_read(struct error *e, enum io_status io, bool spoke)
 	if (io == IO_TERMINATED)
 		return fail(e, EX_TEMPFAIL, "terminated while waiting for the PROXY header");
 	if (io == IO_TIMEOUT && !spoke)
-		return fail(e, EX_PROTOCOL, "no PROXY header came in time, nor any other byte: " CURE);
+		return fail(e, EX_PROTOCOL,
+			    "no PROXY header came in time, nor any other byte: " CURE);
 	if (io == IO_TIMEOUT)
-		return fail(e, EX_PROTOCOL, "the PROXY header began but did not end in time: " CURE);
+		return fail(e, EX_PROTOCOL,
+			    "the PROXY header began but did not end in time: " CURE);
 	if (io == IO_END && !spoke)
 		return fail(e, EX_PROTOCOL, "connection ended before any byte of a PROXY header");
 	if (io == IO_END)
@@ -117,12 +119,14 @@ static bool v1_read_line(struct header *h, struct error *e)
 	while (!v1_ended(h, &bad) && !bad) {
 		size_t missing = h->bytes[h->len - 1] == '\r' ? 1 : 2;
 		if (h->len + missing > V1_LONGEST)
-			return fail(e, EX_PROTOCOL, "PROXY header has no line end in its first 107 bytes");
+			return fail(e, EX_PROTOCOL,
+				    "PROXY header has no line end in its first 107 bytes");
 		if (!more(h, missing, e))
 			return false;
 	}
 	if (bad)
-		return fail(e, EX_PROTOCOL, "PROXY header has a CR or LF that is not a CRLF at its end");
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header has a CR or LF that is not a CRLF at its end");
 	return true;
 }
 
@@ -207,10 +211,13 @@ static bool v1_read(struct header *h, struct proxy_client *client, struct error 
 		return true; /* and the rest of the line must be ignored */
 	take_word(&c, protocol, sizeof protocol);
 	if (strcmp(protocol, "TCP4") != 0 && strcmp(protocol, "TCP6") != 0)
-		return fail(e, EX_PROTOCOL, "PROXY header names a protocol that is not TCP4, TCP6 or UNKNOWN");
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header names a protocol that is not TCP4, TCP6 or UNKNOWN");
 	v1_addresses(&c, protocol[3] == '4' ? AF_INET : AF_INET6, &address);
 	if (c.bad)
-		return fail(e, EX_PROTOCOL, "PROXY header has a malformed address, port or blank behind %s", protocol);
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header has a malformed address, port or blank behind %s",
+			    protocol);
 	client->given = true;
 	client->address = address;
 	return true;
@@ -251,7 +258,9 @@ static bool v2_parse(const struct header *h, struct proxy_client *client, struct
 	struct cursor c = {.at = h->bytes + V2_FIXED, .end = h->bytes + h->len};
 
 	if (family > V2_UNIX || transport > V2_DGRAM)
-		return fail(e, EX_PROTOCOL, "PROXY header has the unknown family and transport 0x%02x", h->bytes[13]);
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header has the unknown family and transport 0x%02x",
+			    h->bytes[13]);
 	if (family == V2_UNSPEC || transport < V2_STREAM)
 		return true; /* like UNKNOWN */
 	if (transport == V2_DGRAM)
@@ -277,11 +286,14 @@ static bool v2_read(struct header *h, struct proxy_client *client, struct error 
 		return fail(e, EX_PROTOCOL, "no PROXY header: " CURE);
 	unsigned version = h->bytes[12] >> 4, command = h->bytes[12] & 15;
 	if (version != 2 || command > 1)
-		return fail(e, EX_PROTOCOL, "PROXY header has the unknown version or command 0x%02x", h->bytes[12]);
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header has the unknown version or command 0x%02x", h->bytes[12]);
 	size_t rest = (size_t)h->bytes[14] << 8 | h->bytes[15];
 	if (rest > V2_LONGEST - V2_FIXED)
-		return fail(e, EX_PROTOCOL, "PROXY header longer than %d bytes: let the load balancer send fewer TLVs",
-			    V2_LONGEST);
+		return fail(
+		    e, EX_PROTOCOL,
+		    "PROXY header longer than %d bytes: let the load balancer send fewer TLVs",
+		    V2_LONGEST);
 	if (!more(h, rest, e))
 		return false;
 	/* LOCAL: the load balancer speaks for itself, whatever the rest says, its family included. */

@@ -14,8 +14,10 @@
 
 /* The client as the header names it. */
 struct proxy_client {
-	bool spoke; /* set on failure too: false if not one byte came, as with a load balancer's probes all day */
-	bool given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: the connection's own address counts */
+	bool
+	    spoke; /* set on failure too: false if not one byte came, as with a load balancer's probes all day */
+	bool
+	    given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: the connection's own address counts */
 	/* AF_INET or AF_INET6, with the port; an IPv4 address may be a mapped one. */
 	struct sockaddr_storage address;
 };
@@ -25,6 +27,7 @@ struct proxy_client {
  * that says what was wrong and EX_PROTOCOL (EX_TEMPFAIL for SIGTERM), and nothing may be answered then: who speaks without a header is
  * no load balancer of ours, and nothing that it said is known to come from a client.
  */
-bool proxy_read(struct stream *s, struct proxy_client *client, deadline when, struct error *e) MUST_USE;
+bool proxy_read(struct stream *s, struct proxy_client *client, deadline when,
+		struct error *e) MUST_USE;
 
 #endif

@@ -20,10 +20,12 @@ static const struct request {
 	bool once;
 	enum startup_kind kind;
 } requests[] = {
-    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false,
-     STARTUP_CANCEL},
-    {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_SSL_REQUEST},
-    {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS_REQUEST},
+    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL,
+     false, STARTUP_CANCEL},
+    {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true,
+     STARTUP_SSL_REQUEST},
+    {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true,
+     STARTUP_GSS_REQUEST},
     {CODE(3, 0), 8, STARTUP_MAX, STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false,
      STARTUP_SESSION}, /* of any minor version */
 };
@@ -34,23 +36,32 @@ static const struct {
 	const char *sqlstate, *message, *hint; /* %s in the message is the detail */
 } refusals[] = {
     [REFUSE_NO_TLS] = {"28000", "this port accepts only TLS connections",
-		       "Use sslmode=require or stronger. If another error stands above this one, that is the cause: "
+		       "Use sslmode=require or stronger. If another error stands above this one, "
+		       "that is the cause: "
 		       "libpq's default, sslmode=prefer, tries again in clear after one."},
-    [REFUSE_REPEATED] = {"0A000", "encryption has already been negotiated on this connection", NULL},
-    [REFUSE_VERSION] = {"0A000", "unsupported frontend protocol %s: server supports 3.0 and later", NULL},
-    [REFUSE_VERSION_2] = {"0A000", "unsupported frontend protocol 2.0: server supports 3.0 and later", NULL},
-    [REFUSE_LENGTH] = {"08P01", "invalid length of startup packet", "This port speaks the PostgreSQL protocol."},
-    [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte", NULL},
+    [REFUSE_REPEATED] = {"0A000", "encryption has already been negotiated on this connection",
+			 NULL},
+    [REFUSE_VERSION] = {"0A000", "unsupported frontend protocol %s: server supports 3.0 and later",
+			NULL},
+    [REFUSE_VERSION_2] = {"0A000",
+			  "unsupported frontend protocol 2.0: server supports 3.0 and later", NULL},
+    [REFUSE_LENGTH] = {"08P01", "invalid length of startup packet",
+		       "This port speaks the PostgreSQL protocol."},
+    [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte",
+		       NULL},
     [REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
     [REFUSE_NO_CERTIFICATE] = {"28000", "connection requires a valid client certificate", NULL},
     [REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
     [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
-    [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s", NULL},
+    [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s",
+			    NULL},
     [REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
 };
 
-const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
-const unsigned char startup_gss_request[STARTUP_REQUEST_SIZE] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30};
+const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE] = {0,    0,    0,    8,
+								 0x04, 0xd2, 0x16, 0x2f};
+const unsigned char startup_gss_request[STARTUP_REQUEST_SIZE] = {0,    0,    0,    8,
+								 0x04, 0xd2, 0x16, 0x30};
 
 static uint32_t get_be32(const unsigned char *p)
 {
@@ -93,7 +104,8 @@ static void refuse_version(struct startup *st, uint32_t code)
 }
 
 /* May this request come here and now? */
-static bool allowed(struct startup *st, const struct request *r, uint32_t len, enum startup_place place)
+static bool allowed(struct startup *st, const struct request *r, uint32_t len,
+		    enum startup_place place)
 {
 	unsigned bit = 1u << r->kind;
 
@@ -133,7 +145,8 @@ static void take_parameter(struct startup *st, const char *name, const char *val
 /* Names and values, each ended by a NUL, then one more NUL, which must be the last byte. */
 static void parse_parameters(struct startup *st)
 {
-	const char *at = (const char *)st->packet + 8, *last = (const char *)st->packet + st->len - 1;
+	const char *at = (const char *)st->packet + 8,
+		   *last = (const char *)st->packet + st->len - 1;
 
 	st->packet[st->len] = '\0'; /* so that no string can run out of the packet */
 	while (at <= last && *at != '\0') {
@@ -181,7 +194,8 @@ static bool replace(struct startup *st, size_t at, size_t old, const char *bytes
 	st->len += size - old;
 	uint32_t len = htonl((uint32_t)st->len);
 	memcpy(st->packet, &len, sizeof len);
-	st->user = st->database = st->application_name = NULL; /* they point to where the bytes were */
+	st->user = st->database = st->application_name =
+	    NULL; /* they point to where the bytes were */
 	parse_parameters(st);
 	return true;
 }
@@ -191,11 +205,13 @@ bool startup_append_host(struct startup *st, const char *host, const char *port)
 	static const char key[] = "application_name"; /* goes with its NUL */
 	char suffix[STARTUP_NAME_MAX + 1], text[sizeof key + STARTUP_NAME_MAX + 1];
 	const char *name = st->application_name != NULL ? st->application_name : "app";
-	const char *form = port[0] == '\0' ? " - %s" : strchr(host, ':') != NULL ? " - [%s]:%s" : " - %s:%s";
+	const char *form = port[0] == '\0'             ? " - %s"
+			   : strchr(host, ':') != NULL ? " - [%s]:%s"
+						       : " - %s:%s";
 
 	snprintf(suffix, sizeof suffix, form, host, port);
-	int n = snprintf(text, sizeof text, "%s%c%.*s%s", key, '\0', (int)cut(name, STARTUP_NAME_MAX - strlen(suffix)),
-			 name, suffix);
+	int n = snprintf(text, sizeof text, "%s%c%.*s%s", key, '\0',
+			 (int)cut(name, STARTUP_NAME_MAX - strlen(suffix)), name, suffix);
 	size_t size = (size_t)n + 1;
 	if (st->application_name == NULL)
 		return replace(st, st->len - 1, 0, text, size);
@@ -203,7 +219,8 @@ bool startup_append_host(struct startup *st, const char *host, const char *port)
 	return replace(st, at, strlen(name) + 1, text + sizeof key, size - sizeof key);
 }
 
-void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first, deadline when)
+void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first,
+		  deadline when)
 {
 	st->len = 0;
 	st->user = st->database = st->application_name = NULL;
@@ -229,7 +246,8 @@ void startup_read(struct startup *st, struct stream *s, enum startup_place place
 	const struct request *r = find_request(code);
 	if (r == NULL)
 		refuse_version(st, code);
-	else if (allowed(st, r, len, place) && more(st, s, len, when) && st->kind == STARTUP_SESSION)
+	else if (allowed(st, r, len, place) && more(st, s, len, when) &&
+		 st->kind == STARTUP_SESSION)
 		parse_parameters(st);
 }
 
@@ -296,8 +314,9 @@ enum io_status startup_refuse(struct stream *s, enum refusal why, const char *de
 }
 
 #define AUTHENTICATION_SASL 10
-#define MESSAGE_HEAD        5    /* type and length */
-#define RELAY_MAX           8192 /* the longest message looked into; errors before authentication are far shorter */
+#define MESSAGE_HEAD        5 /* type and length */
+#define RELAY_MAX                                                                                  \
+	8192 /* the longest message looked into; errors before authentication are far shorter */
 
 /* Take SCRAM-SHA-256-PLUS out of the list of names in an AuthenticationSASL, message `m` of `len` bytes. Returns its new length. */
 static size_t take_plus(unsigned char *m, size_t len)
@@ -324,11 +343,13 @@ static size_t take_plus(unsigned char *m, size_t len)
 
 static bool is_sasl_request(const unsigned char *m, size_t len)
 {
-	return m[0] == 'R' && len >= MESSAGE_HEAD + 4 && get_be32(m + MESSAGE_HEAD) == AUTHENTICATION_SASL;
+	return m[0] == 'R' && len >= MESSAGE_HEAD + 4 &&
+	       get_be32(m + MESSAGE_HEAD) == AUTHENTICATION_SASL;
 }
 
 /* Read one message of the server's; of one that is too long, or is none, only the head: then `whole` is false. */
-static enum io_status read_message(struct stream *server, unsigned char *m, size_t *len, bool *whole, deadline when)
+static enum io_status read_message(struct stream *server, unsigned char *m, size_t *len,
+				   bool *whole, deadline when)
 {
 	size_t body;
 	enum io_status io = stream_read_exactly(server, m, MESSAGE_HEAD, len, when);
@@ -345,7 +366,8 @@ static enum io_status read_message(struct stream *server, unsigned char *m, size
 	return io;
 }
 
-enum io_status startup_relay_authentication(struct stream *server, struct stream *client, deadline when)
+enum io_status startup_relay_authentication(struct stream *server, struct stream *client,
+					    deadline when)
 {
 	unsigned char m[RELAY_MAX];
 	size_t len;
@@ -360,7 +382,8 @@ enum io_status startup_relay_authentication(struct stream *server, struct stream
 		io = stream_write_all(client, m, len, when);
 		if (io != IO_DONE)
 			return io == IO_FAILED ? IO_DONE : io;
-	} while (whole && (m[0] == 'N' || m[0] == 'v')); /* NoticeResponse, NegotiateProtocolVersion */
+	} while (whole &&
+		 (m[0] == 'N' || m[0] == 'v')); /* NoticeResponse, NegotiateProtocolVersion */
 	return IO_DONE;
 }
 

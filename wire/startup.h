@@ -16,9 +16,10 @@
 #include "log.h"
 #include "net/stream.h"
 
-#define STARTUP_MAX          10004 /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH and the length word */
-#define STARTUP_NAME_MAX     63    /* NAMEDATALEN - 1: what PostgreSQL takes of a user's or database's name */
-#define STARTUP_REQUEST_SIZE 8     /* SSLRequest and GSSENCRequest */
+#define STARTUP_MAX 10004 /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH and the length word */
+#define STARTUP_NAME_MAX                                                                           \
+	63 /* NAMEDATALEN - 1: what PostgreSQL takes of a user's or database's name */
+#define STARTUP_REQUEST_SIZE 8 /* SSLRequest and GSSENCRequest */
 
 extern const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE];
 extern const unsigned char startup_gss_request[STARTUP_REQUEST_SIZE];
@@ -28,18 +29,19 @@ enum startup_place {
 	STARTUP_CLEAR = 1,      /* outside TLS */
 	STARTUP_NEGOTIATED = 2, /* inside TLS that began with SSLRequest */
 	STARTUP_DIRECT = 4,     /* inside TLS that began at once */
-	STARTUP_LOCAL = 8,      /* client mode: from a client on this machine, which needs no encryption */
+	STARTUP_LOCAL =
+	    8, /* client mode: from a client on this machine, which needs no encryption */
 };
 
 enum startup_kind {
-	STARTUP_NOTHING,     /* the client left without a byte */
-	STARTUP_DIRECT_TLS,  /* TLS begins at once; its first byte is packet[0], for the caller to put back */
+	STARTUP_NOTHING, /* the client left without a byte */
+	STARTUP_DIRECT_TLS, /* TLS begins at once; its first byte is packet[0], for the caller to put back */
 	STARTUP_SSL_REQUEST, /* answered 'S' or 'N' by startup_answer */
 	STARTUP_GSS_REQUEST,
 	STARTUP_CANCEL,
 	STARTUP_SESSION, /* StartupMessage of version 3 */
 	STARTUP_REFUSED, /* `why` says it */
-	STARTUP_BROKEN,  /* the stream failed or ended inside a packet, `io` says how: nobody is left to be told */
+	STARTUP_BROKEN, /* the stream failed or ended inside a packet, `io` says how: nobody is left to be told */
 };
 
 /* All that a client can be told before its session; see the table in startup.c. */
@@ -69,15 +71,17 @@ struct startup {
 	unsigned char packet[STARTUP_MAX + 1];
 	/* Of a STARTUP_SESSION; they point into `packet`, are NUL-terminated, and are what PostgreSQL would take: the last one given wins. */
 	const char *user, *database, *application_name;
-	bool user_twice;    /* user or database stood in the packet more than once */
-	bool name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes: PostgreSQL would cut it */
+	bool user_twice; /* user or database stood in the packet more than once */
+	bool
+	    name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes: PostgreSQL would cut it */
 };
 
 /*
  * Read the next packet, which must be the first thing on `s`, in `place`, until `when`. `first` is true for the very first bytes of a connection (only there does 0x16
  * mean TLS at once). The result is in st->kind; never fails otherwise. Set `st` to zeros before the first call.
  */
-void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first, deadline when);
+void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first,
+		  deadline when);
 
 /*
  * --application-name-host: append " - HOST:PORT" (IPv6: " - [HOST]:PORT"; " - HOST" without a port) to the application_name of a STARTUP_SESSION, as pgbouncer's
@@ -92,7 +96,8 @@ enum io_status startup_answer(struct stream *s, char answer, deadline when) MUST
 /*
  * Send ErrorResponse, severity FATAL. `detail` is what the row's message leaves open (may be NULL). For REFUSE_VERSION_2 in the old form.
  */
-enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail, deadline when);
+enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail,
+			      deadline when);
 
 /*
  * Client mode, step 8: hand the server's messages to the client up to and with its first authentication request, out of which SCRAM-SHA-256-PLUS is
@@ -100,7 +105,8 @@ enum io_status startup_refuse(struct stream *s, enum refusal why, const char *de
  * looked at. IO_DONE when it is done, or when what comes is not for us to judge, or the client is gone: all that can be carried on as it is. Else as
  * the server's stream; the client then got whole messages only, so that it can be told.
  */
-enum io_status startup_relay_authentication(struct stream *server, struct stream *client, deadline when) MUST_USE;
+enum io_status startup_relay_authentication(struct stream *server, struct stream *client,
+					    deadline when) MUST_USE;
 
 /* The message of a refusal as the client gets it, for the log. Returns `buf`. */
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size);
