@@ -7,8 +7,9 @@
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
 #   $host->stop                                            or at the end of the test file
 #
-# Its root is a tmpfs with this machine's /usr (read-only), the files of /etc that name users, hosts
-# and libraries, and an empty /run, /tmp, /var and /usr/local. `tree` is copied over that. The only
+# Its root is a tmpfs with this machine's /usr (changes stay inside), the files of /etc that name
+# users, hosts and libraries, and an empty /run, /tmp, /var and /usr/local. `tree` is copied over
+# that. The only
 # units are those in @BASE and `units`, taken from this machine's systemd, and what the tree has in
 # /etc/systemd/system. Nothing inside sees or changes the machine's own systemd, cgroups, /run, /tmp.
 # The one thing made outside is a cgroup below the test's; it is removed at the end.
@@ -142,8 +143,8 @@ for link in bin sbin lib lib64; do [ ! -L /$link ] || cp -a /$link .; done
 mkdir -p usr usr/local dev etc/systemd/system etc/systemd/base home proc root run sys tmp var/tmp var/lib var/log
 chmod 1777 tmp var/tmp
 chmod 700 root
-mount --bind /usr usr
-mount -o remount,bind,ro usr
+mkdir .usr .work
+mount -t overlay -o lowerdir=/usr,upperdir=$root/.usr,workdir=$root/.work overlay usr
 mount -t tmpfs -o mode=755 none usr/local
 mount -t proc proc proc
 for path in proc/sys proc/sysrq-trigger; do [ ! -e $path ] || { mount --bind $path $path; mount -o remount,bind,ro $path; }; done
@@ -169,7 +170,7 @@ echo '[Unit]
 Requires=multi-user.target systemd-journald.service
 After=multi-user.target systemd-journald.service' >etc/systemd/base/boot.target
 ln -s ../run var/run
-[ -z "$2" ] || cp -a "$2/." .
+[ -z "$2" ] || tar -C "$2" -cf - . | tar --no-overwrite-dir -xf -
 EOS
 	-e "$UNITS/$_" && symlink "$UNITS/$_", "$root/etc/systemd/base/$_" for @units;
 	move_root($root);
