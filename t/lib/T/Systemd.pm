@@ -42,9 +42,9 @@ sub cannot_boot_systemd {
 	return 'needs root' unless T::is_root();
 	return "needs $SYSTEMD" unless -x $SYSTEMD;
 	return 'knows the system calls of x86-64 and aarch64 only' unless $number;
-	my $try = 'mount -t tmpfs none /mnt && mount -t proc proc /proc && mount -t cgroup2 none /mnt';
-	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try ], quiet => 1);
-	return 'needs namespaces and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
+	my $try = 'mount -t tmpfs none "$0" && cd "$0" && mkdir up work at && mount -t overlay -o lowerdir=/usr,upperdir=up,workdir=work overlay at && mount -t cgroup2 none at';
+	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try, $T::TMP ], quiet => 1);
+	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
 	return undef;
 }
 
@@ -112,6 +112,7 @@ sub keep {
 	my ($base, $tree, @units) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };
+	$SIG{$_} = 'IGNORE' for qw(INT HUP); # of the terminal: the test sends a TERM then
 	call('prctl', 1, 15, 0, 0, 0); # PR_SET_PDEATHSIG, SIGTERM
 	call('unshare', $new{mnt});
 	my ($own) = T::slurp('/proc/self/cgroup') =~ /^0::(.*)/m or _exit(1);
