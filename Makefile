@@ -47,7 +47,7 @@ endif
 
 MODULES = session server client listen renew background \
 	startup proxy certauth identmap identregex options check report \
-	tls tls_provider tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
+	tls tls_settings tls_credential tls_peer tls_client tls_report tls_report_trust passphrase \
 	backend backend_address sock splice heap stream pidfile sandbox sandbox_landlock sandbox_seccomp log
 OBJS = wrapper.o $(MODULES:=.o)
 

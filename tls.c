@@ -289,45 +289,16 @@ static bool use_certificate(struct tls *t, const struct tls_options *o, int whic
 	return ok;
 }
 
-/* By which OpenSSL's own files call them: digests that certificates are signed with, and ciphers of encrypted PEM files of the old form. */
-static void register_names(void)
-{
-	const EVP_MD *const digests[] = {
-	    EVP_sha256(),    EVP_sha384(),   EVP_sha512(),   EVP_sha1(),     EVP_sha224(),     EVP_sha512_256(),
-	    EVP_sha3_256(),  EVP_sha3_384(), EVP_sha3_512(), EVP_sha3_224(), EVP_sha512_224(),
-#ifndef OPENSSL_NO_RMD160
-	    EVP_ripemd160(),
-#endif
-#ifndef OPENSSL_NO_MD5
-	    EVP_md5(),
-#endif
-	};
-	const EVP_CIPHER *const ciphers[] = {EVP_aes_128_cbc(), EVP_aes_192_cbc(), EVP_aes_256_cbc(),
-					     EVP_des_ede3_cbc()};
-
-	for (size_t i = 0; i < sizeof digests / sizeof *digests; i++)
-		EVP_add_digest(digests[i]);
-	for (size_t i = 0; i < sizeof ciphers / sizeof *ciphers; i++)
-		EVP_add_cipher(ciphers[i]);
-}
-
-/*
- * Of the names of 140 ciphers and 25 digests only some are registered (a sixth of the instructions up to the handshake): TLS finds its own without, and certificates
- * are signed with no others that the default provider has. Nor is everything freed at exit: the kernel does that.
- */
-static void init_library(const struct tls_options *o)
+/* Not everything is freed at exit: the kernel does that. */
+static void init_library(void)
 {
 	static bool begun;
 
-	if (begun) /* the parent of -d loads renewed files */
+	if (begun) /* the parent of -d loads changed files */
 		return;
 	begun = true;
 	wiping_memory_install();
-	OPENSSL_init_ssl(OPENSSL_INIT_NO_ADD_ALL_CIPHERS | OPENSSL_INIT_NO_ADD_ALL_DIGESTS | OPENSSL_INIT_NO_ATEXIT,
-			 NULL);
-	if (o->ciphers == NULL && o->passphrase_command == NULL)
-		provider_narrow();
-	register_names();
+	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
 static bool open_ssl(struct tls *t, const struct tls_options *o, struct error *e)
@@ -366,7 +337,7 @@ bool tls_open(struct tls **out, const struct tls_options *o, struct error *e)
 
 	if (t == NULL)
 		return fail(e, EX_OSERR, "out of memory");
-	init_library(o);
+	init_library();
 	if (!open_ssl(t, o, e)) {
 		tls_discard(t);
 		return false;

@@ -62,12 +62,6 @@ void wiping_memory_begin(void);
 /* The key is gone: memory freed from now on need not be wiped. */
 void wiping_memory_end(void);
 
-/*
- * After OpenSSL has read openssl.cnf and before anything is fetched: leave only the ciphers that a TLS connection with default ciphers can use, and the decoders
- * of what a PEM file with a key without passphrase holds. Changes nothing if openssl.cnf activates providers. Never fails: at worst all are there, as ever.
- */
-void provider_narrow(void);
-
 /* Client mode, step 3: ALPN, SNI, whom to trust and what to verify. Fails as tls_open does. */
 bool client_open(SSL *ssl, const struct tls_options *o, struct error *e) MUST_USE;
 
