@@ -135,10 +135,10 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-# A client that breaks the rules of TLS, for the scripts.
-TOOLS = t/bin/tls13_records
+# Clients for the scripts: one that breaks the rules of TLS, one that does many handshakes.
+TOOLS = t/bin/tls13_records t/bin/handshakes
 
-t/bin/tls13_records: t/tls13_records.c Makefile
+$(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
 
