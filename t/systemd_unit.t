@@ -2,15 +2,6 @@
 #
 # The shipped pgssl.socket and pgssl@.service, installed as README says, under a systemd that is process 1: psql connects through them with nothing replaced, the
 # log is in the journal, and what a client does wrong, or a PostgreSQL that is down, leaves no failed unit. A broken installation is a failure.
-<<<<<<< HEAD
-# sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
-# sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
-# sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
-# sabotage: contrib/systemd/pgssl@.service s/^CollectMode=.*//
-# sabotage: contrib/systemd/pgssl@.service s/^StandardError=journal/StandardError=null/
-# sabotage: contrib/systemd/pgssl@.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
-# sabotage: contrib/systemd/pgssl@.service s/^SystemCallFilter=@system-service.*/SystemCallFilter=~@process/
-=======
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
@@ -18,7 +9,6 @@
 # sabotage: contrib/systemd/pgssl@.service s/^StandardError=journal/StandardError=null/
 # sabotage: contrib/systemd/pgssl@.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
 # sabotage: contrib/systemd/pgssl@.service s/ pipe pipe2 / /
->>>>>>> unit
 use lib 't/lib';
 use T;
 
