@@ -60,13 +60,15 @@ subtest 'a key under any cipher' => sub {
 };
 
 subtest 'openssl.cnf chooses providers and the random generator' => sub {
+	# A generator of 128 bits is too weak for OpenSSL 3.5's default group, X25519MLKEM768; s_server fails, too.
 	my %conf = (
 		'the default provider by name' => [ 'providers = p', "[p]\ndefault = d\n[d]\nactivate = 1" ],
-		'a generator with AES-128' => [ 'random = r', "[r]\nrandom = CTR-DRBG\ncipher = AES-128-CTR" ],
+		'a generator with AES-128' => [ 'random = r', "[r]\nrandom = CTR-DRBG\ncipher = AES-128-CTR", '--groups=X25519' ],
 		'a generator with SHA-512' => [ 'random = r', "[r]\nrandom = HASH-DRBG\ndigest = SHA512" ],
 	);
 	for my $what (sort keys %conf) {
-		my $s = serve(pg => $fake, pem => $pem{ecdsa}, env => conf($what =~ tr/ /-/r, @{ $conf{$what} }));
+		my ($init, $sections, @args) = @{ $conf{$what} };
+		my $s = serve(pg => $fake, pem => $pem{ecdsa}, args => \@args, env => conf($what =~ tr/ /-/r, $init, $sections));
 		ok(connect_to($s->port)->negotiate, $what) or diag($s->log);
 	}
 	my $s = serve(pg => $fake, pem => $pem{ecdsa}, env => conf('base', 'providers = p', "[p]\nbase = b\n[b]\nactivate = 1"));
