@@ -8,6 +8,7 @@
 # sabotage: t/check-distro s/ --kill-child//
 use lib 't/lib';
 use T;
+use File::Path qw(remove_tree);
 
 needs(is_root() && !T::run([qw(unshare --mount --pid --ipc --fork true)], quiet => 1)->{status}, 'root and namespaces');
 needs(-x '/usr/bin/apt-get', 'apt');
@@ -77,7 +78,7 @@ for my $signal (qw(INT TERM HUP KILL)) {
 		is_deeply([ running() ], [], 'no process is left');
 		my @roots = glob "$TMP/roots/*";
 		is(scalar @roots, $signal eq 'KILL' ? 1 : 0, 'and no root, unless nobody could remove it');
-		rmdir $_ or fail("$_: $!") for @roots;
+		remove_tree(@roots);
 	};
 }
 done_testing;
