@@ -48,7 +48,7 @@ sub release {
 sub mirror { return (split ' ', slurp("$TMP/arguments"))[-1] }
 
 subtest 'the mirror is that of the main archive, in either format of sources' => sub {
-	release('http://vendor.test/apt', 'bookworm', 'Vendor', 'Vendor');
+	release('http://vendor.test/apt', 'bookworm', 'Vendor', 'Debian');
 	release('http://security.test/debian-security', 'bookworm-security', 'Debian', 'Debian-Security');
 	release('http://mirror.test/debian', 'bookworm', 'Debian', 'Debian');
 	my $others = "deb http://vendor.test/apt bookworm main\n# deb http://old.test/debian bookworm main\ndeb http://security.test/debian-security bookworm-security main\n";
