@@ -41,8 +41,9 @@ BSD := $(if $(and $(wildcard $(shell $(CC) -print-file-name=libbsd.a)),$(wildcar
 LIBS = $(shell $(PKG_CONFIG) --libs libcrypto libssl 2>/dev/null) $(BSD)
 
 # make STATIC=1 links OpenSSL and libbsd in: faster to start and smaller in memory, but a repaired OpenSSL then needs a new build.
+# Debian 13's libcrypto.a needs zlib and zstd (zlib1g-dev, libzstd-dev); pkg-config knows.
 ifdef STATIC
-LIBS = -Wl,-Bstatic -lssl -lcrypto -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
+LIBS = -Wl,-Bstatic $(shell $(PKG_CONFIG) --static --libs libssl libcrypto) -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
 endif
 
 MODULES = session server client listen renew background \

@@ -24,7 +24,8 @@ enum {
 	TLV_CRC32C = 3,
 };
 
-static const unsigned char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+static const unsigned char v2_signature[12] = {'\r', '\n', '\r', '\n', '\0', '\r',
+					       '\n', 'Q',  'U',  'I',  'T',  '\n'};
 
 /* Why a read did not happen. */
 static bool fail_read(struct error *e, enum io io, bool spoke)

@@ -7,6 +7,7 @@
  */
 #ifdef __linux__
 
+#include <asm/termbits.h> /* TCGETS2 takes the size of its struct */
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -189,7 +190,8 @@ static const struct sock_filter refused[] = {
     REFUSE(faccessat, EACCES),
     REFUSE(readlinkat, EACCES),
     REFUSE(lseek, ESPIPE),
-    REFUSE_IF(ioctl, 1, TCGETS, ENOTTY), /* isatty(), before stdio's first write */
+    REFUSE_IF(ioctl, 1, TCGETS, ENOTTY),  /* isatty(), before stdio's first write */
+    REFUSE_IF(ioctl, 1, TCGETS2, ENOTTY), /* the same from glibc 2.42 on */
     REFUSE(fcntl, EPERM),
     REFUSE(setsockopt, EPERM), /* OpenSSL asks for kernel TLS where openssl.cnf says so */
     REFUSE(getsockopt, EPERM),

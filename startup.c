@@ -152,16 +152,23 @@ static void parse_parameters(struct startup *st)
 		st->database = st->user;
 }
 
-/* How much of a name fits into `room` bytes without cutting a character of UTF-8 in two (RFC 3629: bytes behind the first are 10xxxxxx). */
+/*
+ * The length of the prefix of `name` that fits into `room` bytes when PostgreSQL shows it. From version 16 on
+ * it shows \\xC3 for every byte that is not printable ASCII (pg_clean_ascii in its common/string.c).
+ * Never ends inside a character of UTF-8 (RFC 3629: all bytes but the first are 10xxxxxx).
+ */
 static size_t cut(const char *name, size_t room)
 {
-	size_t len = strlen(name);
+	size_t len = 0;
 
-	if (len <= room)
-		return len;
-	while (room > 0 && ((unsigned char)name[room] & 0xc0) == 0x80)
-		room--;
-	return room;
+	for (size_t shown = 0; name[len] != '\0'; len++) {
+		shown += name[len] < ' ' || name[len] > '~' ? 4 : 1;
+		if (shown > room)
+			break;
+	}
+	while (len > 0 && ((unsigned char)name[len] & 0xc0) == 0x80)
+		len--;
+	return len;
 }
 
 /* Put `size` bytes in the place of the `old` bytes at `at`. */

@@ -256,9 +256,9 @@ static bool parse_certificates(struct credential *c, const struct text *t, const
 	ERR_clear_error();
 	if (X509_get0_pubkey(c->leaf) == NULL)
 		return fail(e, EX_CONFIG,
-			    "the public key of the first certificate in \"%s\" is damaged, or of a kind that does not do "
-			    "for TLS: RSA, ECDSA and Ed25519 do",
-			    file);
+			    "OpenSSL cannot use the public key of the first certificate in \"%s\": %s: it is damaged, or "
+			    "of a type that this OpenSSL does not have; use another certificate",
+			    file, openssl_reason("no reason given"));
 	return true;
 }
 
@@ -311,8 +311,9 @@ bool credential_use(SSL *ssl, const struct credential *c, const char *file, stru
 {
 	ERR_clear_error();
 	if (SSL_use_certificate(ssl, c->leaf) != 1 || SSL_use_PrivateKey(ssl, c->key) != 1)
-		return fail(e, EX_CONFIG, "OpenSSL does not accept the certificate in \"%s\": %s", file,
-			    openssl_reason("no reason given"));
+		return fail(e, EX_CONFIG,
+			    "OpenSSL does not accept the certificate in \"%s\" for TLS: %s (its key is of type %s)", file,
+			    openssl_reason("no reason given"), EVP_PKEY_get0_type_name(c->key));
 	for (int i = 0; i < sk_X509_num(c->chain); i++)
 		if (SSL_add1_chain_cert(ssl, sk_X509_value(c->chain, i)) != 1)
 			return fail(e, EX_CONFIG, "OpenSSL does not accept the chain in \"%s\": %s", file,

@@ -66,10 +66,11 @@ void report_dates(const char *what, const ASN1_TIME *from, const ASN1_TIME *unti
 {
 	char text[32];
 	int left = days_until(until);
+	time_t now = time(NULL);
 
-	if (X509_cmp_current_time(from) > 0)
+	if (ASN1_TIME_cmp_time_t(from, now) > 0)
 		report(bad, "%s: not valid before %s: wait, or set this machine's clock", what, date(from, text));
-	if (X509_cmp_current_time(until) <= 0)
+	if (ASN1_TIME_cmp_time_t(until, now) <= 0)
 		report(bad, "%s: EXPIRED at %s: replace it", what, date(until, text));
 	else
 		report(left < soon ? FOUND_WARNING : FOUND_OK, "%s: valid until %s: %d day%s left%s", what,

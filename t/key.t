@@ -73,11 +73,14 @@ subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	my ($key, $crt) = ("$TMP/sm2.key", "$TMP/sm2.crt");
 	T::run($_, quiet => 1) for [ qw(openssl ecparam -name SM2 -genkey -noout -out), $key ], [ qw(openssl req -x509 -sm3 -subj /CN=sm2 -days 3 -key), $key, '-out', $crt ];
 	my $sm2 = spew("$TMP/sm2.pem", slurp($key) . slurp($crt), 0600);
-	for my $case ([ 'damaged', $damaged ], [ 'SM2', $sm2 ]) {
-		my ($what, $pem) = @$case;
-		refused($what, 78, qr/the public key of the first certificate in "\Q$pem\E" is damaged, or of a kind/, '-p', $pem);
+	for my $case (
+		[ 'damaged', $damaged, qr/cannot use the public key of the first certificate in "\Q$damaged\E": .*: it is damaged, or of a type/ ],
+		[ 'SM2', $sm2, qr/does not accept the certificate in "\Q$sm2\E" for TLS: unknown certificate type \(its key is of type SM2\)/ ],
+	) {
+		my ($what, $pem, $words) = @$case;
+		refused($what, 78, $words, '-p', $pem);
 		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ], quiet => 1);
-		like($r->{out} . $r->{err}, qr/public key of the first certificate/, '--check says it too');
+		like($r->{out} . $r->{err}, $words, '--check says it too');
 	}
 	my $pem = make_pem($c->{cert}, "$TMP/live.pem");
 	my $s = serve_listen(pg => $fake, pem => $pem);

@@ -35,9 +35,9 @@ static const struct row {
      "user|a|application_name|" "0123456789012345678901234567890123456789" "01234 - 192.0.2.7:51234|"},
     {"not inside a character of two bytes", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\xc3\xa4\xc3\xa4\xc3\xa4") "|",
-     "user|a|application_name|" X10("\xc3\xa4\xc3\xa4") "\xc3\xa4\xc3\xa4 - 192.0.2.7:51234|"},
+     "user|a|application_name|\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 - 192.0.2.7:51234|"},
     {"nor of four", "192.0.2.7", "51234", "user|a|application_name|" X10("\xf0\x9f\x90\x98\xf0\x9f\x90\x98") "|",
-     "user|a|application_name|" X10("\xf0\x9f\x90\x98") "\xf0\x9f\x90\x98 - 192.0.2.7:51234|"},
+     "user|a|application_name|\xf0\x9f\x90\x98\xf0\x9f\x90\x98 - 192.0.2.7:51234|"},
     {"bytes that are no UTF-8", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\x80\x80\x80\x80\x80\x80\x80") "|", "user|a|application_name| - 192.0.2.7:51234|"},
 };
