@@ -21,23 +21,6 @@ subtest 'a key under any cipher' => sub {
 	}
 };
 
-<<<<<<< HEAD
-subtest 'openssl.cnf chooses providers and the random generator' => sub {
-	# A generator of 128 bits is too weak for OpenSSL 3.5's default group, X25519MLKEM768; s_server fails, too.
-	my %conf = (
-		'the default provider by name' => [ 'providers = p', "[p]\ndefault = d\n[d]\nactivate = 1" ],
-		'a generator with AES-128' => [ 'random = r', "[r]\nrandom = CTR-DRBG\ncipher = AES-128-CTR", '--groups=X25519' ],
-		'a generator with SHA-512' => [ 'random = r', "[r]\nrandom = HASH-DRBG\ndigest = SHA512" ],
-	);
-	for my $what (sort keys %conf) {
-		my ($init, $sections, @args) = @{ $conf{$what} };
-		my $s = serve(pg => $fake, pem => $pem{ecdsa}, args => \@args, env => conf($what =~ tr/ /-/r, $init, $sections));
-		ok(connect_to($s->port)->negotiate, $what) or diag($s->log);
-	}
-	my $s = serve(pg => $fake, pem => $pem{ecdsa}, env => conf('base', 'providers = p', "[p]\nbase = b\n[b]\nactivate = 1"));
-	ok(!connect_to($s->port)->negotiate, 'a choice with no cipher in it is kept to');
-};
-=======
 # Which those are says `openssl s_server`, which is asked to verify a client's certificate. OpenSSL 3.0 does not verify PKCS #1 signatures with SHA-512/224 and
 # SHA-512/256, but those of RSA-PSS.
 subtest "certificates signed with any digest, our own and a client's" => sub {
@@ -50,7 +33,6 @@ subtest "certificates signed with any digest, our own and a client's" => sub {
 	in_parallel(map { my $to = $file->($_); my ($digest, $by) = @$_;
 		"$req /CN=localhost -$digest -key $TMP/leaf.key -CA $TMP/$by.crt -CAkey $TMP/$by.key " . ($by eq 'pss' ? '-sigopt rsa_padding_mode:pss ' : '') . "-out $to.crt && cat $to.crt $TMP/leaf.key >$to.pem && chmod 600 $to.pem" } @cases);
 	@cases = grep { -s $file->($_) . '.pem' } @cases;
->>>>>>> matrix
 
 	my $env = conf_file('ssl_conf = ssl', "[ssl]\nsystem_default = sys\n[sys]\nCipherString = ALL:\@SECLEVEL=0");
 	my $reference = s_server([ '-cert', $pem{ecdsa}, '-key', $pem{ecdsa}, qw(-Verify 1 -verify_return_error -CAfile), $all ], env => $env);
