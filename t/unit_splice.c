@@ -2,17 +2,17 @@
  *
  * unit_splice.c - the pump between two streams in memory: half closes, broken ends, odd wishes of TLS, back pressure, and whose end is told.
  *
- * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED/SPLICE_SERVER_CLOSED/
- * sabotage: net/splice.c s/h->read_wants_write = true;/;/
- * sabotage: net/splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
- * sabotage: net/splice.c s/\*h->count += n;/;/
- * sabotage: net/splice.c s/if (lies_inside(up, down)) {$/if (false) {/
- * sabotage: net/splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
- * sabotage: net/splice.c s/h->lost |= .*;/;/
- * sabotage: net/splice.c s/h->lost |= .*;/h->lost = true;/
- * sabotage: net/splice.c s/h->sink_failed = h->lost = true;/h->sink_failed = true;/
- * sabotage: net/splice.c s/out->lost |= unsent(out->to);/;/
- * sabotage: net/splice.c s/all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
+ * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED/SPLICE_BACKEND_CLOSED/
+ * sabotage: net/splice.c s/d->read_wants_write = true;/;/
+ * sabotage: net/splice.c s/d->write_wants_read = io == IO_WANT_READ;/d->write_wants_read = false;/
+ * sabotage: net/splice.c s/\*d->count += n;/;/
+ * sabotage: net/splice.c s/if (data_buffered(up, down)) {$/if (false) {/
+ * sabotage: net/splice.c s/((source_done(in) \&\& empty(in)) ||/(source_done(in) ||/
+ * sabotage: net/splice.c s/d->lost |= .*;/;/
+ * sabotage: net/splice.c s/d->lost |= .*;/d->lost = true;/
+ * sabotage: net/splice.c s/d->sink_failed = d->lost = true;/d->sink_failed = true;/
+ * sabotage: net/splice.c s/out->lost |= unsent(out->sink);/;/
+ * sabotage: net/splice.c s/all_delivered ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
  * sabotage: net/splice.c s/ || (down->readable \&\& empty(down))//
  * sabotage: net/splice.c s/(up->readable \&\& empty(up)) ||/up->readable ||/
  * sabotage: net/splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
@@ -90,7 +90,7 @@ static void begin(void)
 static struct splice run(int64_t ms)
 {
 	struct splice sp = {
-	    .client = &client.stream, .server = &server.stream, .until = deadline_in(ms)};
+	    .client = &client.stream, .backend = &server.stream, .until = deadline_in(ms)};
 
 	splice_run(&sp);
 	return sp;
@@ -159,7 +159,7 @@ static void test_server_ends(void)
 	struct splice sp = run(5000);
 	ok(down_arrived(), "PostgreSQL ends: the client gets all");
 	ok(!server.shut, "it is told nothing");
-	ended(&sp, SPLICE_SERVER_CLOSED, "PostgreSQL ends");
+	ended(&sp, SPLICE_BACKEND_CLOSED, "PostgreSQL ends");
 }
 
 static void test_silence(void)
@@ -167,7 +167,7 @@ static void test_silence(void)
 	begin();
 	client.after = server.after = IO_WANT_READ;
 	struct splice sp = {.client = &client.stream,
-			    .server = &server.stream,
+			    .backend = &server.stream,
 			    .until = DEADLINE_NEVER,
 			    .idle_ms = 20};
 	splice_run(&sp);
@@ -190,7 +190,7 @@ static void test_broken(void)
 	server.after = IO_FAILED;
 	sp = run(5000);
 	ok(down_arrived(), "PostgreSQL's reset: what came before arrives");
-	ended(&sp, SPLICE_SERVER_RESET, "PostgreSQL's reset");
+	ended(&sp, SPLICE_BACKEND_RESET, "PostgreSQL's reset");
 
 	begin();
 	client.after = server.after = IO_WANT_READ;
@@ -236,7 +236,7 @@ static void test_back_pressure(void)
 	server.chunk = 1000;
 	client.out_room = 2500;
 	struct splice sp = {
-	    .client = &client.stream, .server = &server.stream, .until = deadline_in(20)};
+	    .client = &client.stream, .backend = &server.stream, .until = deadline_in(20)};
 	deadline start = deadline_in(0);
 	splice_run(&sp);
 	ok(memstream_left(&server) == sizeof much - 3000,
@@ -268,7 +268,7 @@ static void test_write_wants_read(void)
 	struct splice sp = run(5000);
 	ok(down_arrived(), "writes that want to read first: all arrives");
 	ok(polled_wrongly <= 6, "they are not tried in vain (%u times)", polled_wrongly);
-	ended(&sp, SPLICE_SERVER_CLOSED, "writes that want to read first");
+	ended(&sp, SPLICE_BACKEND_CLOSED, "writes that want to read first");
 }
 
 /* The other half of the client's message never comes, its end does. */
@@ -352,7 +352,7 @@ static void test_inside(bool from_server)
 		      silent = {.verbs = &silent_verbs, .rfd = -1, .wfd = -1};
 	const size_t all = 40 * 65536 + 100;
 	struct splice sp = {.client = from_server ? &silent : &full,
-			    .server = from_server ? &full : &silent,
+			    .backend = from_server ? &full : &silent,
 			    .until = deadline_in(1000)};
 
 	inside = all;
@@ -368,7 +368,7 @@ static void test_inside_behind_back_pressure(void)
 {
 	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
 		      refusing = {.verbs = &refusing_verbs, .rfd = -1, .wfd = -1};
-	struct splice sp = {.client = &full, .server = &refusing, .until = deadline_in(100)};
+	struct splice sp = {.client = &full, .backend = &refusing, .until = deadline_in(100)};
 
 	inside = 10 * 65536;
 	splice_run(&sp);
@@ -443,7 +443,7 @@ static void test_hang_up_behind_back_pressure(enum io_status after, const char *
 	client_end = ends[1];
 	from.rfd = from.wfd = ends[0];
 	will_say(asked, after);
-	struct splice sp = {.client = &from, .server = &to, .until = deadline_in(50)};
+	struct splice sp = {.client = &from, .backend = &to, .until = deadline_in(50)};
 	splice_run(&sp);
 	ok(client_end < 0 && said_all, "it says all, %s, and hangs up", what);
 	ended(&sp, SPLICE_EXPIRED, "and PostgreSQL is waited for");
@@ -489,7 +489,7 @@ static void test_gone_after_its_end(bool held, enum splice_end end, const char *
 	if (held)
 		client_verbs.pending = unsent_inside;
 	from.stream.verbs = &client_verbs;
-	struct splice sp = {.client = &from.stream, .server = &to, .until = deadline_in(200)};
+	struct splice sp = {.client = &from.stream, .backend = &to, .until = deadline_in(200)};
 	splice_run(&sp);
 	ended(&sp, end, what);
 	close(ends[0]);
