@@ -3,7 +3,7 @@
  * unit_startup.c - PostgreSQL's packets before a session from memory: each row of the request table in each place, each packet cut at every byte, parameters as
  * PostgreSQL reads them, and the bytes of every refusal.
  *
- * sabotage: wire/startup.c s/STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
+ * sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
  * sabotage: wire/startup.c s/if (at != last)/if (at > last)/
  */
 #include "wire/startup.h"
