@@ -43,7 +43,7 @@ void sock_keepalive(int fd, int seconds)
 	/*
 	 * There are no probes while data is unacknowledged. The kernel resends it 15 times
 	 * (net.ipv4.tcp_retries2) at growing intervals; with this limit on the interval that takes
-	 * about as long. Not TCP_USER_TIMEOUT: it also ends a live peer that does not read (tcp(7)).
+	 * about as long. Not TCP_USER_TIMEOUT: it ends a live peer that does not read (tcp(7)).
 	 */
 	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
 }

@@ -166,7 +166,7 @@ static void take_events(const struct pollfd set[2], struct direction *in, struct
 		flush_sink(out);
 }
 
-static void pump(struct direction *d)
+static void relay(struct direction *d)
 {
 	if (d->readable && empty(d) && !source_done(d))
 		fill_buffer(d);
@@ -291,9 +291,8 @@ void splice_run(struct splice *sp)
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->backend->verbs->pending(sp->backend) & STREAM_READABLE) != 0;
 	for (unsigned rounds = 0;; rounds++) {
-		pump(
-		    &down); /* first, so that the backend's end precedes the client's if both came */
-		pump(&up);
+		relay(&down); /* first: if both ended, the backend did so first */
+		relay(&up);
 		if (session_over(sp, &up, &down))
 			return;
 		if (rounds < ROUNDS_MAX && data_buffered(&up, &down))

@@ -37,7 +37,7 @@ struct stream;
 struct stream_verbs {
 	/* Read 1 to `size` bytes. *got is set on IO_DONE only. */
 	enum io_status (*read)(struct stream *, void *buf, size_t size, size_t *got);
-	/* Accept up to `size` bytes. *put is set on IO_DONE only. With size 0: send what is buffered. */
+	/* Accept up to `size` bytes. *put is set on IO_DONE only. Size 0: send what is buffered. */
 	enum io_status (*write)(struct stream *, const void *buf, size_t size, size_t *put);
 	/* STREAM_READABLE | STREAM_UNSENT. */
 	unsigned (*pending)(struct stream *);

@@ -294,8 +294,8 @@ static const char *parent_attempt(long (*try)(void))
 {
 	const char *files[1] = {elsewhere};
 	uint16_t port = ntohs(right.sin_port);
-	struct sandbox_parent_needs n = {
-	    .read_again = files, .read_count = 1, .pid_folder = pids, .tcp_port = port};
+	struct sandbox_needs n = {
+	    .read_again = files, .read_count = 1, .remove_in = pids, .tcp_port = port};
 	int status;
 	pid_t pid = fork();
 

@@ -40,9 +40,10 @@ static const struct {
 	const char *sqlstate, *message, *hint; /* %s stands for the detail */
 } refusals[] = {
 	[REFUSE_NO_TLS] = {"28000", "this port accepts only TLS connections",
-		"Use sslmode=require or stronger. If another error stands above this one, that is the "
-		"cause: libpq's default, sslmode=prefer, tries again in clear after one."},
-	[REFUSE_REPEATED] = {"0A000", "encryption has already been negotiated on this connection", NULL},
+		"Use sslmode=require or stronger. If another error stands above this one, that is "
+		"the cause: libpq's default, sslmode=prefer, tries again in clear after one."},
+	[REFUSE_REPEATED] = {"0A000",
+		"encryption has already been negotiated on this connection", NULL},
 	[REFUSE_VERSION] = {"0A000",
 		"unsupported frontend protocol %s: server supports 3.0 and later", NULL},
 	[REFUSE_VERSION_2] = {"0A000",
