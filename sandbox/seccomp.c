@@ -79,7 +79,7 @@
 	ANSWER(SECCOMP_RET_ALLOW), LOAD_NUMBER
 
 /* Calls are numbered per machine, and x32 sets bit 30. */
-static const struct sock_filter machine_rows[] = {
+static const struct sock_filter check_machine[] = {
     LOAD(offsetof(struct seccomp_data, arch)),
     EQUAL(ARCHITECTURE, 1, 0),
     ANSWER(KILL),
@@ -93,7 +93,7 @@ static const struct sock_filter machine_rows[] = {
  * never runs it for those. Looking at an argument ends this analysis: to end it after these rows,
  * which step 9 uses most, saves 0.07 ms per session.
  */
-static const struct sock_filter relay_rows[] = {
+static const struct sock_filter pump[] = {
     ALLOW(read),
     ALLOW(write),
     ALLOW(recvfrom),
@@ -108,7 +108,7 @@ static const struct sock_filter relay_rows[] = {
 };
 
 /* What else a session does. */
-static const struct sock_filter session_rows[] = {
+static const struct sock_filter session[] = {
     ALLOW(writev),
     ALLOW(close),
     ALLOW(shutdown),
@@ -151,13 +151,13 @@ static const struct sock_filter session_rows[] = {
 #endif
 };
 
-static const struct sock_filter connect_rows[] = {ALLOW(connect)};
-static const struct sock_filter bind_rows[] = {ALLOW(bind)};
-static const struct sock_filter yield_rows[] = {ALLOW(sched_yield)};
-static const struct sock_filter add_filter_rows[] = {
+static const struct sock_filter may_connect[] = {ALLOW(connect)};
+static const struct sock_filter may_bind[] = {ALLOW(bind)};
+static const struct sock_filter may_yield[] = {ALLOW(sched_yield)};
+static const struct sock_filter may_tighten[] = {
     ALLOW_IF_BOTH(prctl, 0, PR_SET_SECCOMP, 1, SECCOMP_MODE_FILTER),
 };
-static const struct sock_filter remove_rows[] = {
+static const struct sock_filter may_remove[] = {
     ALLOW(unlinkat), /* Landlock limits where */
 #ifdef __x86_64__
     ALLOW(unlink),
@@ -168,7 +168,7 @@ static const struct sock_filter remove_rows[] = {
  * What libraries try and can do without: syslog() reopens its socket, localtime() its file, qsort()
  * asks for the size of memory.
  */
-static const struct sock_filter refused_rows[] = {
+static const struct sock_filter refused[] = {
     REFUSE(openat, EACCES),
     REFUSE(socket, EACCES),
     REFUSE(connect, EACCES),
@@ -195,10 +195,10 @@ static const struct sock_filter refused_rows[] = {
 #endif
 };
 
-static const struct sock_filter kill_rows[] = {ANSWER(KILL)};
+static const struct sock_filter else_kill[] = {ANSWER(KILL)};
 
 /* A second filter, added to the first: the stricter of the two answers counts. */
-static const struct sock_filter connected_rows[] = {
+static const struct sock_filter connected[] = {
     LOAD_NUMBER,
     REFUSE(connect, EACCES), /* not KILL: syslog() of other libcs tries it again */
     FORBID(bind),
@@ -208,9 +208,9 @@ static const struct sock_filter connected_rows[] = {
 
 /*
  * What the parent of -d does, and its children until their own step 5. These rows precede
- * session_rows, so that their wider permissions count.
+ * session, so that their wider permissions count.
  */
-static const struct sock_filter parent_rows[] = {
+static const struct sock_filter parent[] = {
     ALLOW(accept),
     ALLOW(accept4),
     /* fork() and nothing else */
@@ -287,7 +287,7 @@ static const struct sock_filter parent_rows[] = {
     REFUSE(clone3, ENOSYS), /* a filter cannot see its flags; glibc falls back to clone */
 };
 
-static const struct sock_filter refuse_rows[] = {ANSWER(ERRNO(EPERM))};
+static const struct sock_filter else_refuse[] = {ANSWER(ERRNO(EPERM))};
 
 /* clang-format on */
 
@@ -319,21 +319,22 @@ static bool load_filter(struct filter *f, struct error *e)
 
 static void append_session(struct filter *f, const struct sandbox_needs *needs)
 {
-	APPEND(f, session_rows);
+	APPEND(f, session);
 	if (needs->tcp_port != 0 || needs->unix_connect)
-		APPEND(f, connect_rows);
+		APPEND(f, may_connect);
 	if (needs->bind)
-		APPEND(f, bind_rows);
+		APPEND(f, may_bind);
 	if (needs->remove_in != NULL)
-		APPEND(f, remove_rows);
+		APPEND(f, may_remove);
 	if (needs->yield)
-		APPEND(f, yield_rows);
-	APPEND(f, add_filter_rows);
-	APPEND(f, refused_rows);
-	APPEND(f, kill_rows);
+		APPEND(f, may_yield);
+	APPEND(f, may_tighten);
+	APPEND(f, refused);
+	APPEND(f, else_kill);
 }
 
-bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, bool *entered, struct error *e)
+bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *entered,
+		     struct error *e)
 {
 	struct filter f = {.length = 0};
 
@@ -341,12 +342,12 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, bool *enter
 	*entered = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT;
 	if (!*entered)
 		return true;
-	APPEND(&f, machine_rows);
-	APPEND(&f, relay_rows);
-	if (parent) {
-		APPEND(&f, parent_rows);
-		APPEND(&f, session_rows);
-		APPEND(&f, refuse_rows);
+	APPEND(&f, check_machine);
+	APPEND(&f, pump);
+	if (is_parent) {
+		APPEND(&f, parent);
+		APPEND(&f, session);
+		APPEND(&f, else_refuse);
 	} else {
 		append_session(&f, needs);
 	}
@@ -357,6 +358,6 @@ bool sandbox_seccomp_connected(struct error *e)
 {
 	struct filter f = {.length = 0};
 
-	APPEND(&f, connected_rows);
+	APPEND(&f, connected);
 	return load_filter(&f, e);
 }

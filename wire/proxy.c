@@ -19,7 +19,7 @@ enum {
 	V1_SHORTEST = 15, /* "PROXY UNKNOWN\r\n" */
 	V1_LONGEST = 107, /* the specification's worst case, CRLF included */
 	V2_FIXED = 16,
-	/* The length field allows 64 KiB. TLVs with certificate names are long; nginx stops here. */
+	/* The length field allows 64 KiB, and TLVs may be long. nginx has this limit too. */
 	V2_LONGEST = 4096,
 };
 

@@ -68,7 +68,7 @@ struct startup {
 	char detail[64]; /* for startup_refuse */
 	size_t len;
 	unsigned char packet[STARTUP_MAX + 1];
-	/* Of a STARTUP_SESSION, inside `packet`, as PostgreSQL reads them: the last value counts. */
+	/* Of a STARTUP_SESSION; inside `packet`. As in PostgreSQL, the last value counts. */
 	const char *user, *database, *application_name;
 	bool user_twice;    /* user or database was given more than once */
 	bool name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes */
