@@ -46,15 +46,11 @@ static bool parse_id(const char *text, unsigned *id)
 static bool find_group(const char *group, gid_t *gid, struct error *e)
 {
 	const struct group *gr = getgrnam(group);
-	unsigned id;
 
 	if (gr != NULL)
 		*gid = gr->gr_gid;
-	else if (parse_id(group, &id))
-		*gid = id;
-	else
-		return fail(e, EX_NOUSER, "there is no group \"%s\" (-g)", group);
-	return true;
+	return gr != NULL || parse_id(group, gid) ||
+	       fail(e, EX_NOUSER, "there is no group \"%s\" (-g)", group);
 }
 
 static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)

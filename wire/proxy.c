@@ -211,7 +211,7 @@ static bool v1_read(struct header *h, struct proxy_client *client, struct error 
 	(void)take_port(h);
 	if (h->bad || h->at != h->end)
 		return fail(e, EX_PROTOCOL,
-			    "PROXY header has a malformed address, port or blank behind %s",
+			    "PROXY header has a malformed address, port or blank after %s",
 			    protocol);
 	set_client(client, family, source, port);
 	return true;

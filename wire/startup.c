@@ -33,9 +33,6 @@ static const struct request {
 	{CODE(1234, 5680), 8, 8, UNENCRYPTED, true, STARTUP_GSS_REQUEST},
 	{CODE(3, 0), 8, STARTUP_MAX, EVERYWHERE & ~STARTUP_CLEAR, false, STARTUP_SESSION}, /* 3.x */
 };
-/* clang-format on */
-
-/* clang-format off */
 static const struct {
 	const char *sqlstate, *message, *hint; /* %s stands for the detail */
 } refusals[] = {
@@ -260,58 +257,29 @@ enum io_status startup_answer(struct stream *s, char answer, deadline when)
 
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size)
 {
-	const char *message = refusals[why].message, *gap = strstr(message, "%s");
-
-	if (gap == NULL)
-		snprintf(buf, size, "%s", message);
-	else
-		snprintf(buf, size, "%.*s%s%s", (int)(gap - message), message, detail, gap + 2);
+	snprintf(buf, size, refusals[why].message, detail);
 	return buf;
 }
 
-/* An ErrorResponse under construction. Fields that do not fit are left out. */
-struct error_message {
-	unsigned char bytes[2048];
-	size_t len;
-};
-
-static void put_error_field(struct error_message *m, char type, const char *text)
-{
-	size_t n = strlen(text) + 1;
-
-	if (m->len + 1 + n + 1 > sizeof m->bytes)
-		return;
-	m->bytes[m->len++] = (unsigned char)type;
-	memcpy(m->bytes + m->len, text, n);
-	m->len += n;
-}
-
 /* See "Message Formats" and "Error and Notice Message Fields" in PostgreSQL's manual. */
-static void build_error(struct error_message *m, enum refusal why, const char *text)
-{
-	m->bytes[0] = 'E';
-	m->len = MESSAGE_HEAD;
-	put_error_field(m, 'S', "FATAL");
-	put_error_field(m, 'V', "FATAL");
-	put_error_field(m, 'C', refusals[why].sqlstate);
-	put_error_field(m, 'M', text);
-	if (refusals[why].hint != NULL)
-		put_error_field(m, 'H', refusals[why].hint);
-	m->bytes[m->len++] = '\0';
-	put_be32(m->bytes + 1, m->len - 1);
-}
-
 enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail, deadline when)
 {
-	struct error_message m = {.len = 0};
-	char text[1024];
+	const char *state = refusals[why].sqlstate, *hint = refusals[why].hint;
+	char text[1024], message[2048] = "E";
+	size_t len = why == REFUSE_VERSION_2 ? 1 : MESSAGE_HEAD, room = sizeof message - len;
 
 	startup_refusal_text(why, detail, text, sizeof text);
-	if (why == REFUSE_VERSION_2)
-		put_error_field(&m, 'E', text); /* protocol 2 has no length and no other fields */
-	else
-		build_error(&m, why, text);
-	return stream_write_all(s, m.bytes, m.len, when);
+	if (why == REFUSE_VERSION_2) { /* protocol 2 has no length and no fields */
+		len += (size_t)snprintf(message + len, room, "%s", text);
+	} else {
+		len += (size_t)snprintf(message + len, room, "SFATAL%cVFATAL%cC%s%cM%s%c", 0, 0,
+					state, 0, text, 0);
+		if (hint != NULL)
+			len +=
+			    (size_t)snprintf(message + len, sizeof message - len, "H%s%c", hint, 0);
+		put_be32((unsigned char *)message + 1, len);
+	}
+	return stream_write_all(s, message, len + 1, when);
 }
 
 /* Remove SCRAM-SHA-256-PLUS from the names in an AuthenticationSASL. Returns the new length. */
