@@ -33,6 +33,7 @@ static const struct request {
 	{CODE(1234, 5680), 8, 8, UNENCRYPTED, true, STARTUP_GSS_REQUEST},
 	{CODE(3, 0), 8, STARTUP_MAX, EVERYWHERE & ~STARTUP_CLEAR, false, STARTUP_SESSION}, /* 3.x */
 };
+
 static const struct {
 	const char *sqlstate, *message, *hint; /* %s stands for the detail */
 } refusals[] = {
