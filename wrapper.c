@@ -267,7 +267,7 @@ static void carry(struct session *s, const struct log_session *line)
 	log_authorized(line);
 	s->splice = (struct splice){
 	    .client = s->client,
-	    .server = s->postgres,
+	    .backend = s->postgres,
 	    .idle_ms = s->options.idle_timeout * 1000,
 	    .spin_us = s->options.spin,
 	    .until = certauth_until(s),

@@ -138,10 +138,10 @@ static void confine(const struct session *s)
 {
 	const char *files[SESSION_FILES];
 	struct error e;
-	struct sandbox_parent_needs needs = {
+	struct sandbox_needs needs = {
 	    .read_again = files,
 	    .read_count = session_files(s, files),
-	    .pid_folder = pidfile_folder(),
+	    .remove_in = pidfile_folder(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
 	};
