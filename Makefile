@@ -48,7 +48,7 @@ endif
 
 # wrapper.c is main(); below it the directories of DESIGN, "Layers", from the highest to the lowest.
 MODULES = listen/listen listen/reload listen/background check/check check/report check/tls_report check/tls_report_trust \
-	session/session session/server session/client auth/certauth auth/identmap auth/identregex \
+	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/heap net/stream \
 	options pidfile log
@@ -126,7 +126,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
 t/bin/unit_splice: net/splice.o net/heap.o net/stream.o log.o
-t/bin/unit_identmap: auth/identmap.o auth/identregex.o log.o
+t/bin/unit_identmap: auth/identmap.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
@@ -166,7 +166,7 @@ fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
 	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
 
 t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c
-t/bin/fuzz_identmap: auth/identmap.c auth/identregex.c log.c
+t/bin/fuzz_identmap: auth/identmap.c log.c
 
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin

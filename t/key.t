@@ -87,7 +87,7 @@ subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	ok(connect_to($s->port)->negotiate, '-d: a good one');
 	rename spew("$TMP/live.new", slurp($damaged), 0600), $pem;
 	ok(connect_to($s->port)->negotiate, 'replaced by a bad one: the old one stays in use');
-	wait_for('the reason', sub { $s->log =~ /not loaded afresh.*public key of the first certificate/ });
+	wait_for('the reason', sub { $s->log =~ /could not reload .*public key of the first certificate/ });
 	ok(alive($s->{pid}), 'and the listener lives');
 	stop($s->{pid});
 };

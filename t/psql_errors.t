@@ -3,7 +3,7 @@
 # The table "What the client is told", in psql's own words.
 # sabotage: s/57P03/57P04/ wire/startup.c
 # sabotage: s/fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once"/fail(\&s->backend_error, 0, "%s: "/ session/server.c
-# sabotage: s/(void)!stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS));/;/ wrapper.c
+# sabotage: s/(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));/;/ wrapper.c
 use lib 't/lib';
 use T;
 
