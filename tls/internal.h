@@ -23,9 +23,14 @@ struct text {
 	struct stat st;
 };
 
-/* Read a regular file of at most `max` bytes, in one go. `cure` is added to the error when there is no such file. On success for text_wipe. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG. */
-bool text_read(struct text *t, const char *file, off_t max, const char *cure,
-	       struct error *e) MUST_USE;
+/*
+ * Open a regular file and examine it. Returns the descriptor, or -1 and EX_NOINPUT or EX_NOPERM in `e`;
+ * `cure` is added to the text if there is no such file.
+ */
+int text_open(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
+
+/* Read a regular file whole, for text_wipe. Fails as text_open, and with EX_CONFIG if it is too large. */
+bool text_read(struct text *t, const char *file, const char *cure, struct error *e) MUST_USE;
 
 void text_wipe(struct text *t);
 
