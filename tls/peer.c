@@ -135,8 +135,7 @@ static void describe(const X509 *x, struct tls_peer *peer)
 
 /* ---- verification ---- */
 
-static struct error
-    refusal; /* why the client's certificate was refused; there is one client a process */
+struct error peer_refusal;
 
 /* " subject=...": cut short, since `e` has to hold all of the line. */
 static void add_field(struct error *e, const char *key, const char *value)
@@ -157,12 +156,12 @@ static int remember(int ok, X509_STORE_CTX *store)
 
 	if (ok || leaf == NULL)
 		return ok;
-	fail(&refusal, EX_PROTOCOL, "client certificate refused at depth %d: %s", depth,
+	fail(&peer_refusal, EX_PROTOCOL, "client certificate refused at depth %d: %s", depth,
 	     X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
 	describe(leaf, &peer);
-	add_field(&refusal, "subject", peer.subject);
-	add_field(&refusal, "issuer", peer.issuer);
-	add_field(&refusal, "serial", peer.serial);
+	add_field(&peer_refusal, "subject", peer.subject);
+	add_field(&peer_refusal, "issuer", peer.issuer);
+	add_field(&peer_refusal, "serial", peer.serial);
 	return ok;
 }
 
@@ -172,14 +171,6 @@ void peer_ask(SSL_CTX *ctx)
 	SSL_CTX_set_purpose(
 	    ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server, said aloud */
 	SSL_CTX_set_client_CA_list(ctx, authority_names(SSL_CTX_get_cert_store(ctx)));
-}
-
-bool peer_was_refused(struct error *e)
-{
-	if (refusal.status == 0)
-		return false;
-	*e = refusal;
-	return true;
 }
 
 /* ---- who it is ---- */
