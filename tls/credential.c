@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
@@ -179,55 +178,12 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	return (int)strlen(buf);
 }
 
-/* The next "PRIVATE KEY" block (RFC 5958's, not encrypted) of the file, decoded as the type that the certificate's key has. */
-static EVP_PKEY *decode_key(BIO *bio, const char *type)
-{
-	char *name = NULL, *header = NULL;
-	unsigned char *der = NULL;
-	long len;
-	EVP_PKEY *key = NULL;
-
-	while (key == NULL && PEM_read_bio_ex(bio, &name, &header, &der, &len,
-					      PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE) == 1) {
-		if (strcmp(name, PEM_STRING_PKCS8INF) == 0) {
-			const unsigned char *at = der;
-			size_t left = (size_t)len;
-			OSSL_DECODER_CTX *ctx = OSSL_DECODER_CTX_new_for_pkey(
-			    &key, "DER", "PrivateKeyInfo", type, EVP_PKEY_KEYPAIR, NULL, NULL);
-			if (ctx == NULL || OSSL_DECODER_from_data(ctx, &at, &left) != 1)
-				ERR_clear_error(); /* the long way tells what is wrong */
-			OSSL_DECODER_CTX_free(ctx);
-		}
-		OPENSSL_secure_free(name);
-		OPENSSL_secure_free(header);
-		OPENSSL_secure_clear_free(der, (size_t)len);
-	}
-	return key;
-}
-
-/*
- * The common case, by half of the instructions: the certificate tells of what type the key is, so that OpenSSL need not try each decoder that it has. NULL if this
- * is another case.
- */
-static EVP_PKEY *quick_key(const struct credential *c, const struct text *t)
-{
-	const char *type = EVP_PKEY_get0_type_name(X509_get0_pubkey(c->leaf));
-	BIO *bio = BIO_new_mem_buf(t->bytes, (int)t->len);
-
-	EVP_PKEY *key = type != NULL && bio != NULL ? decode_key(bio, type) : NULL;
-	BIO_free(bio);
-	return key;
-}
-
 static bool parse_key(struct credential *c, const struct text *t, const char *file,
 		      const char *command, struct error *e)
 {
 	struct error why = {.status = 0};
 	struct passphrase passphrase = {.command = command, .e = &why};
 
-	c->key = quick_key(c, t);
-	if (c->key != NULL)
-		return true;
 	BIO *bio = BIO_new_mem_buf(t->bytes, (int)t->len);
 	ERR_clear_error();
 	c->key = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
