@@ -17,7 +17,6 @@
 #include "check/check.h"
 #include "listen/listen.h"
 #include "log.h"
-#include "net/heap.h"
 #include "pidfile.h"
 #include "sandbox/sandbox.h"
 #include "session/session.h"
@@ -79,7 +78,6 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_sigterm();
 	struct found_stderr found = guard_descriptors();
-	heap_prepare();
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return found;

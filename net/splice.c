@@ -8,12 +8,11 @@
  */
 #include "net/splice.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <stdalign.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include "net/heap.h"
 
 #define BUFFER_SIZE 65536
 #define BULK        8192 /* PostgreSQL's buffer: if this much came, read again before poll() */
@@ -265,7 +264,7 @@ static enum io_status wait_for_more(struct splice *sp, struct direction *up, str
 			return io;
 		release_buffer(up);
 		release_buffer(down);
-		heap_tidy();
+		(void)malloc_trim(0); /* free memory goes back to the system */
 	}
 	return poll_streams(sp, up, down, when);
 }
