@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
-# sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
-# sabotage: check/tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
+# sabotage: check/check.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: check/certificates.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
 use lib 't/lib';
 use T;
 use T::X509;
@@ -90,7 +90,7 @@ chmod 0666, my $writable = spew("$TMP/writable.crt", slurp($other->{chain}), 066
 expect('a certificate that all may write', with_cert($writable, "--key=$other->{key}"), 0, qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
 mkdir "$TMP/shared";
 chmod 0777, "$TMP/shared";
-expect('a folder that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  folder "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
+expect('a directory that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  directory "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
 
 # --- the chain
 my $middle = make_ca(name => 'middle', cn => 'Middle', issuer => $ca, days => 90);
@@ -196,7 +196,7 @@ SKIP: {
 	$s->conn->close;
 	expect('no such user', with_cert($good, '-s', 'nosuchuser'), 78, qr/^ERROR    there is no user "nosuchuser"/m);
 	mkdir "$TMP/closed", 0700;
-	expect('a folder for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
+	expect('a directory for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
 	mkdir "$TMP/pids";
 	chmod 01777, "$TMP/pids";
 	expect('one that it may', with_cert($good, "-P$TMP/pids/"), 0, qr/^ok       pid files: "\Q$TMP\E\/pids\/" can be written$/m);
