@@ -92,44 +92,46 @@ void text_wipe(struct text *t)
 	t->bytes = NULL;
 }
 
-static bool text_fill(struct text *t, int fd, const char *file, off_t max, struct error *e)
-{
-	if (fstat(fd, &t->st) < 0)
-		return fail(e, EX_NOINPUT, "could not examine \"%s\": %s", file, strerror(errno));
-	if (!S_ISREG(t->st.st_mode))
-		return fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
-	if (t->st.st_size > max)
-		return fail(e, EX_CONFIG,
-			    "\"%s\" has more than %d bytes: that is no certificate file", file,
-			    (int)max);
-	t->len = (size_t)t->st.st_size;
-	/* A key is in the secure heap from the start; lists of a megabyte have no place there, and hold none. */
-	t->bytes =
-	    t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
-	if (t->bytes == NULL)
-		return fail(e, EX_OSERR, "out of memory");
-	/* In one go: the file may be replaced meanwhile. */
-	ssize_t n = read(fd, t->bytes, t->len);
-	if (n < 0)
-		return fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(errno));
-	t->len = (size_t)n;
-	return true;
-}
-
-bool text_read(struct text *t, const char *file, off_t max, const char *cure, struct error *e)
+int text_open(const char *file, const char *cure, struct stat *st, struct error *e)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	*t = (struct text){.bytes = NULL};
+	if (fd >= 0 && fstat(fd, st) == 0 && S_ISREG(st->st_mode))
+		return fd;
 	if (fd < 0)
-		return fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT,
-			    "could not open \"%s\": %s%s", file, strerror(errno),
-			    errno == ENOENT ? cure : "");
-	bool ok = text_fill(t, fd, file, max, e);
+		fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "could not open \"%s\": %s%s",
+		     file, strerror(errno), errno == ENOENT ? cure : "");
+	else
+		fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+bool text_read(struct text *t, const char *file, const char *cure, struct error *e)
+{
+	int fd = text_open(file, cure, &t->st, e);
+
+	if (fd < 0)
+		return false;
+	bool fits = t->st.st_size < FILE_MAX_SIZE;
+	t->len = fits ? (size_t)t->st.st_size : 0;
+	/* Large files find no room in the secure heap; they are wiped all the same. */
+	t->bytes =
+	    t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
+	/* One read: the file may be being replaced. */
+	ssize_t n = t->bytes == NULL ? -1 : read(fd, t->bytes, t->len);
+	int error = errno;
 	close(fd);
-	if (!ok)
-		text_wipe(t);
-	return ok;
+	if (fits && n >= 0) {
+		t->len = (size_t)n;
+		return true;
+	}
+	text_wipe(t);
+	return fits ? fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(error))
+		    : fail(e, EX_CONFIG,
+			   "\"%s\" has more than %d bytes: that is no certificate file", file,
+			   FILE_MAX_SIZE);
 }
 
 /* Owner and mode, as PostgreSQL's own libpq asks of a private key (fe-secure-openssl.c, initialize_SSL). */
@@ -293,13 +295,12 @@ static bool load_once(struct credential *c, const char *cert_file, const char *k
 	struct text cert, key;
 	bool ok;
 
-	if (!text_read(&cert, cert_file, FILE_MAX_SIZE, " (\"make cert\" writes one for a start)",
-		       e))
+	if (!text_read(&cert, cert_file, " (\"make cert\" writes one for a start)", e))
 		return false;
 	ok = parse_certificates(c, &cert, cert_file, e);
 	if (key_file == NULL)
 		ok = ok && load_key(c, &cert, cert_file, command, e);
-	else if (ok && (ok = text_read(&key, key_file, FILE_MAX_SIZE, "", e))) {
+	else if (ok && (ok = text_read(&key, key_file, "", e))) {
 		ok = load_key(c, &key, key_file, command, e);
 		text_wipe(&key);
 	}
