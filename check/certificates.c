@@ -19,8 +19,9 @@
 
 #include "tls/internal.h"
 
-#define DAYS_CERT 30  /* a certificate with fewer days left is warned of */
-#define DAYS_CRL  2   /* the same for a revocation list: many live for a week only */
+#define DAYS_CERT 30 /* a certificate with fewer days left is warned of */
+#define DAYS_CRL  2  /* the same for a revocation list: many live for a week only */
+#define LIST_SIZE 2048
 #define STRENGTH  112 /* bits of security: RSA 2048, NIST SP 800-57's least today */
 
 /* A name for a line. Valid until the second call after this one. */
@@ -30,19 +31,20 @@ static const char *dn(const X509_NAME *name)
 	static unsigned next;
 	char *text = texts[next++ % 2];
 
-	write_name(name, text, sizeof texts[0]);
+	tls_write_name(name, text, sizeof texts[0]);
 	return text[0] != '\0' ? text : "(empty)";
 }
 
 static const char *subject(const X509 *x)
 {
-	return dn(X509_get_subject_name(x));
+	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
 }
 
-static void append(char *list, size_t size, const char *separator, const char *item)
+static void append(char list[LIST_SIZE], const char *separator, const char *label, const char *text)
 {
-	strlcat(list, list[0] != '\0' ? separator : "", size);
-	strlcat(list, item, size);
+	size_t at = strlen(list);
+
+	snprintf(list + at, LIST_SIZE - at, "%s%s%s", at > 0 ? separator : "", label, text);
 }
 
 /* Fewer than `soon` days left are a warning. */
@@ -57,11 +59,10 @@ static void report_dates(const char *what, const char *whose, const ASN1_TIME *f
 	ASN1_TIME_diff(&days, &seconds, NULL, until);
 	ASN1_TIME_to_tm(early ? from : until, &tm);
 	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
-	if (early)
-		check_error("%s%s: not valid before %s: wait, or set this machine's clock", what,
-			    whose, date);
-	else if (days < 0 || seconds < 0)
-		check_error("%s%s: EXPIRED at %s: replace it", what, whose, date);
+	if (early || days < 0 || seconds < 0)
+		check_error("%s%s: %s %s: %s", what, whose,
+			    early ? "not valid before" : "EXPIRED at", date,
+			    early ? "wait, or set this machine's clock" : "replace it");
 	else
 		check_line(days < soon ? LOG_WARNING : LOG_INFO,
 			   "%s%s: valid until %s: %d day%s left%s", what, whose, date, days,
@@ -73,20 +74,19 @@ static void report_validity(const char *what, const char *whose, const X509 *x)
 	report_dates(what, whose, X509_get0_notBefore(x), X509_get0_notAfter(x), DAYS_CERT);
 }
 
-/* ---- verification ---- */
-
-/* OpenSSL's errors for users; all others are errors in its own words. */
+/* What OpenSSL's errors mean to the owner of the file. The last row is for all others. */
 static const struct doubt {
 	int error, level;
-	const char *topic, *text;
+	const char *text;
 } doubts[] = {
-    {X509_V_ERR_INVALID_PURPOSE, LOG_ERR,
-     "purpose: ", "is not for servers (keyUsage, extendedKeyUsage); clients that verify refuse it"},
-    {X509_V_ERR_INVALID_CA, LOG_ERR, "", "is not allowed to sign certificates"},
-    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, LOG_WARNING, "", "has no issuer in the file: append it"},
-    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, LOG_WARNING, "",
-     "has no issuer in the file: append it"},
-    {0, LOG_ERR, "", "does not verify"},
+    {X509_V_ERR_INVALID_CA, LOG_ERR, "is not allowed to sign certificates (basicConstraints)"},
+    {X509_V_ERR_INVALID_PURPOSE, LOG_ERR, "is not for servers (extendedKeyUsage, keyUsage)"},
+    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, LOG_WARNING, "has no issuer in the file; append it"},
+    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, LOG_WARNING,
+     "has no issuer in the file; append it"},
+    {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, LOG_WARNING,
+     "has the name of another in the file, which OpenSSL takes instead"},
+    {0, LOG_ERR, "does not verify"},
 };
 
 static void report_doubt(const char *what, const X509_STORE_CTX *ctx)
@@ -94,16 +94,17 @@ static void report_doubt(const char *what, const X509_STORE_CTX *ctx)
 	int error = X509_STORE_CTX_get_error(ctx);
 	const struct doubt *d = doubts;
 
-	while (d->error != 0 && d->error != error)
+	while (d->error != error && d->error != 0)
 		d++;
-	check_line(d->level, "%s\"%s\" %s (%s at depth %d)", d->topic[0] != '\0' ? d->topic : what,
+	check_line(d->level, "%s: \"%s\" %s: %s at depth %d",
+		   error == X509_V_ERR_INVALID_PURPOSE ? "purpose" : what,
 		   subject(X509_STORE_CTX_get_current_cert(ctx)), d->text,
 		   X509_verify_cert_error_string(error), X509_STORE_CTX_get_error_depth(ctx));
 }
 
 /*
- * Verify `x` against the authorities in `store`, by way of `others`. Returns the name of the one that
- * the chain ends with, or NULL, which is reported if `what` is given.
+ * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the chain
+ * ends with; NULL if it does not verify, which is reported if `what` is given.
  */
 static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
 {
@@ -118,49 +119,30 @@ static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, c
 		report_doubt(what, ctx);
 	}
 	X509_STORE_CTX_free(ctx);
-	ERR_clear_error();
 	return end;
 }
 
 /* ---- the server's certificate ---- */
 
-/* A subject alternative name, as openssl-x509(1) writes it. */
-static void append_name(char *list, size_t size, int type, const unsigned char *value, int len)
+/* As openssl-x509(1) writes it. */
+static bool append_name(int type, const ASN1_STRING *value, void *list)
 {
 	static const char *const labels[] = {
 	    [GEN_DNS] = "DNS:", [GEN_IPADD] = "IP:", [GEN_EMAIL] = "email:", [GEN_URI] = "URI:"};
+	const unsigned char *bytes = ASN1_STRING_get0_data(value);
+	int len = ASN1_STRING_length(value);
 	char text[256];
 
-	if (type == GEN_IPADD && len != 4 && len != 16) {
+	if (type == TLS_BAD_ADDRESS) {
 		check_warning("names: an iPAddress has %d bytes, not 4 or 16", len);
-		return;
+		return false;
 	}
 	if (type == GEN_IPADD)
-		inet_ntop(len == 4 ? AF_INET : AF_INET6, value, text, sizeof text);
+		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
 	else
-		log_escape(text, sizeof text, (const char *)value, (size_t)len);
-	append(list, size, ", ", labels[type]);
-	append(list, size, "", text);
-}
-
-static void report_names(const X509 *leaf)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-	char list[2048] = "";
-
-	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-		int type;
-		void *s = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
-		if (type == GEN_DNS || type == GEN_IPADD || type == GEN_EMAIL || type == GEN_URI)
-			append_name(list, sizeof list, type, ASN1_STRING_get0_data(s),
-				    ASN1_STRING_length(s));
-	}
-	GENERAL_NAMES_free(names);
-	if (list[0] != '\0')
-		check_ok("names: %s", list);
-	else
-		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
-			      "clients refuse; make a certificate with the host's names");
+		log_escape(text, sizeof text, (const char *)bytes, (size_t)len);
+	append(list, ", ", labels[type], text);
+	return false;
 }
 
 static void report_key(const X509 *leaf)
@@ -168,10 +150,8 @@ static void report_key(const X509 *leaf)
 	EVP_PKEY *key = X509_get0_pubkey(leaf);
 	char size[64];
 
-	if (key == NULL) {
-		check_error("key: of a type that this OpenSSL does not know");
-		return;
-	}
+	if (key == NULL)
+		return; /* tls_open has reported it */
 	if (EVP_PKEY_get_group_name(key, size, sizeof size, NULL) != 1)
 		snprintf(size, sizeof size, "%d bits", EVP_PKEY_get_bits(key));
 	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
@@ -179,92 +159,88 @@ static void report_key(const X509 *leaf)
 		   size, weak ? ": weak; use RSA with 2048 bits or more, or EC P-256" : "");
 }
 
-/* The certificates in the file verify. Do clients get as far as a root? */
-static void report_end_of_chain(X509 *leaf, STACK_OF(X509) * others, X509 *last)
+/* The file's certificates verify, in their order. Do clients get as far as a root? */
+static void report_end_of_chain(STACK_OF(X509) * all)
 {
-	int n = 1 + (others != NULL ? sk_X509_num(others) : 0);
+	int n = sk_X509_num(all);
+	X509 *last = sk_X509_value(all, n - 1);
+	bool is_root = X509_self_signed(last, 1) == 1;
 	X509_STORE *known = X509_STORE_new();
-	const char *root;
+	const char *root = NULL;
 
-	X509_STORE_set_default_paths(known);
-	if (X509_self_signed(last, 1) == 1 && n == 1)
+	if (!is_root && X509_STORE_set_default_paths(known) == 1)
+		root = verify(sk_X509_value(all, 0), known, all, NULL);
+	if (is_root && n == 1)
 		check_note("chain: self-signed: clients need this very certificate as sslrootcert");
-	else if (X509_self_signed(last, 1) == 1)
+	else if (is_root)
 		check_ok("chain: complete, %d certificates with the root (clients do not need it)",
 			 n);
-	else if ((root = verify(leaf, known, others, NULL)) != NULL)
+	else if (root != NULL)
 		check_ok("chain: complete, %d certificate%s; this machine knows their root, %s", n,
 			 n == 1 ? "" : "s", root);
-	else /* it is seldom private authorities that say where their own certificate is */
-		check_line(X509_get_ext_by_NID(last, NID_info_access, -1) >= 0 ? LOG_WARNING
-									       : LOG_NOTICE,
-			   "chain: ends below \"%s\": right if that is the root that clients have "
-			   "as sslrootcert; append an intermediate authority's certificate",
+	else /* only public authorities tend to say where their own certificate is */
+		check_line(X509_get_ext_by_NID(last, NID_info_access, -1) < 0 ? LOG_NOTICE
+									      : LOG_WARNING,
+			   "chain: ends below \"%s\": right if that is the root that clients have; "
+			   "append the certificate of an intermediate authority",
 			   dn(X509_get_issuer_name(last)));
 	X509_STORE_free(known);
 }
 
-static void report_chain(X509 *leaf, STACK_OF(X509) * others)
+/* Is the file in order, and does it lead to its last certificate, whether that is a root or not? */
+static void report_chain(STACK_OF(X509) * all)
 {
 	X509_STORE *store = X509_STORE_new();
-	X509 *last = leaf;
+	X509 *last = sk_X509_value(all, 0);
+	bool ordered = true;
 
-	for (int i = 0; i < sk_X509_num(others); i++) {
-		X509 *x = sk_X509_value(others, i);
+	for (int i = 1; i < sk_X509_num(all) && ordered; i++) {
+		X509 *x = sk_X509_value(all, i);
 
 		report_validity("chain: ", subject(x), x);
-		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) != 0) {
-			check_warning(
-			    "chain: out of order: \"%s\" has not signed \"%s\" before it; "
-			    "the server's certificate comes first, then each one's issuer",
-			    subject(x), subject(last));
-			X509_STORE_free(store);
-			return;
-		}
+		ordered = X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) == 0;
+		if (!ordered)
+			check_warning("chain: out of order: \"%s\" has not signed \"%s\" before it",
+				      subject(x), subject(last));
 		last = x;
 	}
 	X509_STORE_add_cert(store, last);
 	X509_STORE_set_purpose(store, X509_PURPOSE_SSL_SERVER);
 	X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-	if (verify(leaf, store, others, "chain: ") != NULL)
-		report_end_of_chain(leaf, others, last);
+	if (ordered && verify(sk_X509_value(all, 0), store, all, "chain") != NULL)
+		report_end_of_chain(all);
 	X509_STORE_free(store);
 }
 
-/* OpenSSL reads the chain; a file that it cannot read was reported by tls_open. */
 static void report_certificate(const char *file)
 {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
-	STACK_OF(X509) *others = NULL;
+	struct tls_pem_file text;
+	char names[LIST_SIZE] = "";
+	struct error e;
 
-	SSL_CTX_set_security_level(ctx, 0);
-	if (SSL_CTX_use_certificate_chain_file(ctx, file) == 1) {
-		X509 *leaf = SSL_CTX_get0_certificate(ctx);
-
-		SSL_CTX_get0_chain_certs(ctx, &others);
+	if (!tls_pem_file_read(&text, file, "", &e))
+		return; /* tls_open has reported it */
+	STACK_OF(X509) *all = tls_parse_certificates(&text, file, &e);
+	tls_pem_file_wipe(&text);
+	X509 *leaf = sk_X509_value(all, 0);
+	if (leaf != NULL) {
 		check_ok("subject: %s", subject(leaf));
-		report_names(leaf);
+		tls_each_alt_name(leaf, append_name, names);
+		if (names[0] != '\0')
+			check_ok("names: %s", names);
+		else
+			check_warning(
+			    "names: none (no subjectAltName): libpq then looks at the CN, "
+			    "other clients refuse");
 		check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
 		report_validity("certificate", "", leaf);
 		report_key(leaf);
-		report_chain(leaf, others);
+		report_chain(all);
 	}
-	SSL_CTX_free(ctx);
-	ERR_clear_error();
+	sk_X509_pop_free(all, X509_free);
 }
 
 /* ---- authorities and revocation lists ---- */
-
-static void report_authority(X509 *x, X509_STORE *store)
-{
-	report_validity("authority: ", subject(x), x);
-	if (X509_check_ca(x) != 0)
-		verify(x, store, NULL, "authority: ");
-	else
-		check_warning("authority: \"%s\" is none of those that may sign certificates "
-			      "(basicConstraints)",
-			      subject(x));
-}
 
 static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 {
@@ -273,13 +249,13 @@ static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
 	char what[600];
 
-	snprintf(what, sizeof what, "revocation list of %s, %d revoked", issuer,
+	snprintf(what, sizeof what, "%s, %d revoked", issuer,
 		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
 	if (X509_CRL_get0_nextUpdate(crl) == NULL)
-		check_note("%s: never expires (no nextUpdate)", what);
+		check_note("revocation list of %s: never expires (no nextUpdate)", what);
 	else
-		report_dates(what, "", X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl),
-			     DAYS_CRL);
+		report_dates("revocation list of ", what, X509_CRL_get0_lastUpdate(crl),
+			     X509_CRL_get0_nextUpdate(crl), DAYS_CRL);
 	if (by == NULL)
 		check_note("revocation list of \"%s\": no such authority in -A's file", issuer);
 	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
@@ -287,7 +263,7 @@ static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 			    issuer);
 }
 
-/* Each authority must have a list: without one, the certificates that it signed are refused. */
+/* An authority without a list has its certificates refused. */
 static void report_crls(const char *file, STACK_OF(X509) * authorities)
 {
 	STACK_OF(X509) *missing = sk_X509_dup(authorities);
@@ -302,8 +278,7 @@ static void report_crls(const char *file, STACK_OF(X509) * authorities)
 		X509_CRL_free(crl);
 	}
 	while ((x = sk_X509_shift(missing)) != NULL)
-		check_error("revocation list: none of \"%s\" in --crl's file: certificates that it "
-			    "signed will be refused",
+		check_error("revocation list: none of \"%s\": all that it signed is refused",
 			    subject(x));
 	sk_X509_free(missing);
 	BIO_free(bio);
@@ -312,17 +287,23 @@ static void report_crls(const char *file, STACK_OF(X509) * authorities)
 static void report_trust(const char *ca, const char *crl)
 {
 	X509_STORE *store = X509_STORE_new();
-	STACK_OF(X509) * authorities;
 
 	X509_STORE_load_file(store, ca);
-	authorities = X509_STORE_get1_all_certs(store);
-	for (int i = 0; i < sk_X509_num(authorities); i++)
-		report_authority(sk_X509_value(authorities, i), store);
+	STACK_OF(X509) *authorities = X509_STORE_get1_all_certs(store);
+	for (int i = 0; i < sk_X509_num(authorities); i++) {
+		X509 *x = sk_X509_value(authorities, i);
+
+		report_validity("authority: ", subject(x), x);
+		if (X509_check_ca(x) != 0)
+			verify(x, store, NULL, "authority");
+		else
+			check_warning("authority: \"%s\" is none that may sign certificates",
+				      subject(x));
+	}
 	if (crl != NULL)
 		report_crls(crl, authorities);
 	sk_X509_pop_free(authorities, X509_free);
 	X509_STORE_free(store);
-	ERR_clear_error();
 }
 
 /* ---- the settings and a trial handshake ---- */
@@ -331,77 +312,65 @@ static void report_settings(SSL *ssl)
 {
 	char *file = CONF_get1_default_config_file();
 	long min = SSL_get_min_proto_version(ssl), max = SSL_get_max_proto_version(ssl);
+	const char *upto = max == 0 ? "" : max == TLS1_2_VERSION ? " to TLSv1.2" : " to TLSv1.3";
 
 	check_ok("openssl.cnf: %s", file != NULL ? file : "none");
 	OPENSSL_free(file);
-	check_ok("protocols: TLSv1.%d and up%s", min == TLS1_3_VERSION ? 3 : 2,
-		 max == TLS1_2_VERSION   ? " to TLSv1.2"
-		 : max == TLS1_3_VERSION ? " to TLSv1.3"
-					 : "");
+	check_ok("protocols: TLSv1.%d and up%s", min == TLS1_3_VERSION ? 3 : 2, upto);
 }
 
-static void report_ciphers(SSL *client, const char *what, const char *version)
+/* What server and client share is all that the server has: the client has the same settings. */
+static void report_algorithms(SSL *server, const char *given)
 {
-	STACK_OF(SSL_CIPHER) *all = SSL_get1_supported_ciphers(client);
-	char list[4096] = "";
-
-	for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
-		const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
-		if (strcmp(SSL_CIPHER_get_version(cipher), version) == 0)
-			append(list, sizeof list, ":", SSL_CIPHER_get_name(cipher));
-	}
-	sk_SSL_CIPHER_free(all);
-	if (list[0] != '\0')
-		check_ok("%s: %s", what, list);
-}
-
-/* OpenSSL shows only the groups of the peer. Ours has the same. */
-static void report_groups(SSL *server, const char *given)
-{
+	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
 	int groups[64], n = (int)SSL_get1_groups(server, NULL);
-	char list[1024] = "";
 
-	if (given == NULL && n <= 64 && SSL_get1_groups(server, groups) > 0)
+	SSL_get_shared_ciphers(server, suites, sizeof suites - 1);
+	strlcat(suites, ":", sizeof suites);
+	while (strncmp(ciphers, "TLS_", 4) == 0) /* those of TLS 1.3 come first */
+		ciphers += strcspn(ciphers, ":") + 1;
+	if (ciphers > suites)
+		check_ok("TLS 1.3 suites: %.*s", (int)(ciphers - suites) - 1, suites);
+	if (ciphers[0] != '\0')
+		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
+	if (n <= 64 && SSL_get1_groups(server, groups) == n)
 		for (int i = 0; i < n; i++)
-			append(list, sizeof list, ":", SSL_group_to_name(server, groups[i]));
+			append(list, ":", "", SSL_group_to_name(server, groups[i]));
 	check_ok("groups: %s", given != NULL ? given : list);
 }
 
 static bool shake_hands(SSL *client, SSL *server)
 {
-	bool client_done = false, server_done = false;
 	BIO *a, *b;
 
-	if (BIO_new_bio_pair(&a, 0, &b, 0) != 1)
+	if (client == NULL || BIO_new_bio_pair(&a, 0, &b, 0) != 1)
 		return false;
 	SSL_set_bio(client, a, a);
 	SSL_set_bio(server, b, b);
 	SSL_set_connect_state(client);
 	SSL_set_accept_state(server);
 	ERR_clear_error();
-	while (!(client_done && server_done) && ERR_peek_error() == 0) {
-		client_done = SSL_do_handshake(client) == 1;
-		server_done = SSL_do_handshake(server) == 1;
+	for (int i = 0; i < 100 && ERR_peek_error() == 0; i++) {
+		bool done = SSL_do_handshake(client) == 1;
+		if (SSL_do_handshake(server) == 1 && done)
+			return true;
 	}
-	return client_done && server_done;
+	return false;
 }
 
-/* The client has the server's settings: a failure means that certificate and settings do not fit. */
 static void report_handshake(SSL *server, const struct options *o)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	struct error e;
-	SSL *client = settings_apply(ctx, o, &e) ? SSL_new(ctx) : NULL;
+	SSL *client = tls_apply_settings(ctx, o, &e) ? SSL_new(ctx) : NULL;
+	bool ok = shake_hands(client, server);
 
-	report_ciphers(client, "TLS 1.3 suites", "TLSv1.3");
-	report_ciphers(client, "TLS 1.2 ciphers", "TLSv1.2");
-	if (shake_hands(client, server)) {
-		report_groups(server, o->groups);
+	report_algorithms(server, o->groups);
+	if (ok)
 		check_ok("trial handshake: %s, %s", SSL_get_version(server),
 			 SSL_get_cipher_name(server));
-	} else {
-		check_error("trial handshake: failed: %s", openssl_reason("no reason given"));
-	}
+	else
+		check_error("trial handshake: failed: %s", tls_reason("no reason given"));
 	SSL_free(client);
 	SSL_CTX_free(ctx);
 }
