@@ -49,8 +49,8 @@ endif
 # wrapper.c is main(); below it the directories of DESIGN, from the highest layer to the lowest.
 MODULES = listen/listen listen/reload listen/background check/check check/certificates \
 	session/session session/server session/client auth/certauth auth/identmap auth/identregex \
-	tls tls/settings tls/credential tls/peer tls/client tls/passphrase wire/startup wire/proxy \
-	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/heap net/stream \
+	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
+	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \
 	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)
 
@@ -124,7 +124,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
-t/bin/unit_splice: net/splice.o net/heap.o net/stream.o log.o
+t/bin/unit_splice: net/splice.o net/stream.o log.o
 t/bin/unit_identmap: auth/identmap.o auth/identregex.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.

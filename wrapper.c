@@ -15,7 +15,6 @@
 #include "auth/certauth.h"
 #include "check/check.h"
 #include "session/client.h"
-#include "net/heap.h"
 #include "listen/listen.h"
 #include "log.h"
 #include "pidfile.h"
@@ -74,7 +73,6 @@ static bool before_anything(int argc, char **argv, char **envp)
 	stream_catch_sigterm();
 	bool stderr_is_read = guard_stderr();
 	closefrom(put_aside >= 0 ? put_aside + 1 : STDERR_FILENO + 1);
-	heap_prepare();
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return stderr_is_read;

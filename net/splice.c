@@ -7,12 +7,12 @@
  */
 #include "net/splice.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <stdalign.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "net/heap.h"
 
 #define BUFFER_SIZE 65536
 #define BULK                                                                                       \
@@ -266,7 +266,7 @@ static enum io_status wait_for_more(struct splice *sp, struct half *up, struct h
 			return io;
 		tidy(up);
 		tidy(down);
-		heap_tidy();
+		(void)malloc_trim(0); /* free memory goes back to the system */
 	}
 	return wait_until(sp, up, down, when);
 }
