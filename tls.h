@@ -98,12 +98,6 @@ typedef bool tls_name_fits(const char *name, void *arg);
 bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits,
 		       void *arg) MUST_USE;
 
-/*
- * --check: report on certificates, keys, authorities, revocation lists and the settings in force,
- * with tls_open and a handshake with ourselves. Blocks as tls_open does. False if tls_open failed.
- */
-bool tls_report(const struct options *o);
-
 /* OpenSSL's version, compiled-in and running, for --version. Returns `buf`. */
 const char *tls_library(char *buf, size_t size);
 
