@@ -112,7 +112,7 @@ my $lists = spew("$TMP/lists.pem", join '', map { slurp($_) } @lists);
 my @san = (cn => 'x', san => 'DNS:db.example.org');
 my %wrong = (
 	'expired' => [ issue(issuer => $root, @san, from => -9000, until => -60), unverified('certificate has expired') ],
-	'not yet valid' => [ issue(issuer => $root, @san, from => 3600), unverified('certificate is not yet valid') ],
+	'not yet valid' => [ issue(issuer => $root, @san, from => 3600), unverified(not_yet_valid()) ],
 	'self-signed' => [ issue(@san), unverified('self-signed certificate') ],
 	'for clients only' => [ issue(issuer => $root, @san, purpose => 'clientAuth'), qr/^the server's certificate cannot be verified: (?:unsuitable|unsupported) certificate purpose$/ ],
 	'for servers' => [ issue(issuer => $root, @san, purpose => 'serverAuth'), 'in' ],

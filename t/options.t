@@ -92,11 +92,12 @@ subtest '-h' => sub {
 };
 
 subtest '-V' => sub {
+	my $major = int T::OpenSSL::of_command();
 	for my $word (qw(-V --version)) {
 		my $r = pgssl($word);
 		is($r->{status}, 0, 'status');
 		like($r->{out}, qr/^pgssl \d+\.\d/, 'its version');
-		my $count = () = $r->{out} =~ /OpenSSL 3\.\d/g;
+		my $count = () = $r->{out} =~ /OpenSSL $major\.\d/g;
 		is($count, 2, "OpenSSL's, compiled-in and running");
 	}
 };

@@ -101,7 +101,7 @@ subtest 'a real haproxy' => sub {
 		my $pid = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', $conf ]);
 		wait_for('haproxy to be there', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 		my $r = wait_for('its health check', sub { my $try = psql('\conninfo', port => $port, sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost'); $try->{status} == 0 && $try });
-		like($r->{out}, qr/SSL connection/, "$send: psql");
+		is(conninfo($r->{out})->{protocol}, 'TLSv1.3', "$send: psql");
 		my $conn = connect_to($port);
 		ok($conn->login, 'a login');
 		$s->logged('connection authorized: user=alice database=sales host=127\.0\.0\.1 port=' . $conn->local_port . ' ');

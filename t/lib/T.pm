@@ -4,7 +4,7 @@
 # events instead of for time, and the logs shown when something fails.
 #
 # A test file is alone on the machine as far as it can tell: nothing here uses a fixed name, port or path. Each wait has a limit, and the
-# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::Pg, T::Serve, T::Conn, T::Kdc, T::Net.
+# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::OpenSSL, T::Pg, T::Serve, T::Conn, T::Kdc, T::Net, T::Systemd.
 package T;
 
 use strict;
@@ -291,17 +291,19 @@ END {
 }
 
 require T::Cert;
+require T::OpenSSL;
 require T::Pg;
 require T::Serve;
 require T::Conn;
 require T::Kdc;
 require T::Net;
+require T::Systemd;
 
 # The helpers of all parts under one `use T`.
 sub import {
 	my $caller = caller;
 	no strict 'refs';
-	for my $package (qw(T T::Cert T::Pg T::Serve T::Conn T::Kdc T::Net)) {
+	for my $package (qw(T T::Cert T::OpenSSL T::Pg T::Serve T::Conn T::Kdc T::Net T::Systemd)) {
 		for my $export (@{"${package}::EXPORT"}) {
 			my $name = $export;
 			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});

@@ -37,10 +37,8 @@ sub make_cert {
 	T::spew("$base.ext", join "\n", extensions(%o), '');
 	T::spew("$base.conf", "[req]\ndistinguished_name=dn\n[dn]\n");
 	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock, '-subj', $subject, '-out', "$base.csr");
-	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key}) : ('-key', "$base.key", @unlock);
-	my @dates = $o{expired} ? ('-days', '-1') : ('-days', $o{days} || 30);
-	push @signer, '-signkey', "$base.key" if 0;
-	@signer = ('-signkey', "$base.key", @unlock) unless $o{issuer};
+	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key}) : ('-signkey', "$base.key", @unlock);
+	my @dates = $o{expired} ? T::OpenSSL::expired() : ('-days', $o{days} || 30);
 	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial', $o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
 	my $above = $o{issuer} && !$o{issuer}{root} ? T::slurp($o{issuer}{chain}) : '';
 	T::spew("$base.chain", T::slurp("$base.crt") . $above);

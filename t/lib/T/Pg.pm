@@ -12,7 +12,7 @@ use IO::Socket::INET;
 use POSIX qw(_exit);
 use Socket qw(SOL_SOCKET SO_LINGER);
 
-our @EXPORT = qw(start_pg psql psql_cmd pg_env pg_do fake_backend pg_template);
+our @EXPORT = qw(start_pg psql conninfo psql_cmd pg_env pg_do fake_backend pg_template);
 
 my $HBA = "local all all trust\nhost all all ::1/128 trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n";
 
@@ -93,6 +93,7 @@ sub stop {
 
 sub port { return $_[0]{port} }
 sub log { return T::slurp($_[0]{log}) }
+sub version { return int T::slurp("$_[0]{data}/PG_VERSION") }
 
 # The number of client backends, seen from the inside; our own is not counted.
 sub backends {
@@ -119,6 +120,20 @@ sub psql {
 	my ($sql, %o) = @_;
 	my @stdin = defined $o{stdin} ? (stdin => $o{stdin}) : ();
 	return T::run(psql_cmd(defined $sql ? ('-c', $sql) : (), @{ $o{args} || [] }), env => pg_env(%o), @stdin, seconds => $o{seconds}, netns => $o{netns}, quiet => 1);
+}
+
+# What psql's \conninfo says, as sentences (before version 18) or as a table: { database, user, host, address, port, protocol, cipher }.
+sub conninfo {
+	my ($text) = @_;
+	my @fields = qw(database user host address port protocol cipher);
+	my %is;
+	if (@is{@fields[ 0 .. 4 ]} = $text =~ /You are connected to database "(.*?)" as user "(.*?)" on host "(.*?)" (?:\(address "(.*?)"\) )?at port "(\d+)"/) {
+		@is{qw(protocol cipher)} = $text =~ /^ *SSL connection \(protocol: (\S+), cipher: (\S+),/m;
+	} else {
+		my %row = $text =~ /^ *(\w[^|\n]*?) *\| *(.*?) *$/mg;
+		@is{@fields} = @row{ 'Database', 'Client User', 'Host', 'Host Address', 'Server Port', 'SSL Protocol', 'SSL Cipher' };
+	}
+	return \%is;
 }
 
 # Any other program of PostgreSQL's.

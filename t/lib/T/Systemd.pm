@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: ISC
+#
+# T::Systemd - a systemd as process 1 of namespaces of its own (mount, pid, net, uts, ipc, cgroup).
+#
+#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
+#   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
+#   psql('select 1', netns => $host->{pid})                a client outside, in its network
+#   $host->stop                                            or at the end of the test file
+#
+# Its root is a tmpfs with this machine's /usr (changes stay inside), the files of /etc that name
+# users, hosts and libraries, and an empty /run, /tmp, /var and /usr/local. `tree` is copied over
+# that. The only
+# units are those in @BASE and `units`, taken from this machine's systemd, and what the tree has in
+# /etc/systemd/system. Nothing inside sees or changes the machine's own systemd, cgroups, /run, /tmp.
+# The one thing made outside is a cgroup below the test's; it is removed at the end.
+package T::Systemd;
+
+use strict;
+use warnings;
+use File::Find qw(finddepth);
+use POSIX qw(_exit);
+
+our @EXPORT = qw(boot_systemd cannot_boot_systemd);
+
+# System calls that Perl has no function for.
+my %numbers = (
+	x86_64 => { unshare => 272, setns => 308, pivot_root => 155, umount2 => 166, mount => 165, prctl => 157 },
+	aarch64 => { unshare => 97, setns => 268, pivot_root => 41, umount2 => 39, mount => 40, prctl => 167 },
+);
+my $number = $numbers{ (POSIX::uname())[4] };
+my %new = (mnt => 0x20000, cgroup => 0x02000000, others => 0x6c000000); # others: uts, ipc, pid, net
+
+my $UNITS = '/usr/lib/systemd/system';
+my $SYSTEMD = '/usr/lib/systemd/systemd';
+# Enough for socket units, services with default dependencies, and the journal.
+my @BASE = qw(sysinit.target basic.target sockets.target multi-user.target shutdown.target umount.target slices.target paths.target timers.target
+	network.target network-online.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket);
+my $booted = 0;
+
+# Why it cannot be done here, or undef.
+sub cannot_boot_systemd {
+	return 'needs root' unless T::is_root();
+	return "needs $SYSTEMD" unless -x $SYSTEMD;
+	return 'knows the system calls of x86-64 and aarch64 only' unless $number;
+	my $try = 'mount -t tmpfs none "$0" && cd "$0" && mkdir up work at && mount -t overlay -o lowerdir=/usr,upperdir=up,workdir=work overlay at && mount -t cgroup2 none at';
+	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try, $T::TMP ], quiet => 1);
+	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
+	return undef;
+}
+
+sub boot_systemd {
+	my (%o) = @_;
+	my $base = "$T::TMP/systemd" . ++$booted;
+	mkdir $_ for $base, "$base/root", "$base/cgroup";
+	my $self = bless { base => $base, console => T::spew("$base/console", ''), keeper => undef }, 'T::Systemd';
+	T::watch_log("$base/boot", $self->{console});
+	$self->{keeper} = T::spawn(
+		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--', $SYSTEMD, '--unit=boot.target' ],
+		env => { container => 'pgssl-test', SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base', SYSTEMD_GENERATOR_PATH => '/nonexistent' },
+		before => sub { keep($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
+		out => "$base/boot", err => "$base/boot",
+	);
+	T::at_end(sub { $self->stop });
+	T::wait_for('systemd to be process 1', sub { $self->find_init });
+	T::wait_for('systemd to be up', sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
+	return $self;
+}
+
+# Set pid: that of its process 1, as seen from here.
+sub find_init {
+	my ($self) = @_;
+	die "booting systemd failed\n" if defined T::reap($self->{keeper});
+	($self->{pid}) = grep { T::slurp("/proc/$_/comm") eq "systemd\n" } T::descendants($self->{keeper});
+	return $self->{pid};
+}
+
+# As T::run, inside.
+sub run {
+	my ($self, $cmd, %o) = @_;
+	return T::run([ 'nsenter', "--target=$self->{pid}", qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
+}
+
+sub systemctl { my ($self, @args) = @_; return $self->run([ 'systemctl', @args ], quiet => 1) }
+
+# The messages in the journal that the arguments of journalctl select.
+sub journal { my ($self, @args) = @_; return $self->run([ qw(journalctl --quiet --no-pager --output=cat), @args ], quiet => 1)->{out} }
+
+sub stop {
+	my ($self) = @_;
+	my $keeper = delete $self->{keeper} or return;
+	T::stop($keeper) unless defined T::reap($keeper);
+}
+
+# ---- In the child that becomes process 1 -----------------------------------------------------------------------------------------
+
+sub call {
+	my ($name, @args) = @_;
+	my $result = syscall $number->{$name}, @args;
+	return if $result == 0;
+	print STDERR "$name: $!\n";
+	_exit(1);
+}
+
+sub command {
+	my ($command, @args) = @_;
+	system('sh', '-euc', $command, 'sh', @args) == 0 or _exit(1);
+}
+
+# Make the namespaces and the cgroup. The parent stays outside: it ends process 1, and by that all others, when it is told to or when the test ends, and removes
+# the cgroup. The child returns as process 1 in the new root.
+sub keep {
+	my ($base, $tree, @units) = @_;
+	my $init;
+	$SIG{TERM} = sub { kill 'KILL', $init if $init };
+	$SIG{$_} = 'IGNORE' for qw(INT HUP); # of the terminal: the test sends a TERM then
+	call('prctl', 1, 15, 0, 0, 0); # PR_SET_PDEATHSIG, SIGTERM
+	call('unshare', $new{mnt});
+	my ($own) = T::slurp('/proc/self/cgroup') =~ /^0::(.*)/m or _exit(1);
+	my $cgroup = "$base/cgroup$own/pgssl-test-$$";
+	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"', "$base/cgroup", $cgroup);
+	call('unshare', $new{others});
+	$init = fork;
+	_exit(1) unless defined $init;
+	return become_init($base, $cgroup, $tree, @units) unless $init;
+	waitpid $init, 0;
+	my $status = $?;
+	# Not by a command: in a pid namespace without its process 1 there is no fork().
+	T::wait_for('the cgroup to be empty', sub { finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup; !-d $cgroup });
+	_exit($status ? 1 : 0);
+}
+
+sub become_init {
+	my ($base, $cgroup, $tree, @units) = @_;
+	$SIG{TERM} = 'DEFAULT';
+	call('prctl', 1, 9, 0, 0, 0);
+	T::spew("$cgroup/cgroup.procs", '0');
+	call('unshare', $new{cgroup} | $new{mnt});
+	my $root = "$base/root";
+	command(<<'EOS', $base, $tree || '');
+root=$1/root
+mount -t tmpfs -o mode=755 none $root
+cd $root
+for link in bin sbin lib lib64; do [ ! -L /$link ] || cp -a /$link .; done
+mkdir -p usr usr/local dev etc/systemd/system etc/systemd/base home proc root run sys tmp var/tmp var/lib var/log
+chmod 1777 tmp var/tmp
+chmod 700 root
+mkdir .usr .work
+mount -t overlay -o lowerdir=/usr,upperdir=$root/.usr,workdir=$root/.work overlay usr
+mount -t tmpfs -o mode=755 none usr/local
+mount -t proc proc proc
+for path in proc/sys proc/sysrq-trigger; do [ ! -e $path ] || { mount --bind $path $path; mount -o remount,bind,ro $path; }; done
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 none dev
+mknod -m 666 dev/null c 1 3
+mknod -m 666 dev/zero c 1 5
+mknod -m 666 dev/full c 1 7
+mknod -m 666 dev/random c 1 8
+mknod -m 666 dev/urandom c 1 9
+mknod -m 666 dev/tty c 5 0
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+: >dev/console
+mount --bind $1/console dev/console
+for file in passwd group shadow gshadow nsswitch.conf hosts services protocols ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime ssl; do
+	[ ! -e /etc/$file ] || cp -a /etc/$file etc
+done
+tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
+echo '[Unit]
+Requires=multi-user.target systemd-journald.service
+After=multi-user.target systemd-journald.service' >etc/systemd/base/boot.target
+ln -s ../run var/run
+[ -z "$2" ] || tar -C "$2" -cf - . | tar --no-overwrite-dir -xf -
+EOS
+	-e "$UNITS/$_" && symlink "$UNITS/$_", "$root/etc/systemd/base/$_" for @units;
+	move_root($root);
+}
+
+# pivot_root, also from a chroot: setns() goes to the root of the mount namespace, and a process that is not there could make no user namespace.
+sub move_root {
+	my ($root) = @_;
+	my ($here, $slash, $none) = ('.', '/', '');
+	opendir my $dir, $root or _exit(1);
+	open my $mine, '<', '/proc/self/ns/mnt' or _exit(1);
+	call('setns', fileno $mine, $new{mnt});
+	call('mount', $none, $slash, $none, 0x44000, 0); # MS_REC | MS_PRIVATE
+	chdir $dir;
+	call('pivot_root', $here, $here);
+	call('umount2', $here, 2); # MNT_DETACH
+	chdir '/';
+}
+
+1;
