@@ -126,7 +126,7 @@ sub relay {
 	POSIX::_exit(0);
 }
 
-sub sleeping { return psql("select count(*) from pg_stat_activity where query like '%pg_sleep(6%' and pid <> pg_backend_pid() and state = 'active'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable')->{out} == $_[0] }
+sub sleeping { return psql("select count(*) from pg_stat_activity where query like '%pg_sleep(6%' and pid <> pg_backend_pid() and state = 'active'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres')->{out} == $_[0] }
 
 # psql's own Ctrl-C sends its CancelRequest in clear (t/cancel.t); dblink does as libpq 17 can.
 from(17, 'a cancel request under TLS, as libpq sends it', sub {
