@@ -372,8 +372,8 @@ static size_t build_startup(unsigned char *packet, size_t size, const char *cons
 		at += n;
 	}
 	packet[at++] = '\0';
-	uint32_t words[] = {htonl((uint32_t)at), htonl(CODE(3, 0))};
-	memcpy(packet, words, sizeof words);
+	put_be32(packet, at);
+	put_be32(packet + 4, CODE(3, 0));
 	return at;
 }
 
@@ -393,7 +393,7 @@ char startup_ask(struct startup_reply *r, struct stream *backend, const char *co
 	bool whole;
 
 	if (len == 0 || stream_write_all(backend, packet, len, when) != IO_DONE ||
-	    read_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
+	    read_backend_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
 	    (m[0] == 'R' && len < MESSAGE_HEAD + 4))
 		return 0;
 	*r = (struct startup_reply){.method = get_be32(m + MESSAGE_HEAD)};
