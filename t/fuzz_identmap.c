@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_identmap.c - libFuzzer entry for ident maps. The input is the file, and its first 16 bytes
+ * t/fuzz_identmap.c - libFuzzer entry for ident maps. The input is the file, and its first 16 bytes
  * are also the identity.
  */
 #include "auth/identmap.h"

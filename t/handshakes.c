@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
+ * t/handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
  *
  * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (an SSLRequest first, a StartupMessage after the
  * handshake), direct (no SSLRequest) or http (a GET after the handshake). The options are those of SSL_CONF_cmd(3):

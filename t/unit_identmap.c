@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is refused.
+ * t/unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is refused.
  *
  * sabotage: auth/identmap.c s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/
  * sabotage: auth/identmap.c s/return REFUSE;/return PASS;/
