@@ -49,7 +49,7 @@ endif
 # wrapper.c is main(); below it the directories of DESIGN, from the highest layer to the lowest.
 MODULES = listen/listen listen/reload listen/background check/check check/report check/tls_report check/tls_report_trust \
 	session/session session/server session/client auth/certauth auth/identmap auth/identregex \
-	tls tls/settings tls/credential tls/peer tls/client tls/passphrase wire/startup wire/proxy \
+	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \
 	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)

@@ -371,7 +371,7 @@ static void report_handshake(SSL *server, const struct options *o)
 
 	if (client == NULL || !shake(client, server))
 		report(FOUND_ERROR, "trial handshake: failed: %s",
-		       openssl_reason("no reason given"));
+		       tls_reason("no reason given"));
 	else {
 		report_groups(server, o->groups);
 		report(FOUND_OK, "trial handshake: %s, %s", SSL_get_version(server),

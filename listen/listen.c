@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "listen/background.h"
-#include "tls/passphrase.h"
 #include "pidfile.h"
 #include "listen/reload.h"
 
@@ -124,7 +123,7 @@ static void prepare(struct session *s)
 {
 	struct error e;
 
-	passphrase_keep();
+	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
 	    !reload_first(s, &e) || !session_resolve_backend(s, &e))
 		die(e.status, "%s", e.text);
@@ -241,7 +240,7 @@ static void become_child(struct session *s, int client)
 	leave_signals();
 	close_listeners();
 	pidfile_close_copy();
-	passphrase_forget();
+	tls_forget_passphrase();
 	if (dup2(client, STDIN_FILENO) < 0 || dup2(client, STDOUT_FILENO) < 0)
 		die(EX_OSERR, "could not put the client on standard input: %s", strerror(errno));
 	close(client);
