@@ -2,7 +2,6 @@
 #
 # Whatever `openssl s_server` can do on this machine pgssl can do: every key, group, signature algorithm, suite and cipher is tried on both. What there is says the
 # openssl command, so that the algorithms of a new version are tried without a change here.
-# sabotage: s/EVP_sha384(),// tls.c
 # sabotage: s/SSL_CTX_set_dh_auto(ctx, 1)/SSL_CTX_set_dh_auto(ctx, 0)/ tls/settings.c
 use lib 't/lib';
 use T;
