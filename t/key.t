@@ -3,7 +3,7 @@
 # The private key: its file's owner and mode as PostgreSQL checks server.key, passphrases, a key that does not match, and files that are
 # replaced while connections arrive (18 of 200 connections failed on another wrapper).
 # sabotage: s/S_IWGRP | S_IXGRP | S_IRWXO/0/ tls/credential.c
-# sabotage: s/complete = complete \&\& await_command(pid, \&status, when);/waitpid(pid, \&status, 0);/ tls/passphrase.c
+# sabotage: s/complete = complete \&\& await_command(pid, status, when);/waitpid(pid, status, 0);/ tls/passphrase.c
 # sabotage: s/return X509_get0_pubkey(c->leaf) != NULL ||/return true ||/ tls/credential.c
 use lib 't/lib';
 use MIME::Base64;

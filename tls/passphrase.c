@@ -54,25 +54,20 @@ static noreturn void run_passphrase_command(const char *command, int out)
 /* Read up to a newline or the end of file; false if the line does not fit or `when` has passed. */
 static bool read_passphrase_line(int fd, char *buf, size_t size, deadline when)
 {
-	size_t len = 0;
+	size_t len = 0, line;
+	ssize_t n;
 
-	for (;;) {
+	do {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		if (stream_poll(&p, 1, when) != IO_DONE)
-			return false;
-		ssize_t n = read(fd, buf + len, size - 1 - len);
-		if (n < 0)
+		if (stream_poll(&p, 1, when) != IO_DONE ||
+		    (n = read(fd, buf + len, size - 1 - len)) < 0)
 			return false;
 		len += (size_t)n;
 		buf[len] = '\0';
-		char *newline = strpbrk(buf, "\r\n");
-		if (newline != NULL)
-			*newline = '\0';
-		if (newline != NULL || n == 0)
-			return true;
-		if (len == size - 1)
-			return false;
-	}
+		line = strcspn(buf, "\r\n");
+	} while (n > 0 && line == len && len < size - 1);
+	buf[line] = '\0';
+	return n == 0 || line < len;
 }
 
 /* A command that has closed its output may still run: the deadline holds for its end, too. */
