@@ -104,8 +104,8 @@ static void report_doubt(const char *what, const X509_STORE_CTX *ctx)
 }
 
 /*
- * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the chain
- * ends with; NULL if it does not verify, which is reported if `what` is given.
+ * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the
+ * chain ends with; NULL if it does not verify, which is reported if `what` is given.
  */
 static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
 {
