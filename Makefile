@@ -46,9 +46,9 @@ ifdef STATIC
 LIBS = -Wl,-Bstatic $(shell $(PKG_CONFIG) --static --libs libssl libcrypto) -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
 endif
 
-# wrapper.c is main(); below it the directories of DESIGN, from the highest layer to the lowest.
+# wrapper.c is main(); below it the directories of DESIGN, "Layers", from the highest to the lowest.
 MODULES = listen/listen listen/reload listen/background check/check check/certificates \
-	session/session session/server session/client auth/certauth auth/identmap auth/identregex \
+	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \
 	options pidfile log
@@ -77,6 +77,7 @@ cert:
 	@contrib/mkcert
 
 DOCDIR = $(PREFIX)/share/doc/pgssl
+TEXTS = README DESIGN SECURITY CHANGES
 EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service \
 	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl
 
@@ -89,15 +90,15 @@ install: pgssl
 		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd' '$(DESTDIR)$(DOCDIR)/examples/apparmor'
 	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
 	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
-	for f in README SECURITY; do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/'$$f || exit 1; done
+	for f in $(TEXTS); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/'$$f || exit 1; done
 	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
 	for f in $(EXAMPLES); do [ -e $$f ] && from=$$f || from=contrib/$$f; $(PATHS) $$from >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
-	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(DOCDIR)/README' '$(DESTDIR)$(DOCDIR)/SECURITY' $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
+	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' $(TEXTS:%='$(DESTDIR)$(DOCDIR)/%') $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
 
 # SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
 uninstall:
 	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8'
-	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f README SECURITY LICENSE || true
+	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f $(TEXTS) LICENSE || true
 	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) && rmdir xinetd.d systemd apparmor . || true
 	for d in '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
 
@@ -125,7 +126,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
 t/bin/unit_splice: net/splice.o net/stream.o log.o
-t/bin/unit_identmap: auth/identmap.o auth/identregex.o log.o
+t/bin/unit_identmap: auth/identmap.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
@@ -165,7 +166,7 @@ fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
 	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
 
 t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c
-t/bin/fuzz_identmap: auth/identmap.c auth/identregex.c log.c
+t/bin/fuzz_identmap: auth/identmap.c log.c
 
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * log.c - syslog, standard error or a file; the error idiom.
- *
- * Opened in step 1 and again never: everything that a later line needs is there before step 5 shuts the file system.
+ * log.c - syslog, standard error or a file; errors.
  */
 #include "log.h"
 
@@ -95,7 +93,7 @@ void log_set_peer(const char *host, const char *port)
 }
 
 /* "2026-11-22 10:00:00.123 UTC ", as PostgreSQL's log_line_prefix '%m ' has it. */
-static void timestamp(char *buf, size_t size)
+static void format_time(char *buf, size_t size)
 {
 	struct timeval now;
 	struct tm tm;
@@ -108,15 +106,15 @@ static void timestamp(char *buf, size_t size)
 	snprintf(buf, size, "%s.%03d %s ", date, (int)(now.tv_usec / 1000), zone);
 }
 
-/* One write a line: several processes append to the same file. */
+/* One write per line: several processes append to the same file. */
 static void write_line(int level, const char *text, const char *suffix)
 {
 	char head[128] = "", line[3328];
 
 	if (sink.is_file)
-		timestamp(head, sizeof head);
+		format_time(head, sizeof head);
 	size_t len = strlen(head);
-	if (sink.is_journal) /* it adds time, name and process itself; sd-daemon(3) */
+	if (sink.is_journal) /* sd-daemon(3); it adds time, name and process id itself */
 		snprintf(head, sizeof head, "<%d>", level);
 	else
 		snprintf(head + len, sizeof head - len, "%s[%d]: ", sink.name, (int)getpid());
@@ -132,7 +130,7 @@ static void write_line(int level, const char *text, const char *suffix)
 		return;
 }
 
-static void PRINTF_LIKE(3, 0) vlog(int level, const char *suffix, const char *fmt, va_list args)
+static void PRINTF_LIKE(3, 0) log_v(int level, const char *suffix, const char *fmt, va_list args)
 {
 	int saved = errno;
 	char text[2816];
@@ -152,7 +150,7 @@ void log_line(int level, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	vlog(level, "", fmt, args);
+	log_v(level, "", fmt, args);
 	va_end(args);
 }
 
@@ -161,7 +159,7 @@ void log_peer_line(int level, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	vlog(level, sink.peer, fmt, args);
+	log_v(level, sink.peer, fmt, args);
 	va_end(args);
 }
 
@@ -189,8 +187,8 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len)
 	return buf;
 }
 
-/* " key=value", escaped; nothing for NULL. Cut, never overrun. */
-static void put_field(char *line, size_t size, const char *key, const char *value)
+/* Append " key=value", escaped and cut to size; nothing for NULL. */
+static void append_field(char *line, size_t size, const char *key, const char *value)
 {
 	char escaped[LOG_ESCAPED_SIZE(128)];
 	size_t len = strlen(line);
@@ -207,19 +205,19 @@ void log_authorized(const struct log_session *s)
 
 	if (!log_wants(LOG_NOTICE))
 		return;
-	put_field(line, sizeof line, "user", s->user);
-	put_field(line, sizeof line, "database", s->database);
-	put_field(line, sizeof line, "application_name", s->application_name);
+	append_field(line, sizeof line, "user", s->user);
+	append_field(line, sizeof line, "database", s->database);
+	append_field(line, sizeof line, "application_name", s->application_name);
 	size_t len = strlen(line);
 	snprintf(line + len, sizeof line - len, "%s", sink.peer);
 	if (s->backend_port[0] != '\0')
-		put_field(line, sizeof line, "backend_port", s->backend_port);
-	put_field(line, sizeof line, "tls", s->tls);
-	put_field(line, sizeof line, "cipher", s->cipher);
-	put_field(line, sizeof line, "group", s->group);
-	put_field(line, sizeof line, "subject", s->subject);
-	put_field(line, sizeof line, "issuer", s->issuer);
-	put_field(line, sizeof line, "serial", s->serial);
+		append_field(line, sizeof line, "backend_port", s->backend_port);
+	append_field(line, sizeof line, "tls", s->tls);
+	append_field(line, sizeof line, "cipher", s->cipher);
+	append_field(line, sizeof line, "group", s->group);
+	append_field(line, sizeof line, "subject", s->subject);
+	append_field(line, sizeof line, "issuer", s->issuer);
+	append_field(line, sizeof line, "serial", s->serial);
 	log_line(LOG_NOTICE, "connection %s:%s", s->user != NULL ? "authorized" : "received", line);
 }
 
@@ -228,8 +226,8 @@ void log_disconnection(const struct log_session *s, int64_t now_ms)
 	char line[1024] = "";
 	int64_t ms = now_ms - s->started_ms;
 
-	put_field(line, sizeof line, "user", s->user);
-	put_field(line, sizeof line, "database", s->database);
+	append_field(line, sizeof line, "user", s->user);
+	append_field(line, sizeof line, "database", s->database);
 	log_line(
 	    LOG_NOTICE,
 	    "disconnection: session time: %d:%02d:%02d.%03d%s%s received=%llu sent=%llu reason=%s",
@@ -243,7 +241,7 @@ noreturn void die(int status, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	vlog(LOG_ERR, sink.peer, fmt, args);
+	log_v(LOG_ERR, sink.peer, fmt, args);
 	va_end(args);
 	exit(status);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * options.c - step 1: one table of options feeds parsing, --help and the check of the manual.
+ * options.c - step 1: one table of options for parsing, --help and the check of the manual.
  *
- * getopt prints nothing: under inetd its words would go to the client.
+ * getopt must print nothing: under inetd that would go to the client.
  */
 #include "options.h"
 
@@ -18,8 +18,8 @@
 enum kind {
 	FLAG,   /* bool */
 	TEXT,   /* const char *, not empty */
-	NUMBER, /* int between min and max */
-	CHOICE, /* an enum: 1, 2, ... of the words in `choices` */
+	NUMBER, /* int from min to max */
+	CHOICE, /* an enum: 1, 2, ... for the words in `argument` */
 	CERT,   /* the next free cert */
 	LEVEL,  /* syslog level, by number or name */
 	PASSED, /* classic option with an argument that means nothing here */
@@ -29,121 +29,119 @@ enum kind {
 };
 
 static const struct row {
-	int letter;       /* 0: has none */
-	const char *word; /* NULL: has none */
+	int letter;       /* 0: none */
+	const char *word; /* NULL: none */
 	enum kind kind;
 	size_t target;
 	int min, max;
-	const char *choices; /* of a CHOICE: "a|b"; else the argument's name in --help */
+	const char *argument; /* of a CHOICE: "a|b"; else its name in --help */
 	const char *help;
 } rows[] = {
-#define AT(member) offsetof(struct options, member)
-    {'p', "cert", CERT, 0, 0, 0, "FILE",
-     "PEM file: certificate chain, and the key unless --key; twice for two kinds [" DEFAULT_CERT
-     "]"},
-    {0, "key", TEXT, AT(key), 0, 0, "FILE", "PEM file of the private key"},
-    {0, "passphrase-command", TEXT, AT(passphrase_command), 0, 0, "CMD",
-     "prints the key's passphrase"},
-    {'r', "connect", TEXT, AT(connect), 0, 0, "ADDR",
+/* clang-format off */
+#define RANGE(member, min, max) offsetof(struct options, member), min, max
+#define AT(member)              RANGE(member, 0, 0)
+#define NONE                    0, 0, 0
+    {'p', "cert", CERT, NONE, "FILE", "PEM file: certificate chain, and the key unless --key;"
+     " twice for two kinds of key [" DEFAULT_CERT "]"},
+    {0, "key", TEXT, AT(key), "FILE", "PEM file of the private key"},
+    {0, "passphrase-command", TEXT, AT(passphrase_command), "CMD",
+     "the first line of its output is the key's passphrase"},
+    {'r', "connect", TEXT, AT(connect), "ADDR",
      "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
-    {'I', "local", TEXT, AT(local), 0, 0, "ADDR", "connect to PostgreSQL from this address"},
-    {'d', "listen", TEXT, AT(listen), 0, 0, "ADDR",
-     "listen on [HOST:]PORT, without a super-server"},
-    {'f', "foreground", FLAG, AT(foreground), 0, 0, NULL, "with -d: do not go to the background"},
-    {0, "max-connections", NUMBER, AT(max_connections), 1, 100000, "N",
-     "with -d: more are told that there are too many [100]"},
-    {0, "grace", NUMBER, AT(grace), 0, INT_MAX / 1000, "S",
+    {'I', "local", TEXT, AT(local), "ADDR", "connect to PostgreSQL from this address"},
+    {'d', "listen", TEXT, AT(listen), "ADDR", "listen on [HOST:]PORT, without a super-server"},
+    {'f', "foreground", FLAG, AT(foreground), NULL, "with -d: do not go to the background"},
+    {0, "max-connections", NUMBER, RANGE(max_connections, 1, 100000), "N",
+     "with -d: further clients get SQLSTATE 53300 [100]"},
+    {0, "grace", NUMBER, RANGE(grace, 0, INT_MAX / 1000), "S",
      "with -d: seconds for sessions to end after SIGTERM [0]"},
-    {0, "proxy-protocol", FLAG, AT(proxy_protocol), 0, 0, NULL,
-     "a PROXY v1 or v2 header comes first"},
-    {'T', "transparent", FLAG, AT(transparent), 0, 0, NULL,
+    {0, "proxy-protocol", FLAG, AT(proxy_protocol), NULL,
+     "expect a PROXY v1 or v2 header from each client"},
+    {'T', "transparent", FLAG, AT(transparent), NULL,
      "connect to PostgreSQL from the client's address (needs CAP_NET_ADMIN and a route back)"},
-    {0, "application-name-host", FLAG, AT(application_name_host), 0, 0, NULL,
+    {0, "application-name-host", FLAG, AT(application_name_host), NULL,
      "append the client's address and port to application_name"},
-    {'P', "pidfile", TEXT, AT(pidfile), 0, 0, "PATH",
-     "write a pid file: a folder or a file's name"},
-    {'c', "client", FLAG, AT(client), 0, 0, NULL,
+    {'P', "pidfile", TEXT, AT(pidfile), "PATH", "write a pid file: a directory or a file name"},
+    {'c', "client", FLAG, AT(client), NULL,
      "client mode: plaintext on standard input, TLS to PostgreSQL"},
-    {0, "sslmode", CHOICE, AT(sslmode), 0, 0, "require|verify-ca|verify-full",
+    {0, "sslmode", CHOICE, AT(sslmode), "require|verify-ca|verify-full",
      "client mode: how to verify the server [verify-full with -A]"},
-    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), 0, 0, "postgres|direct",
+    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), "postgres|direct",
      "client mode: how TLS begins [postgres]"},
-    {0, "servername", TEXT, AT(servername), 0, 0, "NAME",
+    {0, "servername", TEXT, AT(servername), "NAME",
      "client mode: name for SNI and verification [the host of -r]"},
-    {'C', "ciphers", TEXT, AT(ciphers), 0, 0, "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
-    {0, "ciphersuites", TEXT, AT(ciphersuites), 0, 0, "LIST", "TLS 1.3 cipher suites"},
-    {0, "groups", TEXT, AT(groups), 0, 0, "LIST", "key-exchange groups"},
-    {0, "min-protocol", CHOICE, AT(min_protocol), 0, 0, "TLSv1.2|TLSv1.3",
+    {'C', "ciphers", TEXT, AT(ciphers), "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
+    {0, "ciphersuites", TEXT, AT(ciphersuites), "LIST", "TLS 1.3 cipher suites"},
+    {0, "groups", TEXT, AT(groups), "LIST", "key-exchange groups"},
+    {0, "min-protocol", CHOICE, AT(min_protocol), "TLSv1.2|TLSv1.3",
      "lowest TLS version [TLSv1.2]"},
-    {0, "max-protocol", CHOICE, AT(max_protocol), 0, 0, "TLSv1.2|TLSv1.3", "highest TLS version"},
-    {0, "alpn", CHOICE, AT(alpn), 0, 0, "optional|require",
-     "with direct TLS, must the client offer ALPN \"postgresql\" [optional]"},
-    {'A', "ca", TEXT, AT(ca), 0, 0, "FILE",
+    {0, "max-protocol", CHOICE, AT(max_protocol), "TLSv1.2|TLSv1.3", "highest TLS version"},
+    {0, "alpn", CHOICE, AT(alpn), "optional|require",
+     "must direct TLS offer ALPN \"postgresql\"? [optional]"},
+    {'A', "ca", TEXT, AT(ca), "FILE",
      "PEM file of the authorities to trust; client mode: or \"system\""},
-    {0, "crl", TEXT, AT(crl), 0, 0, "FILE", "PEM file of revocation lists, for the whole chain"},
-    {0, "clientcert", CHOICE, AT(clientcert), 0, 0, "verify-ca|verify-full",
-     "demand a client certificate; one that names the user [with -A: verified if given]"},
-    {0, "clientname", CHOICE, AT(clientname), 0, 0, "CN|DN|SAN",
-     "which of its names is the user [CN]"},
-    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), 0, 0, NULL,
+    {0, "crl", TEXT, AT(crl), "FILE", "PEM file of revocation lists, for the whole chain"},
+    {0, "clientcert", CHOICE, AT(clientcert), "verify-ca|verify-full",
+     "require a client certificate; one that names the user [with -A: verified if sent]"},
+    {0, "clientname", CHOICE, AT(clientname), "CN|DN|SAN",
+     "which name in the certificate is the user [CN]"},
+    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), NULL,
      "end the session when the certificate expires"},
-    {0, "ident-map", TEXT, AT(ident_map), 0, 0, "FILE",
-     "certificate names to users, as pg_ident.conf has them"},
-    {0, "map", TEXT, AT(map), 0, 0, "NAME", "the map in that file"},
-    {0, "gss", FLAG, AT(gss), 0, 0, NULL,
-     "carry GSSAPI-encrypted (Kerberos) connections to PostgreSQL as they are"},
-    {'s', "user", TEXT, AT(user), 0, 0, "USER",
-     "run as this user [as started; root becomes nobody]"},
-    {'g', "group", TEXT, AT(group), 0, 0, "GROUP", "run as this group [the user's]"},
-    {0, "handshake-timeout", NUMBER, AT(handshake_timeout), 1, 3600, "S",
-     "seconds until the startup packet must be in [60]"},
-    {0, "connect-timeout", NUMBER, AT(connect_timeout), 1, 3600, "S",
+    {0, "ident-map", TEXT, AT(ident_map), "FILE",
+     "map of certificate names to users, in the format of pg_ident.conf"},
+    {0, "map", TEXT, AT(map), "NAME", "name of the map in that file"},
+    {0, "gss", FLAG, AT(gss), NULL,
+     "relay GSSAPI-encrypted (Kerberos) connections to PostgreSQL unchanged"},
+    {'s', "user", TEXT, AT(user), "USER", "run as this user [as started; root becomes nobody]"},
+    {'g', "group", TEXT, AT(group), "GROUP", "run as this group [the user's]"},
+    {0, "handshake-timeout", NUMBER, RANGE(handshake_timeout, 1, 3600), "S",
+     "seconds until the startup packet must have arrived [60]"},
+    {0, "connect-timeout", NUMBER, RANGE(connect_timeout, 1, 3600), "S",
      "seconds for connecting to PostgreSQL [10]"},
-    {0, "idle-timeout", NUMBER, AT(idle_timeout), 0, INT_MAX / 1000, "S",
-     "end a session after so many seconds without a byte; 0: never [0]"},
-    {0, "spin", NUMBER, AT(spin), 0, 1000, "US",
-     "look for bytes this many microseconds before sleeping; 0: off [0]"},
-    {0, "keepalive", NUMBER, AT(keepalive), 0, 32767, "S",
-     "TCP keepalive after so many seconds of silence; 0: off [60]"},
-    {'o', "log", TEXT, AT(log), 0, 0, "FILE", "append the log to a file"},
-    {'D', "debug", LEVEL, AT(debug), 0, 0, "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
-    {'N', "service", TEXT, AT(service), 0, 0, "NAME", "name in the log [pgssl]"},
-    {0, "sessions", TEXT, AT(sessions), 0, 0, "FOLDER",
-     "list the live sessions whose pid files are there, and exit"},
-    {0, "check", FLAG, AT(check), 0, 0, NULL,
-     "examine all that a connection would use, say what is wrong, and exit"},
-    {'h', "help", FLAG, AT(help), 0, 0, NULL, "print this and exit"},
-    {'V', "version", FLAG, AT(version), 0, 0, NULL, "print the version and exit"},
-    {'v', NULL, CHOICE, AT(classic_verify), 0, 0, "0|1|2", NULL},
-    {'n', NULL, PASSED, 0, 0, 0, "pgsql", NULL},
-    {'t', NULL, PASSED, 0, 0, 0, NULL, NULL},
-    {'O', NULL, PASSED, 0, 0, 0, NULL, NULL},
-    {'R', NULL, PASSED, 0, 0, 0, NULL, NULL},
-    {'E', NULL, PASSED, 0, 0, 0, NULL, NULL},
-    {'B', NULL, PASSED, 0, 0, 0, NULL, NULL},
-    {'W', NULL, PASSED_FLAG, 0, 0, 0, NULL, NULL},
-    {'a', NULL, REFUSED, 0, 0, 0, NULL,
-     "is not supported: use -A FILE for the authorities to trust"},
-    {'l', NULL, REFUSED, 0, 0, 0, NULL,
+    {0, "idle-timeout", NUMBER, RANGE(idle_timeout, 0, INT_MAX / 1000), "S",
+     "end a session after this many seconds without a byte; 0: never [0]"},
+    {0, "spin", NUMBER, RANGE(spin, 0, 1000), "US",
+     "poll this many microseconds before sleeping; 0: off [0]"},
+    {0, "keepalive", NUMBER, RANGE(keepalive, 0, 32767), "S",
+     "TCP keepalive after this many seconds of silence; 0: off [60]"},
+    {'o', "log", TEXT, AT(log), "FILE", "append the log to a file"},
+    {'D', "debug", LEVEL, AT(debug), "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
+    {'N', "service", TEXT, AT(service), "NAME", "name in the log [pgssl]"},
+    {0, "sessions", TEXT, AT(sessions), "DIRECTORY",
+     "list the live sessions that have a pid file there, and exit"},
+    {0, "check", FLAG, AT(check), NULL,
+     "examine everything that a connection would use, report what is wrong, and exit"},
+    {'h', "help", FLAG, AT(help), NULL, "print this and exit"},
+    {'V', "version", FLAG, AT(version), NULL, "print the version and exit"},
+    {'v', NULL, CHOICE, AT(classic_verify), "0|1|2", NULL},
+    {'n', NULL, PASSED, NONE, "pgsql", NULL},
+    {'t', NULL, PASSED, NONE, NULL, NULL},
+    {'O', NULL, PASSED, NONE, NULL, NULL},
+    {'R', NULL, PASSED, NONE, NULL, NULL},
+    {'E', NULL, PASSED, NONE, NULL, NULL},
+    {'B', NULL, PASSED, NONE, NULL, NULL},
+    {'W', NULL, PASSED_FLAG, NONE, NULL, NULL},
+    {'a', NULL, REFUSED, NONE, NULL, "is not supported: use -A FILE for the authorities to trust"},
+    {'l', NULL, REFUSED, NONE, NULL,
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
-    {'L', NULL, REFUSED, 0, 0, 0, NULL,
+    {'L', NULL, REFUSED, NONE, NULL,
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
-    {'u', NULL, REFUSED, 0, 0, 0, NULL,
+    {'u', NULL, REFUSED, NONE, NULL,
      "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
-    {0, "early-connect", REFUSED_FLAG, 0, 0, 0, NULL,
+    {0, "early-connect", REFUSED_FLAG, NONE, NULL,
      "is no longer supported: use -d, which is faster, to listen without a super-server"},
-#undef AT
+    /* clang-format on */
 };
 
 #define ROWS      (sizeof rows / sizeof rows[0])
-#define WORD_BASE 256 /* getopt_long's value for a row's word: WORD_BASE + its index */
+#define WORD_BASE 256 /* + a row's index: getopt_long's value for its word */
 
 static bool takes_argument(const struct row *r)
 {
 	return r->kind != FLAG && r->kind != PASSED_FLAG && r->kind != REFUSED_FLAG;
 }
 
-/* What getopt_long wants, made of the table. */
+/* Make the arguments of getopt_long from the table. */
 static void build_tables(char *letters, struct option *words)
 {
 	*letters++ = ':'; /* tell a missing argument from an unknown option */
@@ -171,8 +169,8 @@ static const struct row *find_row(int value)
 	return NULL;
 }
 
-/* "-p" or "--cert", as it was given. */
-static const char *shown(const struct row *r, int value, char *buf, size_t size)
+/* "-p" or "--cert", as the user wrote it. */
+static const char *option_as_given(const struct row *r, int value, char *buf, size_t size)
 {
 	if (value < WORD_BASE)
 		snprintf(buf, size, "-%c", r->letter);
@@ -194,42 +192,48 @@ static bool set_number(const struct row *r, const char *name, const char *text, 
 	return true;
 }
 
+/* The position of `text` among `words` ("a|b"), from 1; 0 if it is not there. */
+static unsigned word_number(const char *words, const char *text)
+{
+	size_t len = strlen(text);
+
+	for (unsigned i = 1;; i++) {
+		size_t n = strcspn(words, "|");
+		if (n == len && strncmp(words, text, n) == 0)
+			return i;
+		if (words[n] == '\0')
+			return 0;
+		words += n + 1;
+	}
+}
+
 /* gcc and clang make an enum without negative values compatible with unsigned int. */
 _Static_assert(sizeof(enum sslmode) == sizeof(unsigned), "a choice is written as unsigned int");
 
 static bool set_choice(const struct row *r, const char *name, const char *text, unsigned *target,
 		       struct error *e)
 {
-	const char *at = r->choices;
-	size_t len = strlen(text);
+	unsigned number = word_number(r->argument, text);
 
-	for (unsigned i = 1;; i++) {
-		size_t n = strcspn(at, "|");
-		if (n == len && strncmp(at, text, n) == 0) {
-			*target = i;
-			return true;
-		}
-		if (at[n] == '\0')
-			return fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->choices);
-		at += n + 1;
-	}
+	if (number == 0)
+		return fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->argument);
+	*target = number;
+	return true;
 }
 
 static bool set_level(const char *name, const char *text, int *target, struct error *e)
 {
-	static const char *const names[] = {"emerg",   "alert",  "crit", "err",
-					    "warning", "notice", "info", "debug"};
+	unsigned number = word_number("emerg|alert|crit|err|warning|notice|info|debug", text);
 
-	for (int i = 0; i < 8; i++) {
-		if (strcmp(text, names[i]) == 0 || (text[0] == '0' + i && text[1] == '\0')) {
-			*target = i;
-			return true;
-		}
-	}
-	return fail(e, EX_USAGE,
-		    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, warning, "
-		    "notice, info, debug",
-		    name, text);
+	if (number == 0)
+		number = word_number("0|1|2|3|4|5|6|7", text);
+	if (number == 0)
+		return fail(e, EX_USAGE,
+			    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, "
+			    "warning, notice, info, debug",
+			    name, text);
+	*target = (int)number - 1;
+	return true;
 }
 
 static bool add_cert(struct options *o, const char *name, const char *file, struct error *e)
@@ -244,8 +248,8 @@ static bool add_cert(struct options *o, const char *name, const char *file, stru
 		    file);
 }
 
-static bool set(struct options *o, const struct row *r, const char *name, const char *text,
-		struct error *e)
+static bool set_option(struct options *o, const struct row *r, const char *name, const char *text,
+		       struct error *e)
 {
 	char *base = (char *)o;
 
@@ -267,10 +271,10 @@ static bool set(struct options *o, const struct row *r, const char *name, const 
 	case LEVEL:
 		return set_level(name, text, (int *)(base + r->target), e);
 	case PASSED:
-		if (r->choices != NULL && strcmp(text, r->choices) != 0)
+		if (r->argument != NULL && strcmp(text, r->argument) != 0)
 			return fail(e, EX_USAGE,
-				    "%s %s: expected %s: PostgreSQL is all that pgssl speaks", name,
-				    text, r->choices);
+				    "%s %s: expected %s: pgssl speaks no other protocol", name,
+				    text, r->argument);
 		return true;
 	case PASSED_FLAG:
 		return true;
@@ -294,7 +298,7 @@ static bool bad_option(int value, char **argv, struct error *e)
 	return fail(e, EX_USAGE, "-%c: unknown option (see --help)", optopt);
 }
 
-static bool parse(struct options *o, int argc, char **argv, struct error *e)
+static bool parse_arguments(struct options *o, int argc, char **argv, struct error *e)
 {
 	char letters[2 * ROWS + 2], name[64];
 	struct option words[ROWS + 1];
@@ -306,7 +310,7 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 		if (value == '?' || value == ':')
 			return bad_option(value, argv, e);
 		const struct row *r = find_row(value);
-		if (!set(o, r, shown(r, value, name, sizeof name), optarg, e))
+		if (!set_option(o, r, option_as_given(r, value, name, sizeof name), optarg, e))
 			return false;
 	}
 	if (optind < argc)
@@ -314,8 +318,8 @@ static bool parse(struct options *o, int argc, char **argv, struct error *e)
 	return true;
 }
 
-/* What makes no sense together. */
-static bool check(const struct options *o, struct error *e)
+/* Refuse options that make no sense together. */
+static bool check_combination(const struct options *o, struct error *e)
 {
 	bool demanded = o->clientcert != CLIENTCERT_UNSET,
 	     full = o->clientcert == CLIENTCERT_VERIFY_FULL;
@@ -343,11 +347,11 @@ static bool check(const struct options *o, struct error *e)
 	     "--ident-map makes sense only with --clientcert=verify-full"},
 	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
 	    {o->ident_map != NULL && o->map == NULL,
-	     "--ident-map needs --map: which of its maps is meant?"},
+	     "--ident-map needs --map: the name of the map to use"},
 	    {o->map != NULL && o->ident_map == NULL,
 	     "--map needs --ident-map: the file that it is in"},
 	    {o->gss && (demanded || o->classic_verify == CLASSIC_REQUIRE),
-	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections show no "
+	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no "
 	     "certificate"},
 	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
@@ -363,7 +367,7 @@ static bool check(const struct options *o, struct error *e)
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
 	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL &&
 		 o->ca != NULL && strcmp(o->ca, "system") == 0,
-	     "-A system needs --sslmode=verify-full: anybody can have a certificate of those "
+	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those "
 	     "authorities"},
 	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
 	    {o->listen == NULL && o->max_connections != 0,
@@ -379,7 +383,7 @@ static bool check(const struct options *o, struct error *e)
 	    {!o->client && o->sslnegotiation != SSLNEGOTIATION_UNSET,
 	     "--sslnegotiation makes sense in client mode (-c) only"},
 	    {o->servername != NULL && o->servername[0] == '.',
-	     "--servername: a name, not all names of a domain"},
+	     "--servername: expected a name, not a domain's suffix"},
 	    {!o->client && o->servername != NULL,
 	     "--servername makes sense in client mode (-c) only"},
 	};
@@ -390,7 +394,7 @@ static bool check(const struct options *o, struct error *e)
 	return true;
 }
 
-/* What was left to choose. Like libpq, verify the authority even with "require" if one is given. */
+/* Like libpq, verify the authority even with "require" if one is given. */
 static void set_defaults(struct options *o)
 {
 	if (o->classic_verify == CLASSIC_REQUIRE)
@@ -415,10 +419,10 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	    .service = "pgssl",
 	    .debug = LOG_NOTICE,
 	};
-	bool ok = parse(o, argc, argv, e);
+	bool ok = parse_arguments(o, argc, argv, e);
 	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
-	ok = ok && check(o, e);
+	ok = ok && check_combination(o, e);
 	set_defaults(o);
 	return ok;
 }
@@ -438,7 +442,7 @@ void options_help(void)
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);
 		snprintf(left, sizeof left, "%s--%s%s%s", letter, r->word,
-			 r->choices != NULL ? "=" : "", r->choices != NULL ? r->choices : "");
+			 r->argument != NULL ? "=" : "", r->argument != NULL ? r->argument : "");
 		printf("  %-40s %s\n", left, r->help);
 	}
 	printf("\nSee pgssl(8).\n");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * options.h - step 1: the command line, which decides everything; there is no configuration file.
+ * options.h - step 1: the command line, the only configuration.
  *
- * Opens nothing and asks nothing of the system. The letters are those of the classic wrapper command lines.
+ * Opens nothing and asks the system nothing. The letters are those of the classic wrapper.
  */
 #ifndef PGSSL_OPTIONS_H
 #define PGSSL_OPTIONS_H
@@ -13,10 +13,7 @@
 
 #define OPTIONS_CERTS 2 /* an RSA and an ECDSA certificate */
 
-/*
- * The choices. 0 means that the option was not given; the others are numbered as the words of the
- * option's row in options.c.
- */
+/* The choices: 0 if the option was not given, else numbered as in the option's row in options.c. */
 enum protocol { PROTOCOL_UNSET, PROTOCOL_TLS_1_2, PROTOCOL_TLS_1_3 };
 enum alpn { ALPN_UNSET, ALPN_OPTIONAL, ALPN_REQUIRE };
 enum clientcert { CLIENTCERT_UNSET, CLIENTCERT_VERIFY_CA, CLIENTCERT_VERIFY_FULL };
@@ -25,9 +22,9 @@ enum classic_verify { CLASSIC_UNSET, CLASSIC_IGNORE, CLASSIC_REQUEST, CLASSIC_RE
 enum sslmode { SSLMODE_UNSET, SSLMODE_REQUIRE, SSLMODE_VERIFY_CA, SSLMODE_VERIFY_FULL };
 enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 
-/* Texts point into argv. A text that was not given is NULL. */
+/* Strings point into argv, and are NULL if not given. */
 struct options {
-	const char *cert[OPTIONS_CERTS]; /* NULL where there is none */
+	const char *cert[OPTIONS_CERTS];
 	const char *key, *passphrase_command;
 	const char *ciphers, *ciphersuites, *groups;
 	enum protocol min_protocol, max_protocol;
@@ -58,15 +55,16 @@ struct options {
 };
 
 /*
- * Take argv[1..argc) apart; argv[0] is a name, or an option that inetd.conf left there, and is passed over. On failure `e` has EX_USAGE and names
- * the option and what is wrong with it; what was understood before stands in `o`, so that the log can be opened where it was asked for.
+ * Parse argv[1..argc); argv[0] is a name, or an option that inetd.conf put there, and is skipped. Fails
+ * with EX_USAGE, and `e` names option and fault. What was parsed before is in `o` even then, so that
+ * the log can be opened where it belongs.
  */
 bool options_parse(struct options *o, int argc, char **argv, struct error *e) MUST_USE;
 
-/* --help: all options, a line each, to standard output. */
+/* --help, to standard output. */
 void options_help(void);
 
-/* --version, with what `library` says. */
+/* --version, to standard output; `library` describes OpenSSL. */
 void options_version(const char *library);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * pidfile.c - pid files (step 5), and the list of sessions that is made from them.
+ * pidfile.c - pid files, and the list of sessions made from them.
  *
- * libbsd's pidfile_open follows links and truncates what it finds at once. So the path is made a file of our own before it is called: created
- * with O_EXCL and O_NOFOLLOW, or seen to be a plain file of ours, in a folder in which nobody else can put another in its place.
+ * libbsd's pidfile_open follows links and truncates what it finds. So before it is called the path is
+ * made, or seen to be, a regular file of ours in a directory where nobody else can replace it.
  */
 #include "pidfile.h"
 
@@ -22,9 +22,9 @@
 static struct pidfh *handle;
 static pid_t owner;
 static char path[PATH_MAX];
-static char folder[PATH_MAX];
+static char directory[PATH_MAX];
 
-static bool is_folder(const char *where)
+static bool is_directory(const char *where)
 {
 	struct stat st;
 	size_t len = strlen(where);
@@ -40,7 +40,7 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 	       stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
 
-	if (is_folder(where))
+	if (is_directory(where))
 		n = snprintf(path, sizeof path, "%s%spgssl.%s.%s%s.pid", where,
 			     where[len - 1] == '/' ? "" : "/", host, port, id);
 	else if (id[0] == '\0')
@@ -49,32 +49,32 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 		n = snprintf(path, sizeof path, "%.*s%s.pid", (int)stem, where, id);
 	if (n < 0 || (size_t)n >= sizeof path)
 		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
-	strlcpy(folder, path, sizeof folder);
-	char *slash = strrchr(folder, '/');
+	strlcpy(directory, path, sizeof directory);
+	char *slash = strrchr(directory, '/');
 	if (slash == NULL)
-		strlcpy(folder, ".", sizeof folder);
+		strlcpy(directory, ".", sizeof directory);
 	else
-		slash[slash == folder ? 1 : 0] = '\0';
+		slash[slash == directory ? 1 : 0] = '\0';
 	return true;
 }
 
-/* Without the sticky bit whoever may write to the folder may put a link in the file's place between two calls of ours. */
-static bool check_folder(struct error *e)
+/* Without the sticky bit anybody can replace the file by a link between two calls. */
+static bool check_directory(struct error *e)
 {
 	struct stat st;
 
-	if (stat(folder, &st) < 0)
+	if (stat(directory, &st) < 0)
 		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
 			    strerror(errno));
 	if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0)
 		return fail(e, EX_CANTCREAT,
-			    "pid file folder \"%s\" may be written to by all: set its sticky bit "
-			    "(chmod +t), or choose another",
-			    folder);
+			    "everybody can write to pid file directory \"%s\": set its sticky bit "
+			    "(chmod +t), or choose another one",
+			    directory);
 	return true;
 }
 
-/* See to it that `path` is a plain file of ours. */
+/* Make sure that `path` is a regular file of ours. */
 static bool claim_path(struct error *e)
 {
 	struct stat st;
@@ -88,18 +88,18 @@ static bool claim_path(struct error *e)
 		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
 			    strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
-		return fail(
-		    e, EX_CANTCREAT,
-		    "pid file \"%s\" exists and is not a plain file of this user: it is left alone",
-		    path);
+		return fail(e, EX_CANTCREAT,
+			    "pid file \"%s\" exists and is not a regular file of this user: it is "
+			    "left alone",
+			    path);
 	return true;
 }
 
-static bool create(struct error *e)
+static bool create_file(struct error *e)
 {
 	pid_t other = 0;
 
-	if (!check_folder(e) || !claim_path(e))
+	if (!check_directory(e) || !claim_path(e))
 		return false;
 	handle = pidfile_open(path, 0600, &other);
 	if (handle == NULL && errno == EEXIST)
@@ -119,12 +119,12 @@ bool pidfile_create(const char *where, const char *host, const char *port, struc
 	if (strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0)
 		host = "localhost";
 	snprintf(id, sizeof id, ".%d", (int)getpid());
-	return set_path(where, host, port, id, e) && create(e);
+	return set_path(where, host, port, id, e) && create_file(e);
 }
 
 bool pidfile_create_parent(const char *where, const char *host, const char *port, struct error *e)
 {
-	return set_path(where, host, port, "", e) && create(e);
+	return set_path(where, host, port, "", e) && create_file(e);
 }
 
 void pidfile_close_copy(void)
@@ -134,9 +134,9 @@ void pidfile_close_copy(void)
 	handle = NULL;
 }
 
-const char *pidfile_folder(void)
+const char *pidfile_directory(void)
 {
-	return handle != NULL ? folder : NULL;
+	return handle != NULL ? directory : NULL;
 }
 
 void pidfile_delete(void)
@@ -146,7 +146,7 @@ void pidfile_delete(void)
 	handle = NULL;
 }
 
-/* The lock says whether the process lives: a number alone may have been given to another one since. */
+/* Ask the lock: the process id may since have been given to another process. */
 static bool is_live(int fd)
 {
 	return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
@@ -165,8 +165,7 @@ static void read_title(long pid, char *title, size_t size)
 	ssize_t n = read(fd, title, size - 1);
 	title[n > 0 ? n : 0] = '\0';
 	close(fd);
-	for (char *c = title; *c != '\0';
-	     c++) /* any process may stand there, and this goes to a terminal */
+	for (char *c = title; *c != '\0'; c++) /* any process's words, printed on a terminal */
 		if (*c < ' ' || *c > '~')
 			*c = '?';
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * pidfile.h - pid files on libbsd's pidfile(3), safe in folders that all may write to.
+ * pidfile.h - pid files on libbsd's pidfile(3), safe in directories that everybody may write to.
  *
- * One pid file a process. Called after privileges were given up (step 5), so that the file belongs to the final user.
+ * One pid file per process, created with the final user (step 5). Nothing here blocks.
  */
 #ifndef PGSSL_PIDFILE_H
 #define PGSSL_PIDFILE_H
@@ -10,28 +10,31 @@
 #include "log.h"
 
 /*
- * Write the pid file of this process. `where` is a folder (it ends in '/' or is one), in which the file is called pgssl.HOST.PORT.PID.pid, or
- * a file's name, in which the process id goes before ".pid". Fails with EX_CANTCREAT and the reason: a warning, not the end of the session.
+ * Write the pid file of a session. `where` is a directory (it ends in '/' or is one), for
+ * pgssl.HOST.PORT.PID.pid, or a file name, where the process id is put before ".pid". Fails with
+ * EX_CANTCREAT: a warning, not the end of the session.
  */
 bool pidfile_create(const char *where, const char *host, const char *port,
 		    struct error *e) MUST_USE;
 
 /*
- * The same for the parent of -d: the file is pgssl.HOST.PORT.pid in a folder, or `where` itself. Fails with EX_TEMPFAIL if another process holds it, and names that.
+ * Write that of the parent of -d: pgssl.HOST.PORT.pid in a directory, or `where` itself. Fails with
+ * EX_TEMPFAIL if another process holds it, and names that process.
  */
 bool pidfile_create_parent(const char *where, const char *host, const char *port,
 			   struct error *e) MUST_USE;
 
-/* In a child of it: close the copy of what the parent holds; from here on there is no pid file. */
+/* In a child of that parent: close the copy; there is no pid file from here on. */
 void pidfile_close_copy(void);
 
-/* The folder of the file that was written, for step 5 to leave removable; NULL if there is none. */
-const char *pidfile_folder(void);
+/* The directory of the pid file, for the sandbox to leave it removable; NULL without a file. */
+const char *pidfile_directory(void);
 
-/* Remove the file if this very process made it. Does nothing otherwise. */
+/* Remove the pid file if this process made it. */
 void pidfile_delete(void);
 
-/* --sessions: print a line for each pid file in `folder` whose process lives: its id and title. Fails with EX_NOINPUT. */
-bool pidfile_list(const char *folder, struct error *e) MUST_USE;
+/* --sessions: print id and title of each live process that has a pid file in `where`. Fails with
+ * EX_NOINPUT. */
+bool pidfile_list(const char *where, struct error *e) MUST_USE;
 
 #endif

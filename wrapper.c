@@ -2,8 +2,9 @@
  *
  * wrapper.c - pgssl: TLS in front of PostgreSQL, one process per connection.
  *
- * main() is the table of contents: the life of one connection in ten steps, and their order is the security argument. The client is on
- * standard input and output; whatever goes wrong, nothing is ever written to standard error while that is the client too.
+ * main() is the table of contents: one connection in ten steps, whose order is the security argument
+ * (DESIGN). The client is on standard input and output. Standard error may be the client too; then
+ * nothing is ever written there.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -14,18 +15,22 @@
 
 #include "auth/certauth.h"
 #include "check/check.h"
-#include "session/client.h"
 #include "listen/listen.h"
 #include "log.h"
 #include "pidfile.h"
 #include "sandbox/sandbox.h"
-#include "session/server.h"
 #include "session/session.h"
 
-/* How long a broken configuration waits for an SSLRequest, so that the client can be told under TLS. */
-#define GREET_AGAIN_MS 2000
+/* How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert. */
+#define LATE_REQUEST_MS 2000
 
-/* ---- 0: before anything ---- */
+/* ---- 0: descriptors and signals ---- */
+
+/* What step 0 found on descriptor 2. */
+struct found_stderr {
+	bool is_log;   /* not the client, and somebody reads it */
+	int set_aside; /* a copy if it is the same file as descriptor 1 but not 0, else -1 */
+};
 
 static bool same_file(int a, int b)
 {
@@ -35,33 +40,34 @@ static bool same_file(int a, int b)
 	       st_a.st_ino == st_b.st_ino;
 }
 
-static int put_aside = -1; /* what 2 was, if 1 is the same and 0 is not: of -d, it is no client's */
-
-/* Descriptors 0, 1 and 2 exist from here on, and 2 is not the client. True if 2 was something of its own: then somebody reads it. */
-static bool guard_stderr(void)
+/* From here on descriptors 0, 1 and 2 are open, 2 is not the client, and all others are closed. */
+static struct found_stderr guard_descriptors(void)
 {
+	struct found_stderr found = {.set_aside = -1};
 	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
-	bool client = !closed && (same_file(STDERR_FILENO, STDIN_FILENO) ||
-				  same_file(STDERR_FILENO, STDOUT_FILENO));
+	bool is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
+	bool client = is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO));
 	int null = open("/dev/null", O_RDWR | O_NOCTTY);
 
-	while (null >= 0 &&
-	       null <
-		   STDERR_FILENO) /* 0 or 1 was closed: nothing opened later may take its place */
+	while (null >= 0 && null < STDERR_FILENO) /* fill in 0 and 1 too */
 		null = dup(null);
 	if (null < 0)
 		_exit(EX_OSERR);
-	if (isatty(STDERR_FILENO)) /* a person, started by hand */
-		return true;
-	bool void_already = !closed && same_file(STDERR_FILENO, null);
-	if (client && !void_already && !same_file(STDERR_FILENO, STDIN_FILENO))
-		put_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
-		_exit(EX_OSERR);
-	return !closed && !client && !void_already;
+	bool is_null = !closed && same_file(STDERR_FILENO, null);
+	if (isatty(STDERR_FILENO)) { /* started by hand */
+		found.is_log = true;
+	} else {
+		found.is_log = !closed && !client && !is_null;
+		if (client && !is_stdin && !is_null)
+			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
+			_exit(EX_OSERR);
+	}
+	closefrom(found.set_aside >= 0 ? found.set_aside + 1 : STDERR_FILENO + 1);
+	return found;
 }
 
-static bool before_anything(int argc, char **argv, char **envp)
+static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 {
 	sigset_t none;
 
@@ -71,16 +77,26 @@ static bool before_anything(int argc, char **argv, char **envp)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_sigterm();
-	bool stderr_is_read = guard_stderr();
-	closefrom(put_aside >= 0 ? put_aside + 1 : STDERR_FILENO + 1);
+	struct found_stderr found = guard_descriptors();
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
-	return stderr_is_read;
+	return found;
 }
 
 /* ---- 1: options ---- */
 
-static void print_and_exit(const struct options *o)
+/* A listener has no client: "pgssl -d 9000 >file 2>&1" and systemd's journal can have the log. */
+static bool settle_stderr(struct found_stderr found, bool listening)
+{
+	if (found.set_aside < 0)
+		return found.is_log;
+	bool restored = listening && dup2(found.set_aside, STDERR_FILENO) >= 0;
+	closefrom(STDERR_FILENO + 1);
+	return restored;
+}
+
+/* The options that make pgssl report something and exit. */
+static void report_and_exit(const struct options *o)
 {
 	struct error e;
 	char library[128];
@@ -91,80 +107,70 @@ static void print_and_exit(const struct options *o)
 		options_version(tls_library(library, sizeof library));
 	else if (o->check)
 		exit(check_run(o));
-	else if (o->sessions != NULL) {
-		if (!pidfile_list(o->sessions, &e))
-			die(e.status, "%s", e.text);
-	} else
+	else if (o->sessions == NULL)
 		return;
+	else if (!pidfile_list(o->sessions, &e))
+		die(e.status, "%s", e.text);
 	exit(EX_OK);
 }
 
-/* "pgssl -d 9000 >file 2>&1", and systemd's journal: whoever listens has no client there, and somebody reads it. */
-static bool take_stderr_back(bool listening, bool stderr_is_read)
-{
-	if (put_aside < 0)
-		return stderr_is_read;
-	bool back = listening && dup2(put_aside, STDERR_FILENO) >= 0;
-	closefrom(STDERR_FILENO + 1);
-	return back;
-}
-
-static void read_options(struct session *s, int argc, char **argv, bool stderr_is_read)
+static void read_options(struct session *s, int argc, char **argv, struct found_stderr found)
 {
 	struct options *o = &s->options;
 	struct error usage = {.status = 0}, e;
 
 	s->started_ms = deadline_in(0);
 	bool ok = options_parse(o, argc, argv, &usage);
-	stderr_is_read = take_stderr_back(o->listen != NULL, stderr_is_read);
-	if (!log_open(o->log, stderr_is_read, o->service, o->debug, &e)) {
-		(void)!log_open(NULL, stderr_is_read, o->service, o->debug,
-				&(struct error){.status = 0});
+	bool use_stderr = settle_stderr(found, o->listen != NULL);
+	if (!log_open(o->log, use_stderr, o->service, o->debug, &e)) {
+		(void)!log_open(NULL, use_stderr, o->service, o->debug, &usage);
 		die(e.status, "%s", e.text);
 	}
 	if (!ok || !address_check(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
-	print_and_exit(o);
+	report_and_exit(o);
 	if (o->listen == NULL && isatty(STDIN_FILENO))
-		die(EX_USAGE, "standard input is a terminal: pgssl is started by xinetd, inetd or "
-			      "systemd with a "
-			      "client there, or listens itself with -d (see --help)");
+		die(EX_USAGE,
+		    "standard input is a terminal: pgssl is started by xinetd, inetd or "
+		    "systemd with a client there, or listens itself with -d (see --help)");
 	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
+	s->mode = o->client ? &session_client_mode : &session_server_mode;
 }
 
 /* ---- 2: greet ---- */
 
-static void know_client(struct session *s)
+/* A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first. */
+static void answer_waiting_request(struct session *s)
 {
-	fd_stream_init(&s->raw, STDIN_FILENO, STDOUT_FILENO);
-	s->client = &s->raw.stream;
-	session_know_peer(s, STDIN_FILENO);
-	sock_nodelay(STDOUT_FILENO);
-	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
-}
+	const struct options *o = &s->options;
 
-/* A constant comparison, no parsing: the client builds its ClientHello while OpenSSL initialises here. Not with --gss: its clients begin otherwise. */
-static void greet(struct session *s)
-{
-	if (!s->promised_tls && !s->options.client && !s->options.gss &&
-	    !s->options.proxy_protocol &&
+	if (!o->client && !o->gss && !o->proxy_protocol &&
 	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
 		session_promise_tls(s);
 }
 
-/* ---- 3: certificate and key, authorities, names ---- */
+/* If the client already asked for TLS, it builds its ClientHello while OpenSSL starts here. */
+static void greet(struct session *s)
+{
+	session_take_client(s);
+	answer_waiting_request(s);
+}
 
-/* Something is wrong here, not with the client: log it, and let a client that was promised TLS see an alert. */
+/* ---- 3: certificate and key, authorities, map ---- */
+
+/* Log a fault of this installation. A client that asks for TLS gets an alert. */
 static noreturn void fail_here(struct session *s, const struct error *e)
 {
+	struct stream *client = &s->client_socket.stream;
+
 	log_peer_line(LOG_ERR, "%s", e->text);
 	if (!s->promised_tls &&
-	    stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS)) == IO_DONE)
-		greet(s);
+	    stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS)) == IO_DONE)
+		answer_waiting_request(s);
 	if (s->promised_tls) {
-		/* After the ClientHello: what libpq gets together with the 'S' it takes for no part of TLS and drops. */
-		(void)!stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS));
-		tls_send_internal_error(&s->raw.stream, deadline_in(SESSION_LAST_WORDS_MS));
+		/* libpq drops what arrives together with the 'S': wait for the ClientHello. */
+		(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));
+		tls_send_internal_error(client, deadline_in(SESSION_LAST_WORDS_MS));
 	}
 	session_leave(s, e->status);
 }
@@ -173,21 +179,21 @@ static void open_tls(struct session *s)
 {
 	struct error e;
 
-	if (session_load(s, &s->tls, &s->map, &e))
+	if (session_load(&s->options, &s->tls, &s->map, &e))
 		return;
 	if (!s->options.client)
 		fail_here(s, &e);
 	log_peer_line(LOG_ERR, "%s", e.text);
-	s->tls_error = e; /* the local client is told in step 7, when it can read an answer */
+	s->tls_error = e; /* the client gets it in step 7, when it can read an answer */
 }
 
-/* ---- 4: look-ups and sockets. In step 8, under TLS, the client is told if they failed. ---- */
+/* ---- 4: look-ups and sockets. If they fail, the client is told in step 8, under TLS. ---- */
 
 static void look_up(struct session *s)
 {
 	struct error e;
 
-	if (!session_resolve_backend(s, &s->backend_error)) {
+	if (!session_look_up_backend(s, &s->backend_error)) {
 		if (s->backend_error.status == EX_USAGE)
 			fail_here(s, &s->backend_error);
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
@@ -196,19 +202,32 @@ static void look_up(struct session *s)
 		fail_here(s, &e);
 }
 
-static void open_backend(struct session *s)
+static void open_sockets(struct session *s)
 {
 	if (s->backend_error.status == 0 &&
-	    !backend_open(&s->backend, &s->addresses, &s->options, &s->backend_error))
+	    !backend_open(&s->connector, &s->addresses, &s->options, &s->backend_error))
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 
 /* ---- 5: sandbox ---- */
 
+/* Called with the final user: the pid file must belong to it. */
+static void write_pidfile(const struct options *o)
+{
+	struct sock_name local;
+	struct error e;
+
+	if (o->pidfile == NULL || o->listen != NULL)
+		return;
+	sock_local(STDIN_FILENO, &local);
+	if (!pidfile_create(o->pidfile, local.host, local.port, &e))
+		log_peer_line(LOG_WARNING, "%s", e.text);
+	atexit(pidfile_delete);
+}
+
 static void enter_sandbox(struct session *s)
 {
 	const struct options *o = &s->options;
-	struct sock_name local;
 	struct error e;
 	char danger[256];
 
@@ -217,37 +236,34 @@ static void enter_sandbox(struct session *s)
 	if (!sandbox_drop_privileges(&s->who, &e))
 		fail_here(s, &e);
 	listen_tie_child();
-	sock_local(STDIN_FILENO, &local);
-	if (o->listen == NULL && o->pidfile != NULL &&
-	    !pidfile_create(o->pidfile, local.host, local.port, &e))
-		log_peer_line(LOG_WARNING, "%s", e.text);
-	atexit(pidfile_delete);
+	write_pidfile(o);
 	bool ready = s->backend_error.status == 0;
 	struct sandbox_needs needs = {
-	    .remove_in = pidfile_folder(),
+	    .remove_in = pidfile_directory(),
 	    .tcp_port = ready ? address_tcp_port(&s->addresses) : 0,
 	    .unix_connect = ready && address_is_unix(&s->addresses),
 	    .bind = o->transparent,
 	    .yield = o->spin > 0,
 	    .log_to_file = log_is_file(),
 	};
-	/* Also wipes the arguments and the environment as they were given, of which libbsd made copies. */
+	/* Also wipes the arguments and the environment, of which libbsd made copies. */
 	setproctitle("startup %s", s->peer.host);
 	if (!sandbox_enter(&needs, &e))
 		fail_here(s, &e);
 }
 
-/* ---- 9 and 10: the session ---- */
+/* ---- 9 and 10: relay and end ---- */
 
-static void describe(const struct session *s, struct log_session *line, char *port, size_t size)
+static void describe_session(const struct session *s, struct log_session *line)
 {
 	static struct tls_peer peer;
+	static char port[8];
 
 	*line = (struct log_session){
 	    .user = s->startup.user,
 	    .database = s->startup.database,
 	    .application_name = s->startup.application_name,
-	    .backend_port = backend_port(&s->backend, port, size),
+	    .backend_port = backend_port(&s->connector, port, sizeof port),
 	    .tls = s->gss ? "gss" : tls_version(s->tls),
 	    .cipher = s->gss ? NULL : tls_cipher(s->tls),
 	    .group = s->gss ? NULL : tls_group(s->tls),
@@ -260,72 +276,59 @@ static void describe(const struct session *s, struct log_session *line, char *po
 	}
 }
 
-static void carry(struct session *s, const struct log_session *line)
+static void relay(struct session *s, struct log_session *line)
 {
+	describe_session(s, line);
 	log_authorized(line);
 	s->splice = (struct splice){
 	    .client = s->client,
-	    .server = s->postgres,
+	    .backend = s->backend,
 	    .idle_ms = s->options.idle_timeout * 1000,
 	    .spin_us = s->options.spin,
-	    .until = certauth_until(s),
+	    .until = certauth_until(&s->options, s->tls),
 	    .received = s->startup.len,
 	};
 	splice_run(&s->splice);
 }
 
-static noreturn void finish(struct session *s, struct log_session *line)
+static noreturn void end_session(struct session *s, struct log_session *line)
 {
 	line->received = s->splice.received;
 	line->sent = s->splice.sent;
 	line->reason = splice_reason(s->splice.end);
 	log_disconnection(line, deadline_in(0));
 	if (s->options.client) /* close_notify */
-		(void)!stream_shut_all(s->postgres, deadline_in(SESSION_LAST_WORDS_MS));
-	close(s->backend.fd); /* its backend need not wait for our client's last acknowledgement */
-	bool tls_failed = !s->gss && tls_failure(s->tls)[0] != '\0';
-	if (tls_failed)
-		log_peer_line(LOG_INFO, "TLS failed: %s", tls_failure(s->tls));
-	if (s->splice.end == SPLICE_CLIENT_RESET &&
-	    !tls_failed) /* else there is an alert on its way */
+		(void)!stream_shut_all(s->backend, deadline_in(SESSION_LAST_WORDS_MS));
+	close(
+	    s->connector.fd); /* the backend need not wait for the client's last acknowledgement */
+	const char *tls_error = s->gss ? "" : tls_failure(s->tls);
+	if (tls_error[0] != '\0')
+		log_peer_line(LOG_INFO, "TLS failed: %s", tls_error);
+	else if (s->splice.end == SPLICE_CLIENT_RESET) /* no alert is on its way to the client */
 		exit(EX_OK);
 	session_leave(s, EX_OK);
 }
-
-/* Steps 6 to 8 of the two modes. */
-struct mode {
-	void (*negotiate)(struct session *);
-	void (*shake_hands)(struct session *);
-	void (*admit)(struct session *);
-};
-
-static const struct mode server_mode = {server_negotiate, server_shake_hands, server_admit};
-static const struct mode client_mode = {client_negotiate, client_shake_hands, client_admit};
 
 int main(int argc, char **argv, char **envp)
 {
 	static struct session s;
 	struct log_session line;
-	char port[8];
 
-	bool stderr_is_read = before_anything(argc, argv, envp); /* 0 */
-	read_options(&s, argc, argv, stderr_is_read);            /* 1 */
+	struct found_stderr found = prepare_process(argc, argv, envp); /* 0 */
+	read_options(&s, argc, argv, found);                           /* 1 */
 	bool listening = s.options.listen != NULL;
 	if (listening)
-		listen_run(&s); /* steps 3 and 4 for all sessions; returns in each child */
-	know_client(&s);
-	greet(&s); /* 2 */
+		listen_run(&s); /* 3 and the look-ups of 4, once; returns in each child */
+	greet(&s);              /* 2 */
 	if (!listening) {
 		open_tls(&s); /* 3 */
 		look_up(&s);  /* 4 */
 	}
-	open_backend(&s);  /* 4 */
-	enter_sandbox(&s); /* 5: from here on client bytes are parsed */
-	const struct mode *mode = s.options.client ? &client_mode : &server_mode;
-	mode->negotiate(&s);   /* 6 */
-	mode->shake_hands(&s); /* 7 */
-	mode->admit(&s);       /* 8 */
-	describe(&s, &line, port, sizeof port);
-	carry(&s, &line);  /* 9 */
-	finish(&s, &line); /* 10 */
+	open_sockets(&s);        /* 4 */
+	enter_sandbox(&s);       /* 5: from here on client bytes are parsed */
+	s.mode->negotiate(&s);   /* 6 */
+	s.mode->shake_hands(&s); /* 7 */
+	s.mode->admit(&s);       /* 8 */
+	relay(&s, &line);        /* 9 */
+	end_session(&s, &line);  /* 10 */
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: ISC
  *
- * auth/identmap.c - pg_ident.conf maps, read in step 3 and asked in step 8.
+ * auth/identmap.c - pg_ident.conf maps, read in step 3 and used in step 8.
  *
- * The file is the operator's and trusted; the certificate's name that is matched against it is a stranger's, though one that our CA signed. glibc's
- * matcher is exponential in back-references (\1 within an expression), so they are refused when the file is read, and the length of a name is
- * bounded. Groups that nest repetitions can still be slow to compile and to match: the time is that of one process, before any backend is taken.
+ * The file is the operator's and trusted. The name that is matched comes from a certificate that our
+ * CA signed, but a stranger chose it. glibc's matcher is exponential in back-references (\1 within an
+ * expression), so these are refused when the file is read, and the length of a name is bounded.
+ * Nested repetitions can still be slow; they cost one process its time, before any backend is taken.
  */
 #include "auth/identmap.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
@@ -16,22 +18,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "auth/identregex.h"
-
 enum {
 	FILE_LIMIT = 1 << 20, /* bytes; a line has no limit of its own, as in PostgreSQL since 14 */
 	TOKEN_LIMIT = 10240,  /* PostgreSQL's MAX_TOKEN, NUL included */
-	IDENTITY_LIMIT =
-	    1024, /* bytes of a certificate's name that a regular expression may have to look at */
-	FIELDS = 3, /* map, certificate's name, user; PostgreSQL passes over what follows them */
+	IDENTITY_LIMIT = 1024, /* bytes of a name that an expression may have to match */
 };
 
-/* One line of the map that was asked for. A list, since a regex_t must not be moved. */
+/* The fields of a line. Like PostgreSQL, ignore further ones. */
+enum { MAP, IDENTITY, USER, FIELDS };
+
+/* One line. In a list, since a regex_t must not be moved. */
 struct entry {
 	struct entry *next;
 	unsigned line;
-	char *identity;
-	char *user;
+	char *field[FIELDS];
 	bool is_regex;
 	regex_t regex;
 };
@@ -41,7 +41,7 @@ struct identmap {
 	struct entry *first, **end;
 };
 
-/* The text of a file, and where in it we are. */
+/* The text of a file, and the position in it. */
 struct source {
 	const char *file;
 	char *text;
@@ -56,64 +56,54 @@ static bool fail_line(const struct source *s, struct error *e, const char *what)
 	return fail(e, EX_CONFIG, "\"%.200s\" line %u: %s", s->file, s->number, what);
 }
 
+static bool fail_file(const struct source *s, struct error *e, const char *verb)
+{
+	return fail(e, EX_NOINPUT, "could not %s ident map \"%.200s\": %s", verb, s->file,
+		    strerror(errno));
+}
+
 static bool fail_memory(struct error *e)
 {
 	return fail(e, EX_OSERR, "out of memory while reading the ident map");
 }
 
-/* Reading the file */
+/* ---- reading the file ---- */
 
-static bool read_open(int fd, struct source *s, struct error *e)
+static bool read_text(int fd, struct source *s, struct error *e)
 {
 	struct stat st;
-	ssize_t n;
+	ssize_t n = 1;
 
 	if (fstat(fd, &st) < 0)
-		return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s", s->file,
-			    strerror(errno));
+		return fail_file(s, e, "read");
 	if (!S_ISREG(st.st_mode))
 		return fail(e, EX_NOINPUT, "ident map \"%.200s\" is not a regular file", s->file);
 	s->text = malloc(FILE_LIMIT + 1);
 	s->line = malloc(FILE_LIMIT + 1);
 	if (s->text == NULL || s->line == NULL)
 		return fail_memory(e);
-	while (s->len <= FILE_LIMIT &&
-	       (n = read(fd, s->text + s->len, FILE_LIMIT + 1 - s->len)) != 0) {
-		if (n < 0 && errno != EINTR)
-			return fail(e, EX_NOINPUT, "could not read ident map \"%.200s\": %s",
-				    s->file, strerror(errno));
-		if (n > 0)
-			s->len += (size_t)n;
-	}
+	for (; n > 0 && s->len <= FILE_LIMIT; s->len += (size_t)n)
+		if ((n = read(fd, s->text + s->len, FILE_LIMIT + 1 - s->len)) < 0)
+			return fail_file(s, e, "read");
 	if (s->len > FILE_LIMIT)
 		return fail(e, EX_CONFIG, "ident map \"%.200s\" is larger than 1 MiB", s->file);
 	return true;
 }
 
 /* O_NONBLOCK: opening a named pipe would wait for its writer. */
-static bool read_file(struct source *s, struct error *e)
+static bool read_source(struct source *s, struct error *e)
 {
 	int fd = open(s->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	bool good;
 
 	if (fd < 0)
-		return fail(e, EX_NOINPUT, "could not open ident map \"%.200s\": %s", s->file,
-			    strerror(errno));
-	good = read_open(fd, s, e);
+		return fail_file(s, e, "open");
+	bool good = read_text(fd, s, e);
 	close(fd);
 	return good;
 }
 
-static unsigned lines_before(const char *text, const char *end)
-{
-	unsigned n = 0;
-
-	for (; text < end; text++)
-		n += *text == '\n';
-	return n;
-}
-
-/* What PostgreSQL would take silently and not as meant: a NUL hides the rest of its line, a byte-order mark becomes part of the first map's name. */
+/* PostgreSQL takes these silently and not as meant: a NUL hides the rest of its line, a byte-order
+ * mark becomes part of the first map's name. */
 static bool check_text(struct source *s, struct error *e)
 {
 	const char *nul = memchr(s->text, '\0', s->len);
@@ -123,11 +113,13 @@ static bool check_text(struct source *s, struct error *e)
 		return fail_line(s, e, "byte-order mark: save the file without one");
 	if (nul == NULL)
 		return true;
-	s->number += lines_before(s->text, nul);
-	return fail_line(s, e, "NUL byte: the file is no text");
+	for (const char *p = s->text; p < nul; p++)
+		s->number += *p == '\n';
+	return fail_line(s, e, "NUL byte: not a text file");
 }
 
-/* The next line, continued by backslashes; false at the end of the file. Quoted text goes on over a continuation, too. */
+/* Read the next line, joined with those that backslashes continue it with; quotes stay open over a
+ * continuation. False at the end of the file. */
 static bool next_line(struct source *s)
 {
 	size_t len = 0, joined = 0;
@@ -145,7 +137,7 @@ static bool next_line(struct source *s)
 		s->next++;
 		while (len > 0 && (s->line[len - 1] == '\n' || s->line[len - 1] == '\r'))
 			len--;
-		/* A backslash before the place where lines were last joined has done its work. */
+		/* A backslash before the last joint was used for that. */
 		if (len <= joined || s->line[len - 1] != '\\')
 			break;
 		joined = --len;
@@ -154,7 +146,7 @@ static bool next_line(struct source *s)
 	return true;
 }
 
-/* From lines to fields */
+/* ---- from lines to fields ---- */
 
 struct token {
 	char text[TOKEN_LIMIT];
@@ -162,33 +154,18 @@ struct token {
 	bool comma;  /* another value of the same field follows */
 };
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r';
-}
-
 /*
- * Take a token off *at. Quotes may stand within a token (a"b c"d is one); "" within quotes is a quote; a quote that nobody closes ends with the
- * line. -1: too long, 0: no more, 1: there it is, perhaps empty ("").
+ * Take a token off *at. Quotes may stand within a token (a"b c"d is one); "" within quotes is a
+ * quote; an unclosed quote ends with the line. -1: too long, 0: none left, 1: a token, perhaps empty.
  */
 static int next_token(const char **at, struct token *t)
 {
-	const char *p = *at;
+	const char *p = *at + strspn(*at, " \t\r,");
 	size_t len = 0;
 	bool in_quotes = false, any = false;
 
-	t->quoted = t->comma = false;
-	while (is_blank(*p) || *p == ',')
-		p++;
-	for (; *p != '\0' && (in_quotes || !is_blank(*p)); p++) {
-		if (*p == '#' && !in_quotes) {
-			p += strlen(p);
-			break;
-		}
-		if (*p == ',' && !in_quotes) {
-			t->comma = true;
-			break;
-		}
+	t->quoted = false;
+	for (; *p != '\0' && (in_quotes || strchr(" \t\r,#", *p) == NULL); p++) {
 		if (*p == '"' && !(in_quotes && p[1] == '"')) {
 			in_quotes = !in_quotes;
 			any = true;
@@ -201,17 +178,15 @@ static int next_token(const char **at, struct token *t)
 		t->text[len++] = *p;
 	}
 	t->text[len] = '\0';
-	*at = p;
+	t->comma = *p == ',';
+	*at = *p == '#' ? p + strlen(p) : p;
 	return any || len > 0;
 }
 
-/* The first three fields, each the caller's to free. Tokens that a comma joins are one field of several values, which no field of ours may be. */
-struct fields {
-	char *word[FIELDS];
-	unsigned count;
-};
-
-static bool split(const struct source *s, struct fields *f, struct error *e)
+/* Fill in the fields, which are the caller's to free; *count is 0 for a blank line. Tokens joined by
+ * a comma are one field with several values, which no field here may have. */
+static bool split_line(const struct source *s, char *field[FIELDS], unsigned *count,
+		       struct error *e)
 {
 	const char *at = s->line;
 	struct token t = {.comma = false};
@@ -222,97 +197,199 @@ static bool split(const struct source *s, struct fields *f, struct error *e)
 		if (!t.quoted && t.text[0] == '@' && t.text[1] != '\0')
 			return fail_line(s, e,
 					 "@FILE is not supported: quote a name that begins with @");
-		if (another && f->count <= FIELDS)
+		if (another && *count <= FIELDS)
 			return fail_line(
-			    s, e,
-			    "multiple values in ident field: quote a name that has a comma in it");
-		if (!another && f->count++ < FIELDS &&
-		    (f->word[f->count - 1] = strdup(t.text)) == NULL)
+			    s, e, "multiple values in ident field: quote a name that has a comma");
+		if (!another && (*count)++ < FIELDS && (field[*count - 1] = strdup(t.text)) == NULL)
 			return fail_memory(e);
 		another = t.comma;
 	}
 	if (found < 0)
 		return fail_line(s, e, "authentication file token too long");
-	if (f->count > 0 && f->count < FIELDS)
+	if (*count > 0 && *count < FIELDS)
 		return fail_line(s, e,
-				 "missing entry at end of line: it takes map, certificate's name, "
+				 "missing entry at end of line: expected map, certificate's name, "
 				 "PostgreSQL user");
 	return true;
 }
 
-/* Regular expressions */
+/*
+ * ---- regular expressions ----
+ *
+ * regcomp(3) takes \d for d, reads .*? as greedy and \1 as a back-reference. A map copied from
+ * PostgreSQL must not quietly admit others here, so what the two read differently is refused. The
+ * rules were found by trying both on 150,000 random expressions. Malformed ones are left to regcomp.
+ */
 
-static bool compile(const struct source *s, const char *regex, bool captures, regex_t *compiled,
-		    struct error *e)
+/* The ']' of the bracket expression that begins at `p`, or NULL. Sets *odd if PostgreSQL reads a
+ * byte in it differently. */
+static const char *bracket_end(const char *p, bool *odd)
 {
-	const char *doubt = identregex_ambiguous(regex, captures);
-	char why[128];
-	int r;
+	p += p[1] == '^' ? 2 : 1;
+	for (const char *first = p; *p != '\0'; p++) {
+		if (*p == ']' && p != first)
+			return p;
+		if (*p == '\\' || (unsigned char)*p >= 0x80)
+			*odd = true;
+		if (*p == '[' && p[1] != '\0' && strchr(".:=", p[1]) != NULL) {
+			const char close[] = {p[1], ']', '\0'};
+			if ((p = strstr(p + 2, close)) == NULL)
+				return NULL;
+			p++;
+		}
+	}
+	return NULL;
+}
 
+/* What stands before a character of a regular expression. */
+enum before { BEGIN, ATOM, GROUP, FIRST_GROUP, OTHER };
+
+/* A character of several bytes cannot be repeated: only its last byte would be. */
+static enum before before_next(char c)
+{
+	return (unsigned char)c < 0x80 ? ATOM : OTHER;
+}
+
+/* glibc lets anchors in the middle match at a line break. */
+static const char *anchor_doubt(const char *p, enum before before)
+{
+	if (*p == '^' && before != BEGIN)
+		return "^ that is not at a beginning";
+	if (*p == '$' && p[1] != '\0' && strchr(")|", p[1]) == NULL)
+		return "$ that is not at an end";
+	return NULL;
+}
+
+static const char *repeat_doubt(const char *p, enum before before, bool captures)
+{
+	if (*p == '{' && !isdigit((unsigned char)p[1]))
+		return "{ without a number after it; write \\{ for the character";
+	if (before == BEGIN || before == OTHER)
+		return "*, +, ? or { without a single character or a group before it";
+	if (before == FIRST_GROUP && captures)
+		return "the group of \\1 repeated; put the repetition within its parentheses";
+	/* glibc 2.36 never returns from looking for the groups of expressions like ((a|)*b)*. */
+	if (before == GROUP && captures && *p != '?')
+		return "a repeated group with a group, |, * or ? in it, while \\1 is used";
+	return NULL;
+}
+
+/* What PostgreSQL would read differently, or NULL. `captures`: the first group's match is used. */
+static const char *regex_doubt(const char *regex, bool captures)
+{
+	enum before before = BEGIN;
+	int depth = 0, groups = 0; /* groups: closed ones outside of any other */
+	bool odd = false;
+	bool plain = false; /* since the last parenthesis only characters, + and counts */
+	const char *doubt = NULL;
+
+	for (const char *p = regex; *p != '\0' && doubt == NULL; p++) {
+		switch (*p) {
+		case '\\':
+			if (isalnum((unsigned char)p[1]) ||
+			    (p[1] != '\0' && strchr("<>`'", p[1]) != NULL))
+				return "backslash before a letter, digit, <, >, ` or '; write "
+				       "[0-9] for \\d, [[:alnum:]_] for \\w";
+			p += p[1] != '\0';
+			before = before_next(*p);
+			break;
+		case '[':
+			p = bracket_end(p, &odd);
+			if (odd)
+				return "backslash or a character that is not ASCII within brackets";
+			if (p == NULL)
+				return NULL; /* regcomp says why */
+			before = ATOM;
+			break;
+		case '(':
+		case '|':
+			depth += *p == '(';
+			plain = *p == '(';
+			before = BEGIN;
+			break;
+		case ')':
+			if (--depth < 0)
+				return ") without ("; /* glibc takes it for a character */
+			groups += depth == 0;
+			before = depth == 0 && groups == 1  ? FIRST_GROUP
+				 : plain && before != BEGIN ? ATOM
+							    : GROUP;
+			plain = false;
+			break;
+		case '^':
+		case '$':
+			doubt = anchor_doubt(p, before);
+			before = OTHER;
+			break;
+		case '{':
+		case '*':
+		case '+':
+		case '?':
+			doubt = repeat_doubt(p, before, captures);
+			before = OTHER;
+			plain = plain && (*p == '+' || (*p == '{' && p[1] != '0'));
+			p += *p == '{' ? strcspn(p, "}") : 0;
+			if (*p == '\0')
+				return doubt; /* or regcomp says why */
+			break;
+		default:
+			before = before_next(*p);
+		}
+	}
+	return doubt;
+}
+
+static bool compile_identity(const struct source *s, struct entry *entry, struct error *e)
+{
+	const char *regex = entry->field[IDENTITY] + 1;
+	bool captures = strstr(entry->field[USER], "\\1") != NULL;
+	char why[128];
+
+	if (entry->field[IDENTITY][0] != '/')
+		return true;
+	const char *doubt = regex_doubt(regex, captures);
 	if (doubt != NULL)
 		return fail(e, EX_CONFIG,
-			    "\"%.200s\" line %u: regular expression \"%.100s\" would mean another "
-			    "thing to PostgreSQL: %s",
+			    "\"%.200s\" line %u: regular expression \"%.100s\" means something "
+			    "else to PostgreSQL: %s",
 			    s->file, s->number, regex, doubt);
-	r = regcomp(compiled, regex, REG_EXTENDED);
+	int r = regcomp(&entry->regex, regex, REG_EXTENDED);
+	entry->is_regex = r == 0;
 	if (r == 0)
 		return true;
-	regerror(r, compiled, why, sizeof why);
+	regerror(r, &entry->regex, why, sizeof why);
 	return fail(e, EX_CONFIG, "\"%.200s\" line %u: invalid regular expression \"%.100s\": %s",
 		    s->file, s->number, regex, why);
 }
 
-/* The map */
+/* ---- the map ---- */
 
-static void entry_free(struct entry *entry)
+static void free_entry(struct entry *entry)
 {
 	if (entry == NULL)
 		return;
 	if (entry->is_regex)
 		regfree(&entry->regex);
-	free(entry->identity);
-	free(entry->user);
+	for (int i = 0; i < FIELDS; i++)
+		free(entry->field[i]);
 	free(entry);
 }
 
-/* The entry for a line, or NULL. Takes its words out of `f`. */
-static struct entry *entry_make(const struct source *s, struct fields *f, struct error *e)
+/* Check a line of any map; keep one of map `name`. */
+static bool add_line(const struct source *s, const char *name, struct identmap *map,
+		     struct error *e)
 {
 	struct entry *entry = calloc(1, sizeof *entry);
+	unsigned count = 0;
+	bool good = entry != NULL ? split_line(s, entry->field, &count, e) : fail_memory(e);
 
-	if (entry == NULL) {
-		(void)fail_memory(e);
-		return NULL;
+	if (good && count > 0)
+		good = compile_identity(s, entry, e);
+	if (!good || count == 0 || strcmp(entry->field[MAP], name) != 0) {
+		free_entry(entry);
+		return good;
 	}
 	entry->line = s->number;
-	entry->identity = f->word[1];
-	entry->user = f->word[2];
-	f->word[1] = f->word[2] = NULL;
-	if (entry->identity[0] != '/')
-		return entry;
-	entry->is_regex =
-	    compile(s, entry->identity + 1, strstr(entry->user, "\\1") != NULL, &entry->regex, e);
-	if (entry->is_regex)
-		return entry;
-	entry_free(entry);
-	return NULL;
-}
-
-/* A line of any map is checked; one of ours is kept. */
-static bool add_line(const struct source *s, struct fields *f, const char *name,
-		     struct identmap *map, struct error *e)
-{
-	struct entry *entry;
-
-	if (f->count == 0)
-		return true;
-	entry = entry_make(s, f, e);
-	if (entry == NULL)
-		return false;
-	if (strcmp(f->word[0], name) != 0) {
-		entry_free(entry);
-		return true;
-	}
 	*map->end = entry;
 	map->end = &entry->next;
 	return true;
@@ -322,15 +399,9 @@ static bool read_lines(struct source *s, const char *name, struct identmap *map,
 {
 	s->next = 1;
 	map->end = &map->first;
-	while (next_line(s)) {
-		struct fields f = {.count = 0};
-		bool good = split(s, &f, e) && add_line(s, &f, name, map, e);
-
-		for (int i = 0; i < FIELDS; i++)
-			free(f.word[i]);
-		if (!good)
+	while (next_line(s))
+		if (!add_line(s, name, map, e))
 			return false;
-	}
 	if (map->first == NULL)
 		return fail(e, EX_CONFIG,
 			    "\"%.200s\" has no line of map \"%.64s\": add one, or correct --map",
@@ -345,15 +416,14 @@ bool identmap_load(const char *file, const char *name, struct identmap **map, st
 	bool good = m != NULL && (m->file = strdup(file)) != NULL;
 
 	good = good || fail_memory(e);
-	good = good && read_file(&s, e) && check_text(&s, e) && read_lines(&s, name, m, e);
+	good = good && read_source(&s, e) && check_text(&s, e) && read_lines(&s, name, m, e);
 	free(s.text);
 	free(s.line);
-	if (!good) {
+	if (good)
+		*map = m;
+	else
 		identmap_free(m);
-		return false;
-	}
-	*map = m;
-	return true;
+	return good;
 }
 
 void identmap_free(struct identmap *map)
@@ -362,37 +432,43 @@ void identmap_free(struct identmap *map)
 		return;
 	for (struct entry *entry = map->first, *next; entry != NULL; entry = next) {
 		next = entry->next;
-		entry_free(entry);
+		free_entry(entry);
 	}
 	free(map->file);
 	free(map);
 }
 
-/* Asking it */
+/* ---- asking it ---- */
 
 enum verdict {
 	PASS, /* ask the next line */
 	ALLOW,
-	REFUSE, /* and no later line may say otherwise: PostgreSQL stops at an error, too */
+	REFUSE, /* and ask no further line: PostgreSQL stops at an error, too */
 };
 
-/* Is `user` the user of `entry` with its first \1, at `mark`, replaced by the match? */
+/* Is `user` the user field of `entry` with its first \1, at `mark`, replaced by `match`? */
 static bool substituted(const struct entry *entry, const char *mark, const char *match, size_t len,
 			const char *user)
 {
-	size_t before = (size_t)(mark - entry->user);
+	size_t before = (size_t)(mark - entry->field[USER]);
 
-	return strncmp(user, entry->user, before) == 0 && strncmp(user + before, match, len) == 0 &&
+	return strncmp(user, entry->field[USER], before) == 0 &&
+	       strncmp(user + before, match, len) == 0 &&
 	       strcmp(user + before + len, mark + 2) == 0;
 }
 
-static enum verdict ask_regex(const struct identmap *map, const struct entry *entry,
+static enum verdict ask_entry(const struct identmap *map, const struct entry *entry,
 			      const char *identity, const char *user)
 {
-	const char *mark = strstr(entry->user, "\\1");
+	const char *mark = strstr(entry->field[USER], "\\1");
 	regmatch_t match[2];
-	int r = regexec(&entry->regex, identity, mark == NULL ? 0 : 2, match, 0);
 
+	if (!entry->is_regex)
+		return strcmp(entry->field[IDENTITY], identity) == 0 &&
+			       strcmp(entry->field[USER], user) == 0
+			   ? ALLOW
+			   : PASS;
+	int r = regexec(&entry->regex, identity, mark == NULL ? 0 : 2, match, 0);
 	if (r == REG_NOMATCH)
 		return PASS;
 	if (r != 0) {
@@ -401,13 +477,13 @@ static enum verdict ask_regex(const struct identmap *map, const struct entry *en
 		return REFUSE;
 	}
 	if (mark == NULL)
-		return strcmp(entry->user, user) == 0 ? ALLOW : PASS;
+		return strcmp(entry->field[USER], user) == 0 ? ALLOW : PASS;
 	if (match[1].rm_so < 0) {
 		log_peer_line(LOG_WARNING,
 			      "\"%s\" line %u: regular expression \"%s\" has no subexpressions as "
-			      "requested by "
-			      "backreference in \"%s\"",
-			      map->file, entry->line, entry->identity + 1, entry->user);
+			      "requested by backreference in \"%s\"",
+			      map->file, entry->line, entry->field[IDENTITY] + 1,
+			      entry->field[USER]);
 		return REFUSE;
 	}
 	size_t len = (size_t)(match[1].rm_eo - match[1].rm_so);
@@ -416,17 +492,11 @@ static enum verdict ask_regex(const struct identmap *map, const struct entry *en
 
 bool identmap_allows(const struct identmap *map, const char *identity, const char *user)
 {
+	enum verdict verdict = PASS;
+
 	if (identity[0] == '\0' || user[0] == '\0' || strlen(identity) > IDENTITY_LIMIT)
 		return false;
-	for (const struct entry *entry = map->first; entry != NULL; entry = entry->next) {
-		enum verdict verdict = PASS;
-
-		if (entry->is_regex)
-			verdict = ask_regex(map, entry, identity, user);
-		else if (strcmp(entry->identity, identity) == 0 && strcmp(entry->user, user) == 0)
-			verdict = ALLOW;
-		if (verdict != PASS)
-			return verdict == ALLOW;
-	}
-	return false;
+	for (const struct entry *l = map->first; l != NULL && verdict == PASS; l = l->next)
+		verdict = ask_entry(map, l, identity, user);
+	return verdict == ALLOW;
 }

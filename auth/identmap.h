@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * auth/identmap.h - pg_ident.conf maps: which PostgreSQL user may a certificate's name be?
+ * auth/identmap.h - pg_ident.conf maps: which PostgreSQL users may a certificate's name be?
  *
- * The dialect is PostgreSQL 15's (Client Authentication, User Name Maps; src/backend/libpq/hba.c): comments, quoting, line continuation, a regular
- * expression on the certificate's side after a slash, \1 once on the other. Regular expressions are POSIX extended ones (regcomp(3)) in the C
- * locale, in which a character is a byte; what PostgreSQL's would read otherwise is refused, and so is @FILE.
- * All of the file is read and compiled by identmap_load (step 3), so that nothing opens a file later.
+ * The dialect is PostgreSQL 15's (User Name Maps; src/backend/libpq/hba.c): comments, quoting, line
+ * continuation, a regular expression after a slash in the certificate's field, \1 once in the
+ * user's. Expressions are POSIX extended ones (regcomp(3)) in the C locale, where a character is a
+ * byte. What PostgreSQL would read differently is refused, and so is @FILE.
  */
 #ifndef PGSSL_AUTH_IDENTMAP_H
 #define PGSSL_AUTH_IDENTMAP_H
@@ -15,20 +15,21 @@
 struct identmap;
 
 /*
- * Read the lines of map `name` from `file`. Every line of whatever map is checked; a file without a line of `name` is an error. The result is the
- * caller's, for identmap_free; on failure there is none. Blocks as long as reading a file does. Fails with EX_NOINPUT (cannot be read) or
- * EX_CONFIG; `e` names file and line number.
+ * Read map `name` from `file`; nothing opens a file later. The lines of other maps are checked too;
+ * a file without a line of `name` is an error. The caller frees the result with identmap_free. Fails
+ * with EX_NOINPUT (cannot be read) or EX_CONFIG; `e` names file and line. Blocks on reading the file.
  */
 bool identmap_load(const char *file, const char *name, struct identmap **map,
 		   struct error *e) MUST_USE;
 
 /*
- * May whoever the certificate calls `identity` be the PostgreSQL user `user`? Case counts; the first line that fits decides. An empty name or an
- * identity of more than 1024 bytes never matches. Never blocks, opens nothing; may allocate, and refuses when it cannot.
+ * May the certificate's name `identity` be the PostgreSQL user `user`? Case counts; the first line
+ * that matches decides. An empty name or an identity of more than 1024 bytes never matches. Never
+ * blocks; may allocate, and answers false if it cannot.
  */
 bool identmap_allows(const struct identmap *map, const char *identity, const char *user) MUST_USE;
 
-/* NULL is fine. */
+/* `map` may be NULL. */
 void identmap_free(struct identmap *map);
 
 #endif

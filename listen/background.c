@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/background.c - -d without -f: a start that failed is seen by whoever started.
+ * listen/background.c - -d without -f: go to the background, and report a failed start to the starter.
  *
- * The fork comes first, before anything is bound, opened or locked: then all of it belongs to the process that stays.
+ * The fork comes before anything is bound, opened or locked: all that belongs to the process that
+ * stays.
  */
-#include "listen/background.h"
+#include "listen/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,13 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "log.h"
+static int starter_pipe = -1;
+static int null_fd = -1; /* opened before the sandbox closes the file system */
 
-static int starter = -1; /* a pipe to it */
-static int null = -1;    /* opened before step 5 shuts the file system */
-
-/* The process that was started: one byte says that all is well, the end of the pipe that the other one is gone. */
-static noreturn void await(pid_t pid, int fd)
+/* In the starter: a byte means that all is well, the end of the pipe that the other process is gone. */
+static noreturn void await_ready(pid_t pid, int fd)
 {
 	char byte;
 	int status = 0;
@@ -37,36 +36,29 @@ void background_begin(void)
 {
 	int ends[2];
 
-	null = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
-	if (null < 0 || pipe2(ends, O_CLOEXEC) < 0)
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	if (null_fd < 0 || pipe2(ends, O_CLOEXEC) < 0)
 		die(EX_OSERR, "could not go to the background: %s", strerror(errno));
 	pid_t pid = fork();
 	if (pid < 0)
 		die(EX_OSERR, "could not go to the background: %s", strerror(errno));
 	if (pid > 0) {
 		close(ends[1]);
-		await(pid, ends[0]);
+		await_ready(pid, ends[0]);
 	}
 	close(ends[0]);
-	starter = ends[1];
+	starter_pipe = ends[1];
 	setsid();
-}
-
-void background_detach(void)
-{
-	if (null < 0)
-		return;
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		(void)!dup2(null, fd);
-	close(null);
-	null = -1;
 }
 
 void background_ready(void)
 {
-	if (starter < 0)
+	if (starter_pipe < 0)
 		return;
-	(void)!write(starter, "", 1);
-	close(starter);
-	starter = -1;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		(void)!dup2(null_fd, fd);
+	close(null_fd);
+	(void)!write(starter_pipe, "", 1);
+	close(starter_pipe);
+	starter_pipe = -1;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/listen.c - -d: bind, accept, fork, reap.
+ * listen/listen.c - -d: bind, accept, fork, wait for children.
  *
- * Signals only set flags, and are let in while the parent waits and never else: so a child can neither miss one nor act on its parent's.
+ * Signal handlers only set flags. Signals are let in only while the parent waits, so a child can
+ * neither miss one nor act on its parent's.
  */
 #include "listen/listen.h"
 
@@ -16,21 +17,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "listen/background.h"
+#include "listen/internal.h"
 #include "pidfile.h"
-#include "listen/reload.h"
 
-#define SHORTAGE_MS   500 /* how long it is waited when processes, memory or descriptors are short */
+#define SHORTAGE_MS   500  /* the pause when processes, memory or descriptors are short */
 #define LAST_WORDS_MS 5000 /* how long a session may take to end after SIGTERM */
 
 static struct pollfd listeners[ADDRESS_MAX];
 static unsigned listener_count;
 
-static pid_t parent; /* 0: we are not of -d */
+static pid_t parent_pid; /* 0: not a process of -d */
 static pid_t *children;
 static unsigned child_count;
 
-static volatile sig_atomic_t stops, hups;
+static volatile sig_atomic_t stop_signals, hup_signals;
 
 /* ---- the sockets ---- */
 
@@ -41,10 +41,9 @@ static int bind_one(const struct address *a)
 	if (fd < 0)
 		return -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	if (a->sa.ss_family ==
-	    AF_INET6) /* else it takes IPv4's place too, which has a socket of its own */
+	if (a->sa.ss_family == AF_INET6) /* IPv4 has a socket of its own */
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
-	/* The kernel takes of the backlog what net.core.somaxconn allows. */
+	/* The kernel cuts the backlog to net.core.somaxconn. */
 	if (bind(fd, (const struct sockaddr *)&a->sa, a->len) == 0 && listen(fd, INT_MAX) == 0)
 		return fd;
 	int saved = errno;
@@ -53,7 +52,7 @@ static int bind_one(const struct address *a)
 	return -1;
 }
 
-/* One kind of address of several may be missing on this machine; a port that is taken is another matter. */
+/* One of several kinds of address may be missing on this machine. A port in use is fatal. */
 static void add_listener(const struct address *a, bool last)
 {
 	struct sock_name name;
@@ -67,7 +66,7 @@ static void add_listener(const struct address *a, bool last)
 		    name.port, strerror(errno));
 }
 
-/* The lock of the pid file comes before the port, so that a second parent is told who has both. */
+/* Lock the pid file first: a second parent then learns which process has the port. */
 static void bind_all(const struct session *s)
 {
 	const struct options *o = &s->options;
@@ -87,7 +86,7 @@ static void bind_all(const struct session *s)
 		add_listener(&list.all[i], i + 1 == list.count);
 }
 
-static void tell_listeners(void)
+static void announce_listeners(void)
 {
 	struct sock_name name;
 
@@ -106,10 +105,10 @@ static void close_listeners(void)
 	listener_count = 0;
 }
 
-/* ---- what all children will need ---- */
+/* ---- what all children need ---- */
 
-/* Whether sockets can be made as asked (-T, -I) is to be known now. */
-static void try_backend(const struct session *s)
+/* Fail now if sockets cannot be made as -T and -I ask. */
+static void try_sockets(const struct session *s)
 {
 	struct backend b;
 	struct error e;
@@ -119,28 +118,28 @@ static void try_backend(const struct session *s)
 	backend_close(&b);
 }
 
-static void prepare(struct session *s)
+static void load_for_children(struct session *s)
 {
 	struct error e;
 
 	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
-	    !reload_first(s, &e) || !session_resolve_backend(s, &e))
+	    !reload_first(s, &e) || !session_look_up_backend(s, &e))
 		die(e.status, "%s", e.text);
-	try_backend(s);
+	try_sockets(s);
 	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);
 	if (children == NULL)
 		die(EX_OSERR, "out of memory");
 }
 
-static void confine(const struct session *s)
+static void confine_parent(const struct session *s)
 {
 	const char *files[SESSION_FILES];
 	struct error e;
-	struct sandbox_parent_needs needs = {
+	struct sandbox_needs needs = {
 	    .read_again = files,
-	    .read_count = session_files(s, files),
-	    .pid_folder = pidfile_folder(),
+	    .read_count = session_files(&s->options, files),
+	    .remove_in = pidfile_directory(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
 	};
@@ -151,45 +150,38 @@ static void confine(const struct session *s)
 
 /* ---- signals ---- */
 
-static void on_signal(int sig)
+static void note_signal(int sig)
 {
 	if (sig == SIGHUP)
-		hups = 1;
-	else if (sig != SIGCHLD) /* that one only wakes ppoll() */
-		stops++;
-}
-
-static void block(int how)
-{
-	static const int all[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		sigaddset(&set, all[i]);
-	sigprocmask(how, &set, NULL);
+		hup_signals = 1;
+	else if (sig != SIGCHLD) /* which only wakes ppoll() */
+		stop_signals++;
 }
 
 static void catch_signals(void)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
+	static const int signals[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+	struct sigaction sa = {.sa_handler = note_signal};
+	sigset_t set;
 
 	sigemptyset(&sa.sa_mask);
-	block(SIG_BLOCK);
-	sigaction(SIGCHLD, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		sigaction(signals[i], &sa, NULL);
 }
 
-/* A terminal's Ctrl-C goes to the children too: it is the parent's to end them. */
-static void leave_signals(void)
+/* In a child. A terminal's Ctrl-C reaches it too, but the parent decides when it ends. */
+static void restore_signals(void)
 {
+	sigset_t term;
+
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	/* SIGTERM stays blocked all along: one that comes now waits, and the first ppoll() takes it. */
-	sigset_t term;
+	/* SIGTERM stays blocked throughout: one that arrives now is taken in the first ppoll(). */
 	stream_catch_sigterm();
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
@@ -212,32 +204,25 @@ static void wait_event(bool clients, deadline when)
 
 /* ---- children ---- */
 
-static void forget(pid_t pid)
-{
-	for (unsigned i = 0; i < child_count; i++)
-		if (children[i] == pid) {
-			children[i] = children[--child_count];
-			return;
-		}
-}
-
-static void reap(void)
+static void reap_children(void)
 {
 	int status;
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		forget(pid);
+		for (unsigned i = 0; i < child_count; i++)
+			if (children[i] == pid)
+				children[i] = children[--child_count];
 		if (WIFSIGNALED(status))
-			log_line(LOG_ERR, "session process %d was ended by signal %d: %s", (int)pid,
-				 WTERMSIG(status), strsignal(WTERMSIG(status)));
+			log_line(LOG_ERR, "session process %d was terminated by signal %d: %s",
+				 (int)pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
 	}
 }
 
-/* Goes on from step 2 with `client` as an inetd would have left it. */
+/* Leave `client` where inetd would. */
 static void become_child(struct session *s, int client)
 {
-	leave_signals();
+	restore_signals();
 	close_listeners();
 	pidfile_close_copy();
 	tls_forget_passphrase();
@@ -252,23 +237,23 @@ static void become_child(struct session *s, int client)
 
 void listen_tie_child(void)
 {
-	if (parent == 0)
+	if (parent_pid == 0)
 		return;
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
 		die(EX_OSERR, "could not ask for a signal when the parent ends: %s",
 		    strerror(errno));
-	if (getppid() != parent) /* it had ended before */
+	if (getppid() != parent_pid) /* it has already ended */
 		exit(EX_TEMPFAIL);
 }
 
-/* Out of something: the log says so, and the next one is not accepted at once. */
-static deadline shortage(const char *what)
+/* Log what is short, and return when to accept again. */
+static deadline pause_after(const char *what)
 {
-	log_line(LOG_ERR, "%s: %s; going on in a moment", what, strerror(errno));
+	log_line(LOG_ERR, "%s: %s; trying again shortly", what, strerror(errno));
 	return deadline_in(SHORTAGE_MS);
 }
 
-/* Beyond twice --max-connections. One line for many: they may be thousands. */
+/* Beyond twice --max-connections. At most one line a second: they may be thousands. */
 static void turn_away(const struct session *s, int client)
 {
 	static deadline next;
@@ -285,21 +270,21 @@ static void turn_away(const struct session *s, int client)
 	next = deadline_in(1000);
 }
 
-/* Accept one client. True in the child that serves it. `pause` is set if it is better to wait. */
+/* Accept one client. True in the child that serves it. *pause is set after a shortage. */
 static bool accept_one(struct session *s, int listener, deadline *pause)
 {
 	int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
 	if (client < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			*pause = shortage("could not accept a connection");
-		return false; /* else it is gone again */
+			*pause = pause_after("could not accept a connection");
+		return false; /* or the client is gone */
 	}
 	if (child_count >= 2 * (unsigned)s->options.max_connections) {
 		turn_away(s, client);
 		return false;
 	}
-	reload_look(s, false);
+	reload_if_changed(s, false);
 	pid_t pid = fork();
 	if (pid == 0) {
 		become_child(s, client);
@@ -308,18 +293,18 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 	if (pid > 0)
 		children[child_count++] = pid;
 	else
-		*pause = shortage("could not start a process for a connection");
+		*pause = pause_after("could not start a process for a connection");
 	close(client);
 	return false;
 }
 
 /* ---- the end ---- */
 
-static void await_children(deadline when, int most_stops)
+static void await_children(deadline when, int max_signals)
 {
-	while (child_count > 0 && deadline_left(when) != 0 && stops < most_stops) {
+	while (child_count > 0 && deadline_left(when) != 0 && stop_signals < max_signals) {
 		wait_event(false, when);
-		reap();
+		reap_children();
 	}
 }
 
@@ -329,8 +314,8 @@ static void signal_children(int sig)
 		(void)kill(children[i], sig);
 }
 
-/* A second SIGTERM ends the grace. */
-static noreturn void stop(const struct session *s)
+/* A second SIGTERM ends the grace period. */
+static noreturn void stop_listening(const struct session *s)
 {
 	int grace = s->options.grace;
 
@@ -346,9 +331,9 @@ static noreturn void stop(const struct session *s)
 	exit(EX_OK);
 }
 
-/* ---- the parent's life ---- */
+/* ---- the parent ---- */
 
-static void begin(struct session *s)
+static void start_listening(struct session *s)
 {
 	const struct options *o = &s->options;
 	struct sock_name name;
@@ -359,15 +344,14 @@ static void begin(struct session *s)
 		    "-d: standard input is a connection: a super-server starts pgssl without -d");
 	if (!o->foreground)
 		background_begin();
-	parent = getpid();
+	parent_pid = getpid();
 	catch_signals();
 	bind_all(s);
-	prepare(s);
-	confine(s);
+	load_for_children(s);
+	confine_parent(s);
 	if (!o->foreground)
 		log_leave_stderr();
-	background_detach();
-	tell_listeners();
+	announce_listeners();
 	background_ready();
 }
 
@@ -375,17 +359,17 @@ void listen_run(struct session *s)
 {
 	deadline pause = 0;
 
-	begin(s);
+	start_listening(s);
 	for (;;) {
 		bool paused = deadline_left(pause) > 0;
 
 		wait_event(!paused, paused ? pause : DEADLINE_NEVER);
-		reap();
-		if (stops > 0)
-			stop(s);
-		if (hups > 0) {
-			hups = 0;
-			reload_look(s, true);
+		reap_children();
+		if (stop_signals > 0)
+			stop_listening(s);
+		if (hup_signals > 0) {
+			hup_signals = 0;
+			reload_if_changed(s, true);
 		}
 		for (unsigned i = 0; i < listener_count; i++)
 			if (listeners[i].revents != 0 && accept_one(s, listeners[i].fd, &pause))

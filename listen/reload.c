@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/reload.c - step 3 for the parent of -d: a renewed certificate needs neither signal nor restart.
+ * listen/reload.c - step 3 for the parent of -d: a new certificate needs neither signal nor restart.
  *
- * The stamps are taken before the files are read: a change in between is seen at the next look.
+ * The stamps are taken before the files are read: a change in between is noticed next time.
  */
-#include "listen/reload.h"
+#include "listen/internal.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -20,16 +20,16 @@ struct stamp {
 };
 
 static struct stamp seen[SESSION_FILES];
-static deadline retry = DEADLINE_NEVER; /* after a failure */
-static char told[sizeof((struct error *)0)->text];
+static deadline next_try = DEADLINE_NEVER; /* after a failure */
+static char last_error[sizeof((struct error *)0)->text];
 
-static void look(const struct session *s, struct stamp now[SESSION_FILES])
+static void take_stamps(const struct session *s, struct stamp now[SESSION_FILES])
 {
 	const char *files[SESSION_FILES];
-	unsigned n = session_files(s, files);
+	unsigned n = session_files(&s->options, files);
 	struct stat st;
 
-	memset(now, 0, SESSION_FILES * sizeof *now); /* padding too: they are compared as bytes */
+	memset(now, 0, SESSION_FILES * sizeof *now); /* padding is compared too */
 	for (unsigned i = 0; i < n; i++) {
 		if (stat(files[i], &st) != 0)
 			continue;
@@ -43,35 +43,35 @@ static void look(const struct session *s, struct stamp now[SESSION_FILES])
 
 bool reload_first(struct session *s, struct error *e)
 {
-	look(s, seen);
-	return session_load(s, &s->tls, &s->map, e);
+	take_stamps(s, seen);
+	return session_load(&s->options, &s->tls, &s->map, e);
 }
 
-void reload_look(struct session *s, bool force)
+void reload_if_changed(struct session *s, bool force)
 {
 	struct stamp now[SESSION_FILES];
 	struct tls *fresh;
 	struct identmap *fresh_map;
 	struct error e;
 
-	look(s, now);
-	if (!force && memcmp(now, seen, sizeof now) == 0 && deadline_left(retry) != 0)
+	take_stamps(s, now);
+	if (!force && memcmp(now, seen, sizeof now) == 0 && deadline_left(next_try) != 0)
 		return;
 	memcpy(seen, now, sizeof now);
-	if (session_load(s, &fresh, &fresh_map, &e)) {
+	if (session_load(&s->options, &fresh, &fresh_map, &e)) {
 		tls_discard(s->tls);
 		s->tls = fresh;
 		identmap_free(s->map);
 		s->map = fresh_map;
-		retry = DEADLINE_NEVER;
-		told[0] = '\0';
-		log_line(LOG_NOTICE, "certificate and key were loaded afresh");
+		next_try = DEADLINE_NEVER;
+		last_error[0] = '\0';
+		log_line(LOG_NOTICE, "reloaded certificate and key");
 		return;
 	}
-	retry = deadline_in(RETRY_MS);
-	if (force || strcmp(told, e.text) != 0)
+	next_try = deadline_in(RETRY_MS);
+	if (force || strcmp(last_error, e.text) != 0)
 		log_line(LOG_ERR,
-			 "certificate and key were not loaded afresh, the old ones stay in use: %s",
+			 "could not reload certificate and key, the old ones stay in use: %s",
 			 e.text);
-	strlcpy(told, e.text, sizeof told);
+	strlcpy(last_error, e.text, sizeof last_error);
 }

@@ -1,36 +1,70 @@
 /* SPDX-License-Identifier: ISC
  *
- * session/server.c - steps 6 to 8 of server mode: the client asks for TLS, gets it, and names user and database.
+ * session/server.c - steps 6 to 8 of server mode: the client asks for TLS, gets it, and names user
+ * and database.
  *
- * Every byte that comes here is a stranger's; the sandbox is on.
+ * Every byte read here is a stranger's; the sandbox is on.
  */
-#include "session/server.h"
+#include "session/session.h"
 
-#include <stdlib.h>
+#include <unistd.h>
 
 #include "auth/certauth.h"
 #include "wire/proxy.h"
 
-/* ---- 6: the client's request, outside TLS ---- */
+/* ---- 6: the client's requests, outside TLS ---- */
 
-/* True if the client and PostgreSQL go on by themselves, under GSSAPI encryption. */
-static bool answer_gss(struct session *s)
+/*
+ * --gss: connect, and forward the GSSENCRequest. 'G': the rest is between client and backend. 'N': the
+ * backend refuses and waits for a startup packet, or s->backend_error says why there is no answer.
+ * Exactly one byte is read: the next one would be the client's.
+ */
+static char forward_gss_request(struct session *s)
 {
-	char answer = s->options.gss && !s->too_many ? session_ask_gss(s) : 'N';
+	char answer = 0;
+	size_t n;
+
+	session_connect_backend(s);
+	deadline when =
+	    deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
+	if (s->backend == NULL ||
+	    stream_write_all(s->backend, startup_gss_request, STARTUP_REQUEST_SIZE, when) !=
+		IO_DONE ||
+	    stream_read_exactly(s->backend, &answer, 1, &n, when) != IO_DONE)
+		answer = 0;
+	if (stream_terminated()) {
+		s->startup.kind = STARTUP_BROKEN;
+		s->startup.io = IO_TERMINATED;
+		session_end_startup(s);
+	}
+	if (s->backend == NULL || answer == 'N')
+		return 'N';
+	if (answer == 'G')
+		return 'G';
+	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
+	fail(&s->backend_error, EX_UNAVAILABLE,
+	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);
+	close(s->connector.fd);
+	s->backend = NULL;
+	return 'N';
+}
+
+static void answer_gss_request(struct session *s)
+{
+	char answer = s->options.gss && !s->too_many ? forward_gss_request(s) : 'N';
 
 	if (startup_answer(s->client, answer, s->deadline) != IO_DONE)
 		session_leave(s, EX_PROTOCOL);
 	s->gss = answer == 'G';
-	return s->gss;
 }
 
-/* Whom the load balancer speaks for. A connection without a proper header is answered nothing. */
+/* Take the client's address from the load balancer. Send nothing to a peer without a valid header. */
 static void take_proxy_header(struct session *s)
 {
 	struct proxy_client client;
 	struct error e;
 
-	if (!proxy_read(&s->raw.stream, &client, s->deadline, &e)) {
+	if (!proxy_read(s->client, &client, s->deadline, &e)) {
 		log_peer_line(client.spoke ? LOG_WARNING : LOG_DEBUG, "%s", e.text);
 		session_leave(s, e.status);
 	}
@@ -40,30 +74,29 @@ static void take_proxy_header(struct session *s)
 	session_set_peer(s, &client.address);
 }
 
-void server_negotiate(struct session *s)
+static void server_negotiate(struct session *s)
 {
 	struct startup *st = &s->startup;
 
 	if (s->options.proxy_protocol)
 		take_proxy_header(s);
 	if (s->options.transparent && s->backend_error.status == 0)
-		(void)!backend_set_source(&s->backend, &s->source, &s->backend_error);
-	for (bool first = true; !s->promised_tls; first = false) {
-		startup_read(st, &s->raw.stream, STARTUP_CLEAR, first, s->deadline);
+		(void)!backend_set_source(&s->connector, &s->source, &s->backend_error);
+	for (bool first = true; !s->promised_tls && !s->gss; first = false) {
+		startup_read(st, s->client, STARTUP_CLEAR, first, s->deadline);
 		switch (st->kind) {
 		case STARTUP_DIRECT_TLS:
-			fd_stream_unread(&s->raw, st->packet[0]);
+			fd_stream_unread(&s->client_socket, st->packet[0]);
 			s->place = STARTUP_DIRECT;
 			return;
 		case STARTUP_SSL_REQUEST:
 			session_promise_tls(s);
 			break;
 		case STARTUP_GSS_REQUEST:
-			if (answer_gss(s))
-				return;
+			answer_gss_request(s);
 			break;
 		case STARTUP_CANCEL:
-			session_carry_cancel(s);
+			session_forward_cancel(s);
 		default:
 			session_end_startup(s);
 		}
@@ -71,16 +104,9 @@ void server_negotiate(struct session *s)
 	s->place = STARTUP_NEGOTIATED;
 }
 
-/* ---- 7: handshake. Only a client that completed it gets a backend. ---- */
+/* ---- 7: the handshake. Only a client that completed it gets a backend. ---- */
 
-/* Connect while the client writes its startup packet. With --gss this may be done already. */
-static bool may_start_backend(const struct session *s)
-{
-	return s->postgres == NULL && s->backend_error.status == 0 && !s->too_many &&
-	       certauth_may_connect(s);
-}
-
-void server_shake_hands(struct session *s)
+static void server_shake_hands(struct session *s)
 {
 	struct error e;
 
@@ -88,65 +114,59 @@ void server_shake_hands(struct session *s)
 		tls_wipe_key(s->tls);
 		return;
 	}
-	if (!tls_accept(s->tls, &s->raw.stream, s->place == STARTUP_DIRECT, s->deadline, &e)) {
+	if (!tls_accept(s->tls, s->client, s->place == STARTUP_DIRECT, s->deadline, &e)) {
 		log_peer_line(LOG_WARNING, "%s", e.text);
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	if (may_start_backend(s))
-		backend_start(&s->backend);
+	/* Connect while the client writes its startup packet. With --gss this may be done already. */
+	if (s->backend == NULL && s->backend_error.status == 0 && !s->too_many &&
+	    certauth_may_connect(&s->options, s->tls))
+		backend_start(&s->connector);
 }
 
 /* ---- 8: the startup packet, inside TLS ---- */
 
-static void read_startup(struct session *s)
+static void authorize(struct session *s)
 {
-	for (;;) {
-		startup_read(&s->startup, s->client, s->place, false, s->deadline);
-		switch (s->startup.kind) {
-		case STARTUP_SESSION:
-			return;
-		case STARTUP_SSL_REQUEST: /* psql through a plain TLS tunnel asks for what it has already */
-		case STARTUP_GSS_REQUEST:
-			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
-				session_leave(s, EX_PROTOCOL);
-			break;
-		case STARTUP_CANCEL:
-			session_carry_cancel(s);
-		default:
-			session_end_startup(s);
-		}
-	}
+	struct certauth_refusal r;
+
+	if (s->too_many)
+		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
+	if (certauth_check(&s->options, s->tls, &s->startup, s->map, &r))
+		return;
+	log_peer_line(LOG_WARNING, "%s", r.log);
+	session_tell(s, r.why, r.user, EX_NOPERM);
 }
 
-void server_admit(struct session *s)
+static void server_admit(struct session *s)
 {
 	struct startup *st = &s->startup;
 
-	if (s->gss) { /* who it is stands under an encryption that is not ours */
+	if (s->gss) { /* the startup packet is encrypted from end to end */
 		session_set_title(s);
 		return;
 	}
-	read_startup(s);
-	if (s->too_many)
-		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
-	certauth_check(s);
-	if (s->postgres == NULL)
-		session_connect_backend(s);
-	if (s->postgres != NULL && backend_closed(&s->backend))
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
-		     s->addresses.name);
-	if (s->backend_error.status != 0)
-		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
-	session_set_title(s);
-	if (s->options.application_name_host &&
-	    !startup_append_host(st, s->peer.host, s->peer.port))
-		log_peer_line(
-		    LOG_NOTICE,
-		    "the startup packet has no room for the client's address in application_name");
-	if (stream_write_all(s->postgres, st->packet, st->len, s->deadline) != IO_DONE)
+	session_read_startup(s, s->place);
+	if (st->kind == STARTUP_CANCEL)
+		session_forward_cancel(s);
+	authorize(s);
+	session_connect_backend(s);
+	bool closed = s->backend != NULL && backend_closed(&s->connector);
+	if (s->backend != NULL && !closed) {
+		session_set_title(s);
+		if (s->options.application_name_host &&
+		    !startup_append_host(st, s->peer.host, s->peer.port))
+			log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
+						  "address in application_name");
+		closed = stream_write_all(s->backend, st->packet, st->len, s->deadline) != IO_DONE;
+	}
+	if (closed)
 		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
 		     s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }
+
+const struct session_mode session_server_mode = {server_negotiate, server_shake_hands,
+						 server_admit};

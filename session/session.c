@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * session/session.c - what several steps do: the ways to end, the connection to PostgreSQL, cancel requests.
+ * session/session.c - what several steps do: loading, the backend's connection, cancel requests, the
+ * ways to end.
  */
 #include "session/session.h"
 
@@ -13,17 +14,18 @@
 
 noreturn void session_leave(struct session *s, int status)
 {
-	if (s->client != &s->raw.stream) /* close_notify */
+	if (s->client != &s->client_socket.stream) /* close_notify */
 		(void)!stream_shut_all(s->client, deadline_in(SESSION_LAST_WORDS_MS));
-	stream_linger(s->raw.stream.rfd, s->raw.stream.wfd, deadline_in(LINGER_MS));
-	sock_orphan(s->raw.stream.wfd, s->options.keepalive);
+	stream_linger(s->client_socket.stream.rfd, s->client_socket.stream.wfd,
+		      deadline_in(LINGER_MS));
+	sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);
 	exit(status);
 }
 
 noreturn void session_tell(struct session *s, enum refusal why, const char *detail, int status)
 {
 	if (startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS)) != IO_DONE)
-		log_peer_line(LOG_DEBUG, "the client did not take the error message");
+		log_peer_line(LOG_DEBUG, "could not send the client the error message");
 	session_leave(s, status);
 }
 
@@ -50,10 +52,27 @@ noreturn void session_end_startup(struct session *s)
 	session_leave(s, EX_PROTOCOL);
 }
 
-bool session_load(const struct session *s, struct tls **t, struct identmap **map, struct error *e)
+void session_read_startup(struct session *s, enum startup_place place)
 {
-	const struct options *o = &s->options;
+	for (;;) {
+		startup_read(&s->startup, s->client, place, false, s->deadline);
+		switch (s->startup.kind) {
+		case STARTUP_SESSION:
+		case STARTUP_CANCEL:
+			return;
+		case STARTUP_SSL_REQUEST: /* inside TLS: from a psql behind a plain TLS tunnel */
+		case STARTUP_GSS_REQUEST:
+			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
+				session_leave(s, EX_PROTOCOL);
+			break;
+		default:
+			session_end_startup(s);
+		}
+	}
+}
 
+bool session_load(const struct options *o, struct tls **t, struct identmap **map, struct error *e)
+{
 	*map = NULL;
 	if (!tls_open(t, o, e))
 		return false;
@@ -64,9 +83,8 @@ bool session_load(const struct session *s, struct tls **t, struct identmap **map
 	return false;
 }
 
-unsigned session_files(const struct session *s, const char *files[SESSION_FILES])
+unsigned session_files(const struct options *o, const char *files[SESSION_FILES])
 {
-	const struct options *o = &s->options;
 	const char *const all[SESSION_FILES] = {o->cert[0],         o->cert[1], o->key,
 						tls_authorities(o), o->crl,     o->ident_map};
 	unsigned n = 0;
@@ -77,13 +95,14 @@ unsigned session_files(const struct session *s, const char *files[SESSION_FILES]
 	return n;
 }
 
-bool session_resolve_backend(struct session *s, struct error *e)
+bool session_look_up_backend(struct session *s, struct error *e)
 {
 	if (!address_look_up(&s->addresses, &s->options, e))
 		return false;
 	if (!s->options.client && address_is_remote(&s->addresses))
 		log_line(LOG_WARNING,
-			 "PostgreSQL at %s is not on this machine: what goes there is in clear",
+			 "PostgreSQL at %s is not on this machine: the connection to it is not "
+			 "encrypted",
 			 s->addresses.name);
 	return true;
 }
@@ -94,28 +113,32 @@ void session_set_peer(struct session *s, const struct sockaddr_storage *address)
 						      : sizeof(struct sockaddr_in6);
 
 	if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
-		return; /* a Unix socket's path says nothing of a client */
+		return; /* the path of a Unix socket does not name a client */
 	s->source = *address;
 	sock_unmap(&s->source, &len);
 	sock_format((struct sockaddr *)&s->source, len, &s->peer);
 	log_set_peer(s->peer.host, s->peer.port);
 }
 
-void session_know_peer(struct session *s, int fd)
+void session_take_client(struct session *s)
 {
 	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
 
+	fd_stream_init(&s->client_socket, STDIN_FILENO, STDOUT_FILENO);
+	s->client = &s->client_socket.stream;
 	s->peer = (struct sock_name){.host = "[local]"};
 	log_set_peer(s->peer.host, s->peer.port);
-	if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0)
+	if (getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len) == 0)
 		session_set_peer(s, &sa);
+	sock_nodelay(STDOUT_FILENO);
+	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
 
 void session_promise_tls(struct session *s)
 {
 	s->promised_tls = true;
-	if (startup_answer(&s->raw.stream, 'S', s->deadline) != IO_DONE)
+	if (startup_answer(&s->client_socket.stream, 'S', s->deadline) != IO_DONE)
 		exit(EX_PROTOCOL);
 }
 
@@ -123,11 +146,11 @@ void session_connect_backend(struct session *s)
 {
 	struct error e;
 
-	if (s->backend_error.status != 0)
+	if (s->backend != NULL || s->backend_error.status != 0)
 		return;
-	if (backend_finish(&s->backend, &s->backend_error)) {
-		fd_stream_init(&s->server, s->backend.fd, s->backend.fd);
-		s->postgres = &s->server.stream;
+	if (backend_finish(&s->connector, &s->backend_error)) {
+		fd_stream_init(&s->backend_socket, s->connector.fd, s->connector.fd);
+		s->backend = &s->backend_socket.stream;
 	} else {
 		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
 	}
@@ -135,67 +158,30 @@ void session_connect_backend(struct session *s)
 		die(e.status, "%s", e.text);
 }
 
-/* PostgreSQL's answer to a GSSENCRequest: one byte and never one more, which would be the client's. 0 if there is none. */
-static char gss_answer(struct session *s)
-{
-	deadline when =
-	    deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
-	char answer;
-	size_t n;
-
-	if (stream_write_all(s->postgres, startup_gss_request, STARTUP_REQUEST_SIZE, when) !=
-		IO_DONE ||
-	    stream_read_exactly(s->postgres, &answer, 1, &n, when) != IO_DONE)
-		return 0;
-	return answer;
-}
-
-char session_ask_gss(struct session *s)
-{
-	session_connect_backend(s);
-	char answer = s->postgres != NULL ? gss_answer(s) : 'N';
-
-	if (stream_terminated()) {
-		s->startup.kind = STARTUP_BROKEN;
-		s->startup.io = IO_TERMINATED;
-		session_end_startup(s);
-	}
-	if (answer == 'G' || answer == 'N')
-		return answer;
-	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
-	fail(&s->backend_error, EX_UNAVAILABLE,
-	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);
-	close(s->backend.fd);
-	s->postgres = NULL;
-	return 'N';
-}
-
-noreturn void session_carry_cancel(struct session *s)
+noreturn void session_forward_cancel(struct session *s)
 {
 	char byte;
 	size_t n;
 
-	if (s->postgres == NULL)
-		session_connect_backend(s);
-	if (s->postgres == NULL) {
-		log_peer_line(LOG_ERR, "could not hand on a cancel request: %s",
+	session_connect_backend(s);
+	if (s->backend == NULL) {
+		log_peer_line(LOG_ERR, "could not forward a cancel request: %s",
 			      s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}
 	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
-	if (stream_write_all(s->postgres, s->startup.packet, s->startup.len, when) == IO_DONE)
-		while (stream_read_exactly(s->postgres, &byte, 1, &n, when) == IO_DONE)
+	if (stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE)
+		while (stream_read_exactly(s->backend, &byte, 1, &n, when) == IO_DONE)
 			;
-	log_peer_line(LOG_INFO, "cancel request handed to PostgreSQL");
+	log_peer_line(LOG_INFO, "cancel request forwarded to PostgreSQL");
 	session_leave(s, EX_OK);
 }
 
 void session_set_title(const struct session *s)
 {
 	char user[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)], database[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
-	const struct startup *st = &s->startup;
-	const char *who = s->gss ? "gssapi" : st->user,
-		   *where = s->gss ? "encrypted" : st->database;
+	const char *who = s->gss ? "gssapi" : s->startup.user;
+	const char *where = s->gss ? "encrypted" : s->startup.database;
 
 	log_escape(user, sizeof user, who, strlen(who));
 	log_escape(database, sizeof database, where, strlen(where));

@@ -64,7 +64,7 @@ subtest 'sslmode' => sub {
 subtest 'warned of when the server is not verified, and only then' => sub {
 	my $s = local_session(pg => tls_backend($good));
 	enter($s);
-	like($s->log, qr/the server's certificate is not verified: anybody could be it; give -A/, 'warned');
+	like($s->log, qr/the server's certificate is not verified, so anyone could impersonate it: use -A/, 'warned');
 	$s = local_session(pg => tls_backend($good), args => [ ca($root), '--sslmode=require' ]);
 	enter($s);
 	unlike($s->log, qr/not verified/, 'not warned');
@@ -165,7 +165,7 @@ subtest '-A system' => sub {
 };
 
 subtest 'files that are not in order: the client is told, the log has which' => sub {
-	my $told = "TLS is not set up rightly here, see pgssl's log";
+	my $told = "TLS is misconfigured here, see pgssl's log";
 	my $empty = spew("$TMP/empty.pem", '');
 	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],
 		[ [ ca($root), "--crl=$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-p', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ]) {

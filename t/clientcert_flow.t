@@ -2,9 +2,9 @@
 #
 # When PostgreSQL is connected and what it costs to be refused: 300 strangers, cancel requests without a certificate, users claimed twice or too long, the log's fields,
 # the end of a certificate.
-# sabotage: auth/certauth.c s/return tls_peer(s->tls, &peer);/return true;/
-# sabotage: auth/certauth.c s/if (s->startup.user_twice)/if (false)/
-# sabotage: auth/certauth.c s/if (s->startup.name_too_long)/if (false)/
+# sabotage: auth/certauth.c s/return tls_peer(t, &peer);/return true;/
+# sabotage: auth/certauth.c s/if (st->user_twice)/if (false)/
+# sabotage: auth/certauth.c s/if (st->name_too_long)/if (false)/
 # sabotage: tls/peer.c s/seconds) \* 1000/seconds) * 1000000/
 use lib 't/lib';
 use T;

@@ -12,7 +12,7 @@ function lines_of(file,    n, line, got)
 	return got < 0 ? -1 : n
 }
 
-/^ +[a-z_]+\.[ch] +about +[0-9]+ lines/ {
+/^ +[a-z_\/]+\.[ch] +about +[0-9]+ lines/ {
 	seen++
 	n = lines_of($1)
 	if (n < 0) {

@@ -3,8 +3,9 @@
  * handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
  *
  * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (an SSLRequest first, a StartupMessage after the
- * handshake) or http (a GET after it). The options are those of SSL_CONF_cmd(3): -groups, -sigalgs, -cert and so on. The
- * security level is 0, and nothing is verified, so that only the server can refuse. The answer to each line is one of
+ * handshake), direct (no SSLRequest) or http (a GET after the handshake). The options are those of SSL_CONF_cmd(3):
+ * -groups, -sigalgs, -cert and so on; and "-pad N" makes the ClientHello N bytes longer. The security level is 0, and
+ * nothing is verified, so that only the server can refuse. The answer to each line is one of
  *
  *	done VERSION CIPHER GROUP    the handshake was completed, and the server answered
  *	failed REASON                it was not, or the server did not answer
@@ -15,6 +16,7 @@
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,26 @@ static const char ssl_request[] = "\0\0\0\010\004\322\026\057";
 static const char startup[] = "\0\0\0\024\0\003\0\0user\0alice\0";
 static const char get[] = "GET / HTTP/1.0\r\n\r\n";
 
+/* An extension of zeros, of a number for private use (RFC 8446, 11), which servers must ignore. */
+static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *len, X509 *x,
+		       size_t chain_index, int *alert, void *size)
+{
+	static const unsigned char zeros[UINT16_MAX];
+
+	(void)ssl, (void)type, (void)context, (void)x, (void)chain_index, (void)alert;
+	*out = zeros;
+	*len = *(const size_t *)size;
+	return 1;
+}
+
+static int pad(SSL_CTX *ctx, const char *length)
+{
+	static size_t size;
+
+	size = (size_t)atoi(length);
+	return SSL_CTX_add_custom_ext(ctx, 65282, SSL_EXT_CLIENT_HELLO, add_padding, NULL, &size, NULL, NULL);
+}
+
 /* OPTION VALUE pairs up to the end of the line; the one that is refused, or NULL. */
 static const char *configure(SSL_CTX *ctx, char *words, char **save)
 {
@@ -40,7 +62,7 @@ static const char *configure(SSL_CTX *ctx, char *words, char **save)
 	SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
 	while (refused[0] == '\0' && (option = strtok_r(words, " \n", save)) != NULL &&
 	       (value = strtok_r(NULL, " \n", save)) != NULL)
-		if (SSL_CONF_cmd(conf, option, value) <= 0)
+		if ((strcmp(option, "-pad") == 0 ? pad(ctx, value) : SSL_CONF_cmd(conf, option, value)) <= 0)
 			snprintf(refused, sizeof refused, "%s %s", option, value);
 	if (SSL_CONF_CTX_finish(conf) != 1)
 		snprintf(refused, sizeof refused, "certificate");
@@ -96,16 +118,16 @@ static void report_failure(void)
 	printf("failed %s\n", reason != NULL ? reason : "no answer");
 }
 
-static void handshake(SSL_CTX *ctx, const char *port, bool postgres)
+static void handshake(SSL_CTX *ctx, const char *port, const char *protocol)
 {
 	int fd = connect_to(port);
 	SSL *ssl = SSL_new(ctx);
 
 	SSL_set_fd(ssl, fd);
 	ERR_clear_error();
-	if (fd == -1 || (postgres && !wants_tls(fd)))
+	if (fd == -1 || (strcmp(protocol, "postgres") == 0 && !wants_tls(fd)))
 		puts("failed no TLS there");
-	else if (SSL_connect(ssl) != 1 || !is_answered(ssl, postgres))
+	else if (SSL_connect(ssl) != 1 || !is_answered(ssl, strcmp(protocol, "http") != 0))
 		report_failure();
 	else
 		printf("done %s %s %s\n", SSL_get_version(ssl), SSL_get_cipher_name(ssl), group(ssl));
@@ -119,6 +141,7 @@ int main(void)
 	char line[8192];
 
 	signal(SIGPIPE, SIG_IGN);
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	while (fgets(line, sizeof line, stdin) != NULL) {
 		char *save, *port = strtok_r(line, " \n", &save), *protocol = strtok_r(NULL, " \n", &save);
 		SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -131,7 +154,7 @@ int main(void)
 		if (refused != NULL)
 			printf("unknown %s\n", refused);
 		else
-			handshake(ctx, port, strcmp(protocol, "postgres") == 0);
+			handshake(ctx, port, protocol);
 		SSL_CTX_free(ctx);
 	}
 	return 0;

@@ -16,7 +16,7 @@ net_do($balancer, "ip link set $_ master br0") for @port;
 
 my $pg = start_pg(netns => $balancer, port => 5432, listen => '192.0.2.1', hba => "local all all trust\nhost all all 192.0.2.0/24 trust\n");
 my @s = map { serve_listen(netns => $_, port => 9000, connect => '192.0.2.1:5432', args => ['--proxy-protocol']) } @host;
-$s[0]->logged(qr/PostgreSQL at 192\.0\.2\.1:5432 is not on this machine: what goes there is in clear/);
+$s[0]->logged(qr/PostgreSQL at 192\.0\.2\.1:5432 is not on this machine: the connection to it is not encrypted/);
 
 my ($conf) = slurp("$ROOT/README") =~ /^haproxy\.cfg:\n\n((?:    .*\n|\n)+)/m;
 like($conf || '', qr/listen pgssl/, 'README has an haproxy.cfg');
@@ -52,5 +52,5 @@ my $before = sessions_of(0);
 net_do($balancer, "ip link set $port[0] up");
 wait_for('the host to be used again', sub { psql('select 1', @to); sessions_of(0) > $before });
 pass('back again');
-unlike($_->log, qr/ended by signal|bug:/, 'no process came to grief') for @s;
+unlike($_->log, qr/terminated by signal|bug:/, 'no process came to grief') for @s;
 done_testing;

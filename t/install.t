@@ -51,16 +51,16 @@ make('install', "DESTDIR=$dest");
 is_deeply files($dest), {
 	'/usr/local/sbin/pgssl' => '0755',
 	'/usr/local/share/man/man8/pgssl.8' => '0644',
-	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README SECURITY LICENSE), map { "examples/$_" } @examples,
-}, 'program, manual, README, SECURITY, LICENSE and examples, and nothing else';
-ok -d "$dest/etc/pgssl", 'a folder for the certificate';
+	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README DESIGN SECURITY CHANGES LICENSE), map { "examples/$_" } @examples,
+}, 'program, manual, texts and examples, and nothing else';
+ok -d "$dest/etc/pgssl", 'a directory for the certificate';
 is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"), 'the program is the one that was built';
 
 # Somewhere else: every path follows.
 my @vars = ("DESTDIR=$root/other", 'PREFIX=/opt/pg', 'SYSCONFDIR=/opt/conf');
 make('install', @vars);
 my $doc = "$root/other/opt/pg/share/doc/pgssl";
-for my $file ('README', map { "examples/$_" } @examples) {
+for my $file (qw(README DESIGN SECURITY CHANGES), map { "examples/$_" } @examples) {
 	my $text = slurp("$doc/$file");
 	ok length $text, "$file is there";
 	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '', '... and names no path of another installation';
@@ -86,7 +86,7 @@ is_deeply files("$root/other"), {'/opt/conf/pgssl/pgssl.pem' => files("$root/oth
 	'/opt/pg/share/doc/pgssl/mine' => files("$root/other")->{'/opt/pg/share/doc/pgssl/mine'}}, 'uninstall leaves the site\'s files and no other';
 make('uninstall', "DESTDIR=$dest");
 is_deeply files($dest), {}, 'uninstall leaves no file';
-ok !-e "$dest/etc/pgssl", '... and no empty folder for the certificate';
+ok !-e "$dest/etc/pgssl", '... and no empty directory for the certificate';
 make('uninstall', "DESTDIR=$dest");
 
 done_testing;

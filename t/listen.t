@@ -88,8 +88,8 @@ subtest "client mode: SIGHUP reads the authorities again, the system's too" => s
 	my $s = serve_listen(argv => \@client, env => { SSL_CERT_FILE => $c->{root} }, listening => 0);
 	wait_for('the client side to listen', sub { slurp("$TMP/system.log") =~ /listening on/ });
 	kill 'HUP', $s->{pid};
-	wait_for('an answer in the log', sub { slurp("$TMP/system.log") =~ /loaded afresh/ });
-	like(slurp("$TMP/system.log"), qr/certificate and key were loaded afresh/, 'loaded');
+	wait_for('an answer in the log', sub { slurp("$TMP/system.log") =~ /reloaded certificate/ });
+	like(slurp("$TMP/system.log"), qr/reloaded certificate and key/, 'loaded');
 	is(psql('select 6*7', port => $s->port, sslmode => 'disable')->{out}, "42\n", 'and right');
 	stop($_->{pid}) for $s, $server;
 };
@@ -170,7 +170,7 @@ subtest 'renewed files are used without a signal; bad ones are not' => sub {
 	is(shown($s), fingerprint($new->{cert}), 'replaced: the second one');
 	replace_file($pem, slurp($old->{chain}) . slurp($new->{key}), 0600);
 	is(shown($s), fingerprint($new->{cert}), 'one that does not fit: the second one stays');
-	$s->logged(qr/not loaded afresh, the old ones stay in use: the private key in "\Q$pem\E" does not belong/);
+	$s->logged(qr/could not reload certificate and key, the old ones stay in use: the private key in "\Q$pem\E" does not belong/);
 	unlink $pem;
 	is(shown($s), fingerprint($new->{cert}), 'no file: it stays');
 	$s->logged(qr/stay in use: could not open "\Q$pem\E"/);
@@ -179,7 +179,7 @@ subtest 'renewed files are used without a signal; bad ones are not' => sub {
 	make_pem($old, $pem);
 	is(shown($s), fingerprint($old->{cert}), 'a good one: used');
 	kill 'HUP', $s->{pid};
-	wait_for('SIGHUP to load afresh', sub { log_lines($s->{log}, qr/were loaded afresh/) == 3 });
+	wait_for('SIGHUP to reload', sub { log_lines($s->{log}, qr/reloaded certificate and key/) == 3 });
 	is(shown($s), fingerprint($old->{cert}), 'and it serves on');
 	stop($s->{pid});
 };
@@ -250,7 +250,7 @@ subtest 'SIGTERM just after a fork ends the child too' => sub {
 		my $s = serve_listen(pg => $pg);
 		my @clients = map { connect_to($s->port) } 1 .. 12;
 		stop($s->{pid});
-		$killed++ if $s->log =~ /ended by signal 9/;
+		$killed++ if $s->log =~ /terminated by signal 9/;
 	}
 	is($killed, 0, 'no child had to be killed');
 };
@@ -299,7 +299,7 @@ subtest 'out of descriptors: logged, waited for, gone on' => sub {
 	$used++ while -l "/proc/$s->{pid}/fd/$used";
 	T::run([ 'prlimit', "--pid=$s->{pid}", "--nofile=$used:" ]);
 	my $conn = connect_to($s->port);
-	$s->logged(qr/could not accept a connection: Too many open files; going on in a moment/);
+	$s->logged(qr/could not accept a connection: Too many open files; trying again shortly/);
 	T::run([ 'prlimit', "--pid=$s->{pid}", '--nofile=1024:' ]);
 	ok($conn->login, 'then the client that waited is served');
 	stop($s->{pid});

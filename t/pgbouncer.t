@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # A pooler behind it: psql, pgbench and a cancel request through pgssl, pgbouncer and PostgreSQL.
-# sabotage: s/stream_write_all(s->postgres, s->startup.packet, s->startup.len, when) == IO_DONE/false/ session/session.c
+# sabotage: s/stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE/false/ session/session.c
 use lib 't/lib';
 use T;
 

@@ -3,7 +3,7 @@
 # --proxy-protocol: headers of both versions by hand and from a real haproxy; the address that they name is the one in the log and the title.
 # (What a header may look like in all detail is t/unit_proxy.c's.)
 # sabotage: s/session_set_peer(s, &client.address);// session/server.c
-# sabotage: s/ \&\& !s->options.proxy_protocol// wrapper.c
+# sabotage: s/ \&\& !o->proxy_protocol// wrapper.c
 use lib 't/lib';
 use T;
 use Socket qw(inet_pton AF_INET AF_INET6);
@@ -103,6 +103,6 @@ subtest 'a real haproxy' => sub {
 		$conn->close;
 		stop($pid);
 	}
-	unlike($s->log, qr/ended by signal/, 'no process came to grief on a health check');
+	unlike($s->log, qr/terminated by signal/, 'no process came to grief on a health check');
 };
 done_testing;

@@ -3,7 +3,7 @@
 # The table "What the client is told", in psql's own words.
 # sabotage: s/57P03/57P04/ wire/startup.c
 # sabotage: s/fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once"/fail(\&s->backend_error, 0, "%s: "/ session/server.c
-# sabotage: s/(void)!stream_wait(&s->raw.stream, IO_WANT_READ, deadline_in(GREET_AGAIN_MS));/;/ wrapper.c
+# sabotage: s/(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));/;/ wrapper.c
 use lib 't/lib';
 use T;
 
@@ -94,7 +94,7 @@ subtest 'a certificate that cannot be read: an alert after S, not a bare end' =>
 };
 
 subtest 'psql trusts another authority: its alert, one line in the log' => sub {
-	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other')->{cert});
+	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
 	like($r->{err}, qr/certificate verify failed/, 'psql says so');
 	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/, 'logged with host and port');
 };

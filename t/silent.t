@@ -3,7 +3,7 @@
 # 260 silent TCP connections locked out a server with max_connections=100, because each held a backend. Behind pgssl strangers who say nothing, talk nonsense or
 # never finish a handshake cost PostgreSQL nothing: 300 of each leave psql working with max_connections=10.
 # never: A PostgreSQL backend taken by a client that has not finished its handshake
-# sabotage: s/s->place = STARTUP_NEGOTIATED;/backend_start(\&s->backend); &/ session/server.c
+# sabotage: s/s->place = STARTUP_NEGOTIATED;/backend_start(\&s->connector); &/ session/server.c
 use lib 't/lib';
 use T;
 

@@ -2,8 +2,8 @@
 #
 # systemd-socket-activate --accept --inetd: the socket on 0 and 1, descriptor 2 is another one: there the log goes.
 # The unit that we ship: its own verdict, and that a session needs no system call that it takes away.
-# sabotage: contrib/systemd/pgssl@.service s/^SystemCallFilter=landlock.*//
-# sabotage: s/return !closed && !client && !void_already;/return false;/ wrapper.c
+# sabotage: contrib/systemd/pgssl@.service s/ landlock_create_ruleset / /
+# sabotage: s/found.is_log = !closed .*/;/ wrapper.c
 use lib 't/lib';
 use T;
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # -T: PostgreSQL sees the client's own address, so that pg_hba.conf can tell clients apart. A server and two clients, each a network namespace.
-# sabotage: s/backend_set_source(&s->backend, &s->source, &s->backend_error)/true/ session/server.c
+# sabotage: s/backend_set_source(&s->connector, &s->source, &s->backend_error)/true/ session/server.c
 use lib 't/lib';
 use T;
 

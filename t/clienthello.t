@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: ISC
+#
+# A ClientHello that does not come in one piece: with the key share of a hybrid group it is longer than a TCP segment, and middleboxes and other servers have failed on
+# that. Here it has up to 20 kB and comes in several segments and in several TLS records, behind an SSLRequest and by direct TLS, on a socket and on pipes.
+# sabotage: s/if (io != IO_WANT_READ \&\& io != IO_WANT_WRITE)/if (io != IO_WANT_WRITE)/ tls.c
+use lib 't/lib';
+use T;
+
+my $fake = after_startup(sub { syswrite $_[0], 'from the backend' });
+
+# One client for all: a line in its input is a handshake (see t/handshakes.c). It connects to us, and we to pgssl.
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
+pipe(my $lines, my $to_client) && pipe(my $answers, my $said) or die "pipe: $!\n";
+spawn(cmd => ["$ROOT/t/bin/handshakes"], in => $lines, out => $said, env => { OPENSSL_CONF => '/dev/null' });
+close $_ for $lines, $said;
+
+# Has pgssl read all that was sent to it?
+sub is_taken {
+	my ($s) = @_;
+	my $conn = $s->conn;
+	if (-p $conn->{write}) {
+		my $waiting = pack 'L', 0;
+		ioctl $conn->{write}, 0x541B, $waiting; # FIONREAD
+		return !unpack 'L', $waiting;
+	}
+	my $ours = sprintf '0100007F:%04X', $conn->local_port;
+	return slurp('/proc/net/tcp') !~ /^ *\d+: [0-9A-F:]+ $ours 0[18] [0-9A-F]{8}:(?!00000000)/m;
+}
+
+# One handshake record as several, of so many bytes of content each; anything else as it is.
+sub fragment {
+	my ($bytes, $size) = @_;
+	my $out = '';
+	while ($bytes =~ s/^(.{3})(..)//s) {
+		my ($head, $content) = ($1, substr $bytes, 0, unpack('n', $2), '');
+		my $each = ord $head == 22 ? $size : length $content;
+		$out .= $head . pack('n/a', $_) for unpack "(a$each)*", $content;
+	}
+	return $out;
+}
+
+my %way = (
+	'in one piece' => sub { $_[0] },
+	'a segment of 1400 bytes, and the rest' => sub { unpack 'a1400 a*', $_[0] },
+	'the head of the record, and the rest' => sub { unpack 'a5 a*', $_[0] },
+	'all but one byte, and that' => sub { my $n = length($_[0]) - 1; unpack "a$n a*", $_[0] },
+	'two records in one segment' => sub { fragment($_[0], 1000) },
+	'two records, a segment each' => sub { my $all = fragment($_[0], 1000); unpack 'a1005 a*', $all },
+	'two records, the segments cut elsewhere' => sub { my $all = fragment($_[0], 1000); unpack 'a1003 a5 a*', $all },
+	'records of 100 bytes, all at once' => sub { fragment($_[0], 100) },
+	'records of 100 bytes, a segment each' => sub { unpack '(a105)*', fragment($_[0], 100) },
+	'the head of the message in records of one byte' => sub { my ($head, $message, $rest) = unpack 'a5 a10 a*', $_[0]; join '', (map { substr($head, 0, 3) . pack 'n/a', $_ } split //, $message), substr($head, 0, 3) . pack 'n/a', $rest },
+);
+
+# Read the client's next ClientHello, behind whatever short record stands before it.
+sub read_hello {
+	my ($client) = @_;
+	my ($bytes, $message) = ('', '');
+	while (length $message < 4 || length $message < 4 + unpack 'xN', "\0$message" & "\0\0\xff\xff\xff") {
+		my $head = $client->recv(5);
+		my $content = $client->recv(unpack 'x3n', $head);
+		$bytes .= $head . $content;
+		$message .= $content if ord $head == 22;
+	}
+	return $bytes;
+}
+
+# Bytes as they come, both ways, until the session is over.
+sub relay {
+	my ($client, $pgssl) = @_;
+	my %to = (fileno $client->{read} => $pgssl, fileno $pgssl->{read} => $client);
+	my %from = (fileno $client->{read} => $client, fileno $pgssl->{read} => $pgssl);
+	while (%from) {
+		my $bits = '';
+		vec($bits, $_, 1) = 1 for keys %from;
+		select $bits, undef, undef, $T::SECONDS or die "nothing comes\n";
+		for my $fd (grep { vec $bits, $_, 1 } keys %from) {
+			my $bytes = $from{$fd}->raw_read;
+			length $bytes ? $to{$fd}->raw_send($bytes) : do { $to{$fd}->finish; delete $from{$fd} };
+		}
+	}
+}
+
+# A session of which each ClientHello goes to pgssl in these pieces. Gives their lengths.
+sub works {
+	my ($name, $split, %o) = @_;
+	my $s = session(pg => $fake, over => $o{over}, args => $o{args});
+	syswrite $to_client, join(' ', $listener->sockport, $o{direct} ? 'direct' : 'postgres', '-pad', $o{pad} || 1500, @{ $o{tls} || [] }) . "\n";
+	my $socket = $listener->accept;
+	my $client = T::Conn->new($socket, $socket);
+	if (!$o{direct}) {
+		$s->conn->raw_send($client->recv(8));
+		$client->raw_send($s->conn->recv(1));
+	}
+	my @lengths;
+	for (0 .. ($o{retried} || 0)) {
+		$client->raw_send($s->conn->raw_read) if @lengths; # HelloRetryRequest
+		my $hello = read_hello($client);
+		push @lengths, length $hello;
+		for my $piece ($split->($hello)) {
+			$s->conn->raw_send($piece);
+			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) });
+		}
+	}
+	relay($client, $s->conn);
+	like(readline $answers, qr/^done/, $name) or diag($s->log);
+	return @lengths;
+}
+
+my @tls12 = qw(-max_protocol TLSv1.2);
+for my $over (qw(tcp pipes)) {
+	for my $direct (0, 1) {
+		subtest +($direct ? 'direct TLS' : 'SSLRequest') . ", $over" => sub {
+			my @how = (over => $over, direct => $direct);
+			for my $name (sort keys %way) {
+				my ($length) = works($name, $way{$name}, @how);
+				cmp_ok($length, '>=', 1536, "of $length bytes");
+			}
+			works("TLS 1.2: $_", $way{$_}, @how, tls => \@tls12) for sort keys %way;
+			works('a byte each', sub { split //, $_[0] }, @how, pad => 1, tls => \@tls12);
+		};
+	}
+}
+
+subtest 'longer than a record' => sub {
+	for my $name (grep { !/records of one byte/ } sort keys %way) {
+		my ($length) = works($name, $way{$name}, direct => 1, pad => 20_000);
+		cmp_ok($length, '>', 20_000, "of $length bytes");
+	}
+};
+
+# The group of the client's key share is none of the server's: it is asked for another, and sends a second ClientHello.
+subtest 'HelloRetryRequest: both of them' => sub {
+	for my $name (grep { !/records of one byte/ } sort keys %way) { # a ChangeCipherSpec record stands before the second one
+		my @lengths = works($name, $way{$name}, tls => [qw(-groups P-521:P-384)], args => ['--groups=P-384'], retried => 1);
+		cmp_ok($lengths[1], '>=', 1536, "of @lengths bytes");
+	}
+};
+done_testing;
