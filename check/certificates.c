@@ -40,7 +40,8 @@ static const char *subject(const X509 *x)
 	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
 }
 
-static void append(char list[LIST_SIZE], const char *separator, const char *label, const char *text)
+static void append_item(char list[LIST_SIZE], const char *separator, const char *label,
+			const char *text)
 {
 	size_t at = strlen(list);
 
@@ -103,8 +104,8 @@ static void report_doubt(const char *what, const X509_STORE_CTX *ctx)
 }
 
 /*
- * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the chain
- * ends with; NULL if it does not verify, which is reported if `what` is given.
+ * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the
+ * chain ends with; NULL if it does not verify, which is reported if `what` is given.
  */
 static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
 {
@@ -141,7 +142,7 @@ static bool append_name(int type, const ASN1_STRING *value, void *list)
 		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
 	else
 		log_escape(text, sizeof text, (const char *)bytes, (size_t)len);
-	append(list, ", ", labels[type], text);
+	append_item(list, ", ", labels[type], text);
 	return false;
 }
 
@@ -335,7 +336,7 @@ static void report_algorithms(SSL *server, const char *given)
 		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
 	if (n <= 64 && SSL_get1_groups(server, groups) == n)
 		for (int i = 0; i < n; i++)
-			append(list, ":", "", SSL_group_to_name(server, groups[i]));
+			append_item(list, ":", "", SSL_group_to_name(server, groups[i]));
 	if (given != NULL || list[0] != '\0')
 		check_ok("groups: %s", given != NULL ? given : list);
 }
