@@ -318,27 +318,36 @@ static bool parse_arguments(struct options *o, int argc, char **argv, struct err
 	return true;
 }
 
-/* Refuse options that make no sense together. */
-static bool check_combination(const struct options *o, struct error *e)
+struct rule {
+	bool broken;
+	const char *text;
+};
+
+static bool check_rules(const struct rule *rules, size_t n, struct error *e)
 {
-	bool demanded = o->clientcert != CLIENTCERT_UNSET,
-	     full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	for (size_t i = 0; i < n; i++)
+		if (rules[i].broken)
+			return fail(e, EX_USAGE, "%s", rules[i].text);
+	return true;
+}
+
+/* clang-format off */
+static bool check_certificate_options(const struct options *o, struct error *e)
+{
+	bool required = o->clientcert != CLIENTCERT_UNSET;
+	bool full = o->clientcert == CLIENTCERT_VERIFY_FULL;
 	bool classic = o->classic_verify != CLASSIC_UNSET;
-	bool verified = o->sslmode == SSLMODE_VERIFY_CA || o->sslmode == SSLMODE_VERIFY_FULL;
-	const struct {
-		bool wrong;
-		const char *text;
-	} rules[] = {
+	const struct rule rules[] = {
 	    {o->key != NULL && o->cert[1] != NULL,
 	     "--key makes no sense with two certificates: each -p file must hold its own key"},
 	    {o->crl != NULL && o->ca == NULL,
 	     "--crl needs -A: the authorities whose lists they are"},
-	    {classic && demanded, "-v makes no sense with --clientcert: leave out -v"},
+	    {classic && required, "-v makes no sense with --clientcert: leave out -v"},
 	    {o->classic_verify == CLASSIC_IGNORE && o->ca != NULL,
 	     "-v 0 makes no sense with -A, which asks for certificates"},
 	    {classic && o->classic_verify != CLASSIC_IGNORE && o->ca == NULL,
 	     "-v 1 and -v 2 need -A: the authorities to trust"},
-	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
+	    {required && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
 	    {o->clientcert_expiry && o->ca == NULL,
 	     "--clientcert-expiry needs -A: the authorities to trust"},
 	    {o->clientname != CLIENTNAME_UNSET && !full,
@@ -350,25 +359,35 @@ static bool check_combination(const struct options *o, struct error *e)
 	     "--ident-map needs --map: the name of the map to use"},
 	    {o->map != NULL && o->ident_map == NULL,
 	     "--map needs --ident-map: the file that it is in"},
-	    {o->gss && (demanded || o->classic_verify == CLASSIC_REQUIRE),
-	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no "
-	     "certificate"},
+	    {o->gss && (required || o->classic_verify == CLASSIC_REQUIRE),
+	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no"
+	     " certificate"},
+	    {o->client && (required || classic || o->clientcert_expiry),
+	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see"
+	     " --sslmode"},
+	};
+
+	return check_rules(rules, sizeof rules / sizeof rules[0], e);
+}
+
+static bool check_mode_options(const struct options *o, struct error *e)
+{
+	bool verified = o->sslmode == SSLMODE_VERIFY_CA || o->sslmode == SSLMODE_VERIFY_FULL;
+	const struct rule rules[] = {
 	    {o->client && o->check, "--check examines server mode: leave out -c"},
 	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
 	    {o->client && o->alpn != ALPN_UNSET, "--alpn makes no sense in client mode (-c)"},
-	    {o->client && (demanded || classic || o->clientcert_expiry),
-	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see "
-	     "--sslmode"},
-	    {o->client && o->connect[0] == '/', "-r: PostgreSQL speaks no TLS on a Unix socket: "
-						"client mode (-c) needs a host and port"},
+	    {o->client && o->connect[0] == '/',
+	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host and"
+	     " port"},
 	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
 	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
 	    {o->client && verified && o->ca == NULL,
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
 	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL &&
-		 o->ca != NULL && strcmp(o->ca, "system") == 0,
-	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those "
-	     "authorities"},
+	     o->ca != NULL && strcmp(o->ca, "system") == 0,
+	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those"
+	     " authorities"},
 	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
 	    {o->listen == NULL && o->max_connections != 0,
 	     "--max-connections makes no sense without -d"},
@@ -376,8 +395,8 @@ static bool check_combination(const struct options *o, struct error *e)
 	    {o->transparent && o->local != NULL,
 	     "-I makes no sense with --transparent: the address is the client's"},
 	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
-	     "--proxy-protocol, --transparent and --application-name-host make no sense in client "
-	     "mode (-c)"},
+	     "--proxy-protocol, --transparent and --application-name-host make no sense in client"
+	     " mode (-c)"},
 	    {!o->client && o->sslmode != SSLMODE_UNSET,
 	     "--sslmode makes sense in client mode (-c) only"},
 	    {!o->client && o->sslnegotiation != SSLNEGOTIATION_UNSET,
@@ -388,11 +407,9 @@ static bool check_combination(const struct options *o, struct error *e)
 	     "--servername makes sense in client mode (-c) only"},
 	};
 
-	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-		if (rules[i].wrong)
-			return fail(e, EX_USAGE, "%s", rules[i].text);
-	return true;
+	return check_rules(rules, sizeof rules / sizeof rules[0], e);
 }
+/* clang-format on */
 
 /* Like libpq, verify the authority even with "require" if one is given. */
 static void set_defaults(struct options *o)
@@ -422,7 +439,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	bool ok = parse_arguments(o, argc, argv, e);
 	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
-	ok = ok && check_combination(o, e);
+	ok = ok && check_certificate_options(o, e) && check_mode_options(o, e);
 	set_defaults(o);
 	return ok;
 }

@@ -2,9 +2,9 @@
  *
  * wrapper.c - pgssl: TLS in front of PostgreSQL, one process per connection.
  *
- * main() is the table of contents: one connection in ten steps, whose order is the security argument
- * (DESIGN). The client is on standard input and output. Standard error may be the client too; then
- * nothing is ever written there.
+ * main() is the table of contents: one connection in ten steps, whose order is the security
+ * argument (DESIGN, "The steps"). The client is on standard input and output. If standard error is
+ * the client too, nothing is ever written there.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +22,9 @@
 #include "sandbox/sandbox.h"
 #include "session/session.h"
 
-/* How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert. */
+/*
+ * How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert.
+ */
 #define LATE_REQUEST_MS 2000
 
 /* ---- 0: descriptors and signals ---- */
@@ -141,7 +143,9 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 
 /* ---- 2: greet ---- */
 
-/* A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first. */
+/*
+ * A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first.
+ */
 static void answer_waiting_request(struct session *s)
 {
 	const struct options *o = &s->options;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_identmap.c - libFuzzer's entry to the ident maps: a file, whose first 16 bytes are also the name that asks.
+ * t/fuzz_identmap.c - libFuzzer's entry to the ident maps: a file, whose first 16 bytes are also the
+ * name that asks.
  */
 #include "auth/identmap.h"
 
