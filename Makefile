@@ -50,7 +50,7 @@ endif
 MODULES = listen/listen listen/reload listen/background check/check check/report check/tls_report check/tls_report_trust \
 	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/client tls/passphrase wire/startup wire/proxy \
-	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/heap net/stream \
+	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \
 	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)
 
@@ -125,7 +125,7 @@ UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
-t/bin/unit_splice: net/splice.o net/heap.o net/stream.o log.o
+t/bin/unit_splice: net/splice.o net/stream.o log.o
 t/bin/unit_identmap: auth/identmap.o log.o
 
 # Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.

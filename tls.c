@@ -404,8 +404,10 @@ static enum io_status handshake(struct tls *t, deadline when)
 
 static bool handshake_failed(struct error *e, enum io_status io)
 {
-	if (peer_was_refused(e))
+	if (peer_refusal.status != 0) {
+		*e = peer_refusal;
 		return false;
+	}
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_PROTOCOL, "client did not finish the TLS handshake in time");
 	if (io == IO_TERMINATED)
@@ -439,19 +441,17 @@ bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, s
 	return true;
 }
 
-/* A certificate that was not accepted is the reason that helps; OpenSSL's own words then are just "certificate verify failed". */
 static bool connect_failed(struct tls *t, struct error *e, enum io_status io)
 {
-	long verified = SSL_get_verify_result(t->ssl);
-
+	if (peer_refusal.status != 0) {
+		*e = peer_refusal;
+		return false;
+	}
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_UNAVAILABLE,
 			    "the server did not finish the TLS handshake in time");
 	if (io == IO_TERMINATED)
 		return fail(e, EX_UNAVAILABLE, "terminated by SIGTERM during the TLS handshake");
-	if (verified != X509_V_OK)
-		return fail(e, EX_UNAVAILABLE, "the server's certificate cannot be verified: %s",
-			    X509_verify_cert_error_string(verified));
 	return fail(e, EX_UNAVAILABLE, "%s",
 		    t->failure[0] != '\0'
 			? t->failure
@@ -467,9 +467,11 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return connect_failed(t, e, io);
+	/* Anonymous ciphers (-C) have no certificate to verify. */
+	if (t->options->sslmode != SSLMODE_REQUIRE && SSL_get0_peer_certificate(t->ssl) == NULL)
+		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
 	begin_session(t);
-	return t->options->sslmode != SSLMODE_VERIFY_FULL ||
-	       client_check_name(t->ssl, t->options, e);
+	return true;
 }
 
 const char *tls_failure(const struct tls *t)

@@ -17,7 +17,6 @@
 #include "check/check.h"
 #include "listen/listen.h"
 #include "log.h"
-#include "net/heap.h"
 #include "pidfile.h"
 #include "sandbox/sandbox.h"
 #include "session/session.h"
@@ -81,7 +80,6 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_sigterm();
 	struct found_stderr found = guard_descriptors();
-	heap_prepare();
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return found;
@@ -288,7 +286,7 @@ static void relay(struct session *s, struct log_session *line)
 	log_authorized(line);
 	s->splice = (struct splice){
 	    .client = s->client,
-	    .server = s->backend,
+	    .backend = s->backend,
 	    .idle_ms = s->options.idle_timeout * 1000,
 	    .spin_us = s->options.spin,
 	    .until = certauth_until(&s->options, s->tls),

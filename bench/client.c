@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * client.c - the measuring client of bench/run: speaks PostgreSQL's protocol with a stamp after every step.
+ * client.c - the measuring client of bench/run: PostgreSQL's protocol with a time stamp per step.
  *
- * Not part of the product, and so it may include OpenSSL. It does what libpq does where that shows in a figure: TCP_NODELAY, an SSL_CTX
- * of its own for every connection, made after the `S` has come, and COPY data in writes of 8192 bytes. It never resumes a TLS session.
- * All figures go to standard output, tab-separated, times in milliseconds.
+ * Not part of the product, so it may include OpenSSL. It does what libpq does where that affects a
+ * figure: TCP_NODELAY, a new SSL_CTX for each connection, made after the `S`, and COPY data in
+ * writes of 8192 bytes. It never resumes a TLS session. All figures go to standard output,
+ * separated by tabs, times in milliseconds.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -29,12 +30,11 @@
 
 static const char usage[] =
     "usage: client plain|postgres|direct HOST PORT MODE\n"
-    "  HOST is an address or the folder of a Unix socket; MODE is one of\n"
+    "  HOST is an address or the directory of a Unix socket; MODE is one of\n"
     "  setup N [cold]    N connections: negotiation, handshake, startup, sum; cold: OpenSSL not "
-    "yet initialised, as in "
-    "psql\n"
-    "  floor N           N connections to a program that ends at once\n"
-    "  rate N SECONDS    N clients connect again and again: connections a second, failures\n"
+    "yet initialised, as in psql\n"
+    "  floor N           N connections to a program that exits at once\n"
+    "  rate N SECONDS    N clients connect repeatedly: connections per second, failures\n"
     "  burst N           N clients connect at once: time of the last, served\n"
     "  session N         N sessions, then jobs from standard input: query N, copyout MB, copyin "
     "MB\n"
@@ -54,7 +54,7 @@ struct conn {
 	size_t at, end;
 };
 
-/* After connect and negotiation, handshake, startup. */
+/* The times before connect, and after negotiation, handshake and startup. */
 struct stamps {
 	double begin, negotiated, secured, ready;
 };
@@ -114,7 +114,7 @@ static bool put(struct conn *c, const void *data, size_t size)
 	return true;
 }
 
-/* Read once into the empty part of the buffer. */
+/* Read once into the free part of the buffer. */
 static bool fill(struct conn *c)
 {
 	size_t got = 0;
@@ -148,7 +148,7 @@ static bool skip(struct conn *c, size_t size)
 	return true;
 }
 
-/* Read messages up to and with one of type `last`. An ErrorResponse is a failure. */
+/* Read messages up to one of type `last`. An ErrorResponse is a failure. */
 static bool read_until(struct conn *c, char last)
 {
 	for (;;) {
@@ -205,7 +205,7 @@ static bool handshake(struct conn *c)
 static bool startup(struct conn *c)
 {
 	static const char packet[] =
-	    "\0\0\0\043\0\003\0\0user\0bench\0database\0bench\0"; /* its own NUL ends it */
+	    "\0\0\0\043\0\003\0\0user\0bench\0database\0bench\0"; /* and its own NUL */
 
 	return put(c, packet, sizeof(packet)) && read_until(c, 'Z');
 }
@@ -236,7 +236,7 @@ static bool open_session(struct conn *c, struct stamps *t)
 	return true;
 }
 
-/* Ends as libpq does; also a session that failed half way. */
+/* End as libpq does. Also for a session that failed half way. */
 static void close_session(struct conn *c, bool polite)
 {
 	if (polite) {
@@ -255,7 +255,7 @@ static bool ask(struct conn *c, const char *sql, char last)
 	unsigned char packet[256] = {'Q'};
 	size_t size = strlen(sql) + 5;
 
-	packet[4] = (unsigned char)size; /* the statements here are short */
+	packet[4] = (unsigned char)size; /* all statements are short */
 	memcpy(packet + 5, sql, size - 4);
 	return put(c, packet, size + 1) && read_until(c, last);
 }
@@ -268,7 +268,7 @@ static bool job_query(struct conn *c, int count)
 	return true;
 }
 
-/* Both ways a row is 1018 letters: a CopyData message of 1024 bytes. */
+/* In both directions a row has 1018 letters: a CopyData message of 1024 bytes. */
 static bool job_copyout(struct conn *c, int megabytes)
 {
 	char sql[96];
@@ -288,7 +288,7 @@ static bool job_copyin(struct conn *c, int megabytes)
 		       5); /* 1023: the length counts itself, not the type */
 		block[i + 1023] = '\n';
 	}
-	/* PostgreSQL reads and parses every row, then drops it: the disk has no part in the figure. */
+	/* PostgreSQL parses each row and drops it: the disk does not affect the figure. */
 	if (!ask(c, "copy bulk from stdin where false", 'G'))
 		return false;
 	for (int i = 0; i < megabytes * 128; i++)
@@ -376,13 +376,13 @@ static int mode_floor(int n)
 	return 0;
 }
 
-/* What the forked clients of `rate` and `burst` tell. */
+/* What the forked clients of `rate` and `burst` report. */
 struct tally {
 	int served, failed;
 	double last;
 };
 
-/* Fork `n` clients that begin at the same moment; each gets sessions until `ms` have passed, but at least one. */
+/* Fork `n` clients that start together; each opens sessions for `ms`, but at least one. */
 static int mode_crowd(int n, double ms)
 {
 	struct tally *all = mmap(NULL, (size_t)n * sizeof(*all), PROT_READ | PROT_WRITE,
@@ -402,7 +402,7 @@ static int mode_crowd(int n, double ms)
 		if (fork() != 0)
 			continue;
 		close(gate[1]);
-		(void)!read(gate[0], &byte, 1); /* the end of the pipe opens the gate */
+		(void)!read(gate[0], &byte, 1); /* closing the pipe starts them */
 		begin = now_ms();
 		do {
 			bool ok = open_session(&c, &t);
@@ -425,7 +425,7 @@ static int mode_crowd(int n, double ms)
 	return 0;
 }
 
-/* Be the super-server: the accepted end of a TCP connection becomes descriptors 0, 1 and 2 of `argv`. */
+/* Act as the super-server: run `argv` with an accepted connection as descriptors 0, 1 and 2. */
 static pid_t launch(struct conn *c, char **argv)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

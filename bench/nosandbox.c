@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * nosandbox.c - for counting instructions only: step 5 would kill valgrind, which lives in the process that it counts.
+ * nosandbox.c - replaces step 5, which would kill valgrind, when instructions are counted.
  *
- * Linked with --wrap into bench/out/pgssl-nosandbox, a program that is never installed. The look-up of the user still runs.
+ * Linked with --wrap into bench/out/pgssl-nosandbox, which is never installed. The look-up of the
+ * user still runs.
  */
 #include "sandbox/sandbox.h"
 

@@ -137,10 +137,10 @@ static void confine_parent(const struct session *s)
 {
 	const char *files[SESSION_FILES];
 	struct error e;
-	struct sandbox_parent_needs needs = {
+	struct sandbox_needs needs = {
 	    .read_again = files,
 	    .read_count = session_files(&s->options, files),
-	    .pid_folder = pidfile_directory(),
+	    .remove_in = pidfile_directory(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
 	};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/address.h - the addresses of -r, -d and -I: their syntax, and looking them up.
+ * net/address.h - the addresses of -r, -d and -I: syntax and look-up.
  *
- * Asks the resolver and reads files, so look-ups come before step 5. Makes no socket.
+ * Asks the resolver and reads files, so all look-ups precede step 5. Makes no socket.
  */
 #ifndef PGSSL_NET_ADDRESS_H
 #define PGSSL_NET_ADDRESS_H
@@ -14,49 +14,49 @@
 #include "log.h"
 #include "options.h"
 
-#define ADDRESS_MAX 8 /* of a name with more addresses the first ones are used */
+#define ADDRESS_MAX 8 /* the further addresses of a name are ignored */
 
 struct address {
-	struct sockaddr_storage sa, local; /* local: what -I means for this family */
-	socklen_t len, local_len;          /* local_len 0: any */
+	struct sockaddr_storage sa, local; /* local: the address of -I, of the same family */
+	socklen_t len, local_len;          /* local_len is 0 without -I */
 };
 
 struct address_list {
 	struct address all[ADDRESS_MAX];
 	unsigned count;
-	char name[300]; /* for people: "127.0.0.1:5432", or the path of a Unix socket */
+	char name[300]; /* for messages: "127.0.0.1:5432", or the path of a Unix socket */
 };
 
-/* Step 1: is `text`, given with -r, an address? Asks nobody. Fails with EX_USAGE. */
+/* Step 1: check the syntax of `text`, the argument of -r. Never blocks. Fails with EX_USAGE. */
 bool address_check(const char *text, struct error *e) MUST_USE;
 
-/* The host in a valid address: "localhost" for a bare port, "" for a Unix socket. */
+/* Copy the host of a valid address: "localhost" for a bare port, "" for a Unix socket. */
 void address_host(const char *text, char *host, size_t size);
 
 /*
  * Look up -r, and -I for each of its addresses. Blocks as long as the resolver does. Fails with
- * EX_USAGE (the options do not fit together) or EX_NOHOST (an unknown name).
+ * EX_USAGE (the options contradict each other) or EX_NOHOST (an unknown name).
  */
 bool address_look_up(struct address_list *list, const struct options *o, struct error *e) MUST_USE;
 
 /*
- * Look up where to listen, -d. Without a host that is every address of this machine, or in client
- * mode its loopback addresses. Blocks and fails as address_look_up.
+ * Look up -d. Without a host it means all addresses of this machine, or in client mode the loopback
+ * addresses. Blocks and fails as address_look_up does.
  */
 bool address_look_up_listen(struct address_list *list, const struct options *o,
 			    struct error *e) MUST_USE;
 
-/* The TCP port, in host order, which all addresses of a list share; 0 for a Unix socket. */
+/* The TCP port that all addresses of a list share, in host byte order; 0 for a Unix socket. */
 uint16_t address_tcp_port(const struct address_list *list);
 
 bool address_is_unix(const struct address_list *list);
 
-/* Is an address none of this machine's? What goes there is in clear on the network. */
+/* Does an address belong to another machine? Then the connection crosses the network in clear. */
 bool address_is_remote(const struct address_list *list);
 
 /*
- * Is it a Unix socket, and would a `peer` line of pg_hba.conf take a session that runs as `uid`, and
- * so every client, for PostgreSQL's superuser? Then `text` says so.
+ * Would a `peer` line of pg_hba.conf let every client in as PostgreSQL's superuser, because -r is a
+ * Unix socket and sessions run as `uid`? If so, `text` gets a warning for the log.
  */
 bool address_peer_danger(const struct address_list *list, uid_t uid, char *text, size_t size);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/backend.h - the connection to PostgreSQL: sockets and connect.
+ * net/backend.h - the connection to the backend: sockets and connect.
  *
- * backend_open (step 4) makes the sockets; after step 5 they are only connected. Never reads or
- * writes data.
+ * backend_open (step 4) makes the sockets; after step 5 they are only bound and connected. Never
+ * reads or writes data.
  */
 #ifndef PGSSL_NET_BACKEND_H
 #define PGSSL_NET_BACKEND_H
@@ -15,53 +15,56 @@
 #include "options.h"
 #include "net/stream.h"
 
-/* A prepared socket, and where it will be connected to. */
+/* A prepared socket and its destination. */
 struct backend_socket {
 	const struct address *to;
 	int fd;
 };
 
 struct backend {
-	const struct address_list *list; /* the caller's; its name stands in errors */
+	const struct address_list *list; /* owned by the caller; its name is used in errors */
 	struct backend_socket sockets[ADDRESS_MAX];
 	unsigned count;
-	unsigned at;  /* the one being tried */
-	int fd;       /* connected, or -1 */
-	bool pending; /* the one at `at` is connecting */
+	unsigned at;  /* the socket being tried */
+	int fd;       /* the connected socket, or -1 */
+	bool pending; /* the socket at `at` is connecting */
 	int timeout_ms;
 	deadline when;
 	char reason[128]; /* why the first address failed */
 };
 
 /*
- * Make a socket for each address of `list`, with -I and --transparent set; one of several is enough.
- * Never blocks. Fails with EX_OSERR or EX_NOPERM. The sockets live as long as the process, or until
- * backend_close.
+ * Make a socket for each address of `list`, with the options of -I and --transparent. One that can
+ * be made is enough: without IPv6 there is none for ::1. Never blocks. Fails with EX_OSERR or
+ * EX_NOPERM. The sockets live until backend_finish or backend_close.
  */
 bool backend_open(struct backend *b, const struct address_list *list, const struct options *o,
 		  struct error *e) MUST_USE;
 
-/* Close the prepared sockets: the parent of -d only tried whether they can be had. */
+/* Close the prepared sockets. */
 void backend_close(struct backend *b);
 
 /*
- * --transparent: connect from the client's address `source`, port of the kernel's choice. Addresses of the other family are dropped. Fails with
- * EX_UNAVAILABLE if none is left.
+ * --transparent: connect from the client's address `source`, with a port that the kernel chooses.
+ * Drops addresses of the other family. Fails with EX_UNAVAILABLE if none is left.
  */
 bool backend_set_source(struct backend *b, const struct sockaddr_storage *source,
 			struct error *e) MUST_USE;
 
-/* Begin to connect. Does not wait (a Unix socket with a full backlog excepted). What goes wrong is told by backend_finish. */
+/*
+ * Begin to connect. backend_finish reports failures. Blocks only for a Unix socket with a full
+ * backlog, at most --connect-timeout.
+ */
 void backend_start(struct backend *b);
 
 /*
- * Wait until PostgreSQL is connected, address after address, at most `timeout` seconds from
- * backend_start, or from now if that was not called. On success b->fd is the socket and the others
- * are closed. Fails with EX_UNAVAILABLE and a text that begins with the address.
+ * Connect to one address after the other, until --connect-timeout after backend_start, which need
+ * not have been called. On success b->fd is the socket and the others are closed. Fails with
+ * EX_UNAVAILABLE and a text that begins with the address.
  */
 bool backend_finish(struct backend *b, struct error *e) MUST_USE;
 
-/* True if PostgreSQL has closed the connection already without a word. */
+/* Has the backend already closed the connection without sending anything? */
 bool backend_closed(const struct backend *b);
 
 /* The TCP port that PostgreSQL sees as the client's, "" for a Unix socket. Returns `buf`. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/sock.c - socket options, and the names of a socket's ends (steps 0 and 4).
+ * net/sock.c - socket options, and the addresses of the ends of a socket (steps 2 and 4).
  *
- * An option that a descriptor does not know is passed over: it may be a pipe or a Unix socket.
+ * Errors of setsockopt() are ignored: the descriptor may be a pipe or a Unix socket.
  */
 #include "net/sock.h"
 
@@ -14,44 +14,43 @@
 #include <string.h>
 
 #define PROBES         6
-#define PROBE_INTERVAL 10 /* seconds */
+#define PROBE_INTERVAL 10     /* seconds */
+#define RTO_MAX_MS     120000 /* the kernel's default and maximum */
 
-#define RTO_MAX_MS                                                                                 \
-	120000 /* the kernel's own, and the most that it takes (RFC 6298 asks for 60 s at least) */
-
-static void set_int(int fd, int level, int option, int value)
+static void set_option(int fd, int level, int option, int value)
 {
 	(void)setsockopt(fd, level, option, &value, sizeof value);
 }
 
 void sock_nodelay(int fd)
 {
-	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
 static void set_rto_max(int fd, int ms)
 {
-	set_int(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
+	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
 }
 
 void sock_keepalive(int fd, int seconds)
 {
 	if (seconds == 0)
 		return;
-	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL);
-	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
-	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	/*
-	 * Keepalive is silent while data is under way. The kernel repeats that 15 times (net.ipv4.tcp_retries2), ever more slowly: with this limit of the pause that takes
-	 * about as long as keepalive. Not TCP_USER_TIMEOUT: it also ends a connection whose other end answers and just does not read (tcp(7)).
+	 * There are no probes while data is unacknowledged. The kernel resends it 15 times
+	 * (net.ipv4.tcp_retries2) at growing intervals; with this limit on the interval that takes
+	 * about as long. Not TCP_USER_TIMEOUT: it ends a live peer that does not read (tcp(7)).
 	 */
 	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
 }
 
 void sock_orphan(int fd, int seconds)
 {
-	/* Nobody's data is given up as soon as the pause is at its limit (Linux, tcp_timer.c, tcp_orphan_retries), though the other end answers. */
+	/* Linux drops an orphaned socket once the interval is at its limit (tcp_orphan_retries). */
 	if (seconds != 0)
 		set_rto_max(fd, RTO_MAX_MS);
 }
@@ -67,7 +66,6 @@ bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
 	       recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
 }
 
-/* ::ffff:192.0.2.7 is 192.0.2.7 to whoever reads the log or writes pg_hba.conf. */
 void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)sa;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/sock.h - what is told to the kernel about a socket, and who is at its ends.
+ * net/sock.h - socket options, and the addresses of the two ends of a socket.
  *
- * Every function here is harmless on a pipe: standard input and output are not always one socket.
+ * Nothing here blocks or fails. Pipes and Unix sockets are left alone: standard input and output
+ * need not be a TCP socket.
  */
 #ifndef PGSSL_NET_SOCK_H
 #define PGSSL_NET_SOCK_H
@@ -12,42 +13,42 @@
 #include <sys/socket.h>
 
 #ifndef TCP_RTO_MAX_MS
-#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older ones say no */
+#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older kernels refuse it */
 #endif
 
-/* A host and a port in numbers. "[local]" and "" for a Unix socket or what is no socket. */
+/* A host and port as numbers; "[local]" and "" if it is no TCP socket. */
 struct sock_name {
-	char host
-	    [108]; /* of a Unix socket its path would fit; IPv4 addresses mapped into IPv6 are given as IPv4 */
+	char host[108]; /* an IPv4-mapped IPv6 address is given as IPv4 */
 	char port[8];
 };
 
-/* TCP_NODELAY: a relay that passes small pieces without it waits for delayed acknowledgements, 40 ms each. */
+/* TCP_NODELAY: without it, small pieces wait 40 ms for a delayed acknowledgement. */
 void sock_nodelay(int fd);
 
 /*
- * TCP keepalive: after `seconds` of silence 6 probes 10 s apart; where the kernel can (Linux 6.15), unacknowledged data is given up after about the same total,
- * a quarter of an hour at most. An end that answers and does not read is waited for. 0: leave all as it is.
+ * TCP keepalive: 6 probes 10 s apart after `seconds` of silence. Where the kernel can (Linux 6.15),
+ * unacknowledged data is given up after about the same total. A peer that acknowledges but does not
+ * read keeps its connection. 0: leave everything as it is.
  */
 void sock_keepalive(int fd, int seconds);
 
-/* Before the process ends with data under way: undo of sock_keepalive, given the same `seconds`, what would make the kernel drop it early. */
+/* Before exit with data in transit: undo what makes the kernel drop it early. Same `seconds`. */
 void sock_orphan(int fd, int seconds);
 
-/* The other end and this end of a connection. */
+/* The remote and the local end of a connection. */
 void sock_peer(int fd, struct sock_name *name);
 void sock_local(int fd, struct sock_name *name);
 
 /*
- * If the next `size` bytes (16 at most) that wait on socket `fd` are `bytes`, take exactly them and return true; else take nothing. A constant comparison, no
- * parsing. Never waits.
+ * If the next `size` bytes (at most 16) waiting on `fd` are `bytes`, consume exactly them and
+ * return true; otherwise consume nothing. A constant comparison, no parsing.
  */
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size);
 
-/* Make ::ffff:192.0.2.7 192.0.2.7; other addresses stay. */
+/* Turn ::ffff:192.0.2.7 into 192.0.2.7; leave other addresses alone. */
 void sock_unmap(struct sockaddr_storage *sa, socklen_t *len);
 
-/* Any address in numbers. */
+/* Format any address. */
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name);
 
 #endif

@@ -1,54 +1,45 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/splice.c - step 9: the pump.
+ * net/splice.c - step 9: relay both directions.
  *
- * Two halves, each with a buffer, a source and a sink. At the top of the loop every half says what it waits for; poll() waits for exactly that; then each half is
- * filled and drained at once, so that a small query costs one poll, one read and one write, and bulk a few for a full buffer.
+ * Each direction has a buffer, a source and a sink. The top of the loop computes what each waits
+ * for and polls for exactly that; then each buffer is filled and drained at once. A small query
+ * thus costs one poll, one read and one write, and bulk data a few per full buffer.
  */
 #include "net/splice.h"
 
+#include <malloc.h>
 #include <poll.h>
 #include <stdalign.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "net/heap.h"
-
 #define BUFFER_SIZE 65536
-#define BULK                                                                                       \
-	8192 /* what PostgreSQL sends at a time: more follows, so another read is tried before poll() */
-#define ROUNDS_MAX 16   /* without poll(), which looks for SIGTERM and the deadline */
-#define TIDY_MS    500  /* of silence, until memory that only bulk needs is given back */
-#define DELIVER_MS 5000 /* for what is left to deliver when a session is ended from here */
+#define BULK        8192 /* PostgreSQL's buffer: if this much came, read again before poll() */
+#define ROUNDS_MAX  16   /* without poll(), which looks for SIGTERM and the deadline */
+#define RELEASE_MS  500  /* of silence, before memory that only bulk data needs is released */
+#define DELIVER_MS  5000 /* for the rest of the data when the session is ended from here */
 
-struct half {
-	struct stream *from, *to;
+struct direction {
+	struct stream *source, *sink;
 	unsigned char *buf;
-	size_t at, len;        /* what is still to be written: buf[at..len) */
-	bool readable;         /* reading is worth a try */
-	bool read_wants_write; /* TLS below cannot read before it has written */
-	bool
-	    write_wants_read; /* TLS below cannot write before it has read: the peer sent half a handshake message */
-	bool
-	    hung; /* poll() told of the source's hang-up, and would for ever: not asked again until it is read */
-	bool ended; /* the source gave its end */
-	bool source_failed, sink_failed;
-	bool lost; /* bytes that the sink did not take were thrown away */
-	bool
-	    tell_end; /* the sink is to hear of the source's end (the client does in step 10, after the last byte) */
-	bool shut;   /* it was told */
-	bool untidy; /* bulk was carried since memory was given back */
+	size_t at, len; /* buf[at..len) is still to be written */
 	uint64_t *count;
+	bool readable;         /* a read may succeed */
+	bool read_wants_write; /* TLS must write before it can read */
+	bool write_wants_read; /* TLS must read before it can write: half a message came */
+	bool hung_up;          /* poll() reported a hang-up, and would again and again */
+	bool ended;            /* the source ended its direction */
+	bool source_failed, sink_failed;
+	bool lost;        /* bytes that the sink did not accept were discarded */
+	bool forward_end; /* half-close the sink too; the client gets its end in step 10 */
+	bool shut;        /* that was done */
+	bool grown;       /* bulk data came since memory was last released */
 };
 
-/* One stream's two slots for poll(); the second is idle where both directions are one descriptor. */
-struct side {
-	struct pollfd *r, *w;
-};
-
-static bool empty(const struct half *h)
+static bool empty(const struct direction *d)
 {
-	return h->at == h->len;
+	return d->at == d->len;
 }
 
 static bool unsent(struct stream *s)
@@ -56,159 +47,167 @@ static bool unsent(struct stream *s)
 	return (s->verbs->pending(s) & STREAM_UNSENT) != 0;
 }
 
-/* What a read came to. True if another one is worth a try at once. */
-static bool took(struct half *h, enum io_status io, size_t n)
+static bool source_done(const struct direction *d)
+{
+	return d->ended || d->source_failed;
+}
+
+/* Record the result of a read; return true if another read may succeed at once. */
+static bool note_read(struct direction *d, enum io_status io, size_t n)
 {
 	switch (io) {
 	case IO_DONE:
-		h->len += n;
-		*h->count += n;
-		return (h->from->verbs->pending(h->from) & STREAM_READABLE) != 0;
+		d->len += n;
+		*d->count += n;
+		return (d->source->verbs->pending(d->source) & STREAM_READABLE) != 0;
 	case IO_WANT_READ:
 		break;
 	case IO_WANT_WRITE:
-		h->read_wants_write = true;
+		d->read_wants_write = true;
 		break;
 	case IO_END:
-		h->ended = true;
+		d->ended = true;
 		break;
 	default:
-		h->source_failed = true;
+		d->source_failed = true;
 	}
 	return false;
 }
 
-/* As many records as lie inside the TLS library, so that they leave in one write. */
-static void fill(struct half *h)
+/* Take all the records that the TLS library has buffered, so that they leave in one write. */
+static void fill_buffer(struct direction *d)
 {
 	bool more = true;
 
-	h->at = h->len = 0;
-	while (more && h->len < BUFFER_SIZE) {
+	d->at = d->len = 0;
+	while (more && d->len < BUFFER_SIZE) {
 		size_t n = 0;
 		enum io_status io =
-		    h->from->verbs->read(h->from, h->buf + h->len, BUFFER_SIZE - h->len, &n);
-		more = took(h, io, n);
+		    d->source->verbs->read(d->source, d->buf + d->len, BUFFER_SIZE - d->len, &n);
+		more = note_read(d, io, n);
 	}
-	h->readable =
-	    more || (h->len >= BULK && !h->ended && !h->source_failed && !h->read_wants_write);
-	h->untidy |= h->len >= BULK;
+	d->readable = more || (d->len >= BULK && !source_done(d) && !d->read_wants_write);
+	d->grown |= d->len >= BULK;
 }
 
-static void drain(struct half *h)
+static void drain_buffer(struct direction *d)
 {
-	while (!empty(h) && !h->sink_failed) {
+	while (!empty(d) && !d->sink_failed) {
 		size_t n = 0;
-		enum io_status io = h->to->verbs->write(h->to, h->buf + h->at, h->len - h->at, &n);
+		enum io_status io =
+		    d->sink->verbs->write(d->sink, d->buf + d->at, d->len - d->at, &n);
 
-		h->write_wants_read = io == IO_WANT_READ;
+		d->write_wants_read = io == IO_WANT_READ;
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
 		if (io != IO_DONE)
-			h->sink_failed = true;
-		h->at += n;
+			d->sink_failed = true;
+		d->at += n;
 	}
-	if (h->sink_failed) { /* nobody is left to take it; the source is read on and thrown away */
-		h->lost |= !empty(h);
-		h->at = h->len;
-	} else if (h->ended && h->tell_end && !h->shut)
-		h->shut = h->to->verbs->shut(h->to) != IO_WANT_WRITE;
+	if (d->sink_failed) { /* go on reading the source, and discard what it sends */
+		d->lost |= !empty(d);
+		d->at = d->len;
+	} else if (d->ended && d->forward_end && !d->shut)
+		d->shut = d->sink->verbs->shut(d->sink) != IO_WANT_WRITE;
 }
 
-/* Push on what the sink took but has not sent. */
-static void push(struct half *h)
+/* Send what the sink accepted but still buffers. */
+static void flush_sink(struct direction *d)
 {
 	size_t none;
-	enum io_status io = h->to->verbs->write(h->to, h->buf, 0, &none);
 
-	if (io == IO_FAILED)
-		h->sink_failed = h->lost = true;
+	if (d->sink->verbs->write(d->sink, d->buf, 0, &none) == IO_FAILED)
+		d->sink_failed = d->lost = true;
 }
 
-/* What `in` (which reads this stream) and `out` (which writes it) wait for. */
-static void wish(struct side *side, const struct half *in, const struct half *out)
+/*
+ * Fill in one stream's two entries of the poll set: `in` reads the stream and `out` writes it. With
+ * one descriptor for both, the second entry stays unused.
+ */
+static void request_events(struct pollfd set[2], const struct direction *in,
+			   const struct direction *out)
 {
-	struct stream *s = in->from;
-	bool one = s->rfd == s->wfd, source_done = in->ended || in->source_failed;
-	bool read = !source_done && empty(in) && (!in->read_wants_write || out->write_wants_read);
+	struct stream *s = in->source;
+	bool one = s->rfd == s->wfd, ended = source_done(in);
+	bool read = !ended && empty(in) && (!in->read_wants_write || out->write_wants_read);
 	bool write =
 	    !out->sink_failed && ((!empty(out) && !out->write_wants_read) || in->read_wants_write ||
-				  unsent(s) || (out->ended && out->tell_end && !out->shut));
-	bool done = source_done && (!one || out->sink_failed || out->shut);
-	bool idle = in->hung && !read && !(one && write);
+				  unsent(s) || (out->ended && out->forward_end && !out->shut));
+	bool done = ended && (!one || out->sink_failed || out->shut);
+	bool idle = in->hung_up && !read && !(one && write);
 
-	/* With nothing to wait for a socket still tells of a reset; what has ended both ways, or a pipe, would tell of its end for ever. */
-	*side->r = (struct pollfd){.fd = done || idle ? -1 : s->rfd, .events = read ? POLLIN : 0};
-	*side->w = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd,
-				   .events = write ? POLLOUT : 0};
+	/* A socket without events still reports a reset. A pipe, or a socket whose two directions
+	 * have ended, would report its end forever. */
+	set[0] = (struct pollfd){.fd = done || idle ? -1 : s->rfd, .events = read ? POLLIN : 0};
+	set[1] = (struct pollfd){.fd = one || out->sink_failed ? -1 : s->wfd,
+				 .events = write ? POLLOUT : 0};
 	if (one && write)
-		side->r->events |= POLLOUT;
+		set[0].events |= POLLOUT;
 }
 
-/* What poll() answered, and what follows. */
-static void answer(const struct side *side, struct half *in, struct half *out)
+static void take_events(const struct pollfd set[2], struct direction *in, struct direction *out)
 {
-	short r = side->r->revents, w = side->w->fd < 0 ? r : side->w->revents;
-	bool source_done = in->ended || in->source_failed;
+	short r = set[0].revents, w = set[1].fd < 0 ? r : set[1].revents;
+	bool hang_up = (r & (POLLHUP | POLLERR)) != 0;
 
-	if ((r & POLLIN) != 0 || ((r & (POLLHUP | POLLERR)) != 0 && !source_done))
-		in->readable = true;
-	in->hung |= (r & (POLLHUP | POLLERR)) != 0;
+	in->readable |= (r & POLLIN) != 0 || (hang_up && !source_done(in));
+	in->hung_up |= hang_up;
 	if ((w & POLLERR) != 0 ||
-	    ((w & POLLHUP) != 0 && ((source_done && empty(in)) || side->w->fd >= 0))) {
+	    ((w & POLLHUP) != 0 && ((source_done(in) && empty(in)) || set[1].fd >= 0))) {
 		out->sink_failed = true;
-		out->lost |= unsent(out->to);
+		out->lost |= unsent(out->sink);
 	}
 	if ((w & POLLOUT) == 0)
 		return;
 	in->readable |= in->read_wants_write;
 	in->read_wants_write = false;
-	if (unsent(in->from))
-		push(out);
+	if (unsent(in->source))
+		flush_sink(out);
 }
 
-static void move(struct half *h)
+static void relay(struct direction *d)
 {
-	if (h->readable && empty(h) && !h->ended && !h->source_failed)
-		fill(h);
-	drain(h);
+	if (d->readable && empty(d) && !source_done(d))
+		fill_buffer(d);
+	drain_buffer(d);
 }
 
-/* True when the session is over; says why. `up` is client to server. */
-static bool over(struct splice *sp, const struct half *up, const struct half *down)
+/* Is the session over? Sets the reason. `up` is the direction from the client to the backend. */
+static bool session_over(struct splice *sp, const struct direction *up,
+			 const struct direction *down)
 {
-	/* Half a handshake message whose rest cannot come any more, or need not be waited for: nothing can be written before it. */
+	/* TLS waits for the rest of a message, which can no longer come or no longer matters. */
 	bool stuck = down->write_wants_read && (up->ended || down->ended);
-	/* A failure behind the client's end, when all has been said, is none. */
-	bool all_said = up->ended && empty(up) && empty(down) && !down->lost;
+	/* After the client's end, with everything delivered, a broken connection is no failure. */
+	bool all_delivered = up->ended && empty(up) && empty(down) && !down->lost;
 
 	if ((up->source_failed && empty(up)) || down->sink_failed || stuck) {
-		sp->end = all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
+		sp->end = all_delivered ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET;
 		return true;
 	}
-	if (!empty(down) || unsent(down->to))
+	if (!empty(down) || unsent(down->sink))
 		return false;
 	if (down->ended)
-		sp->end = up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED;
+		sp->end = up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED;
 	else if (down->source_failed)
-		sp->end = SPLICE_SERVER_RESET;
+		sp->end = SPLICE_BACKEND_RESET;
 	return down->ended || down->source_failed;
 }
 
-/* The session is ended from here: deliver what came from PostgreSQL. */
-static void finish(struct splice *sp, const struct half *down, enum io_status why)
+/* End the session from here: deliver what the backend has sent. */
+static void end_session(struct splice *sp, const struct direction *down, enum io_status why)
 {
 	sp->end = why == IO_TERMINATED            ? SPLICE_TERMINATED
-		  : why == IO_FAILED              ? SPLICE_SERVER_RESET
+		  : why == IO_FAILED              ? SPLICE_BACKEND_RESET
 		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
 						  : SPLICE_IDLE;
-	if (stream_write_all(down->to, down->buf + down->at, down->len - down->at,
+	if (stream_write_all(down->sink, down->buf + down->at, down->len - down->at,
 			     deadline_in(DELIVER_MS)) != IO_DONE)
 		log_peer_line(LOG_INFO, "the client did not take the last bytes in time");
 }
 
-/* --idle-timeout counts from the last byte that was carried: a peer that wakes us with other things is idle too. */
-static deadline idle_since_last_byte(struct splice *sp)
+/* --idle-timeout counts from the last byte relayed; wake-ups for other reasons do not matter. */
+static deadline idle_deadline(struct splice *sp)
 {
 	if (sp->idle_ms == 0)
 		return DEADLINE_NEVER;
@@ -219,90 +218,88 @@ static deadline idle_since_last_byte(struct splice *sp)
 	return sp->idle_at;
 }
 
-static enum io_status wait_until(struct splice *sp, struct half *up, struct half *down,
-				 deadline when)
+static enum io_status poll_streams(struct splice *sp, struct direction *up, struct direction *down,
+				   deadline when)
 {
-	struct pollfd fds[4];
-	struct side client = {&fds[0], &fds[1]}, server = {&fds[2], &fds[3]};
+	struct pollfd set[4];
 
-	wish(&client, up, down);
-	wish(&server, down, up);
+	request_events(&set[0], up, down);
+	request_events(&set[2], down, up);
 	if (sp->spin_us > 0)
-		stream_spin(fds, 4, sp->spin_us);
-	enum io_status io = stream_poll(fds, 4, when);
+		stream_spin(set, 4, sp->spin_us);
+	enum io_status io = stream_poll(set, 4, when);
 	if (io == IO_DONE) {
-		answer(&client, up, down);
-		answer(&server, down, up);
+		take_events(&set[0], up, down);
+		take_events(&set[2], down, up);
 	}
 	return io;
 }
 
-/* Idle connections are many: what is only needed while bytes flow goes back to the system, here and in the libraries. */
-static void tidy(struct half *h)
+/* There may be many idle sessions: release the memory that is needed only while data flows. */
+static void release_buffer(struct direction *d)
 {
-	if (empty(h))
-		(void)madvise(h->buf, BUFFER_SIZE, MADV_DONTNEED);
-	h->untidy = false;
+	if (empty(d))
+		(void)madvise(d->buf, BUFFER_SIZE, MADV_DONTNEED);
+	d->grown = false;
 }
 
-/* Bytes inside a library, where poll() sees nothing, and room for them. */
-static bool lies_inside(const struct half *up, const struct half *down)
+/* Can data be relayed that poll() does not see, because a library has buffered it? */
+static bool data_buffered(const struct direction *up, const struct direction *down)
 {
 	return (up->readable && empty(up)) || (down->readable && empty(down));
 }
 
-static enum io_status wait_for_more(struct splice *sp, struct half *up, struct half *down)
+static enum io_status wait_for_more(struct splice *sp, struct direction *up, struct direction *down)
 {
-	deadline when = deadline_min(idle_since_last_byte(sp), sp->until);
+	deadline when = deadline_min(idle_deadline(sp), sp->until);
 
-	if (lies_inside(up, down)) {
-		enum io_status io = wait_until(sp, up, down, deadline_min(deadline_in(1), when));
+	if (data_buffered(up, down)) {
+		enum io_status io = poll_streams(sp, up, down, deadline_min(deadline_in(1), when));
 		return io == IO_TIMEOUT && deadline_left(when) != 0 ? IO_DONE : io;
 	}
-	if (up->untidy || down->untidy) {
-		deadline soon = deadline_in(TIDY_MS);
-		enum io_status io = wait_until(sp, up, down, deadline_min(soon, when));
+	if (up->grown || down->grown) {
+		deadline soon = deadline_in(RELEASE_MS);
+		enum io_status io = poll_streams(sp, up, down, deadline_min(soon, when));
 		if (io != IO_TIMEOUT || when <= soon)
 			return io;
-		tidy(up);
-		tidy(down);
-		heap_tidy();
+		release_buffer(up);
+		release_buffer(down);
+		(void)malloc_trim(0); /* free memory goes back to the system */
 	}
-	return wait_until(sp, up, down, when);
+	return poll_streams(sp, up, down, when);
 }
 
 void splice_run(struct splice *sp)
 {
 	static alignas(4096) unsigned char buffers[2][BUFFER_SIZE];
-	struct half up = {.from = sp->client,
-			  .to = sp->server,
-			  .buf = buffers[0],
-			  .tell_end = true,
-			  .count = &sp->received};
-	/* The handshake has left more than bulk does. */
-	struct half down = {.from = sp->server,
-			    .to = sp->client,
-			    .buf = buffers[1],
-			    .count = &sp->sent,
-			    .untidy = true};
+	struct direction up = {.source = sp->client,
+			       .sink = sp->backend,
+			       .buf = buffers[0],
+			       .forward_end = true,
+			       .count = &sp->received};
+	/* Grown from the start: the handshake has left more to release than bulk data does. */
+	struct direction down = {.source = sp->backend,
+				 .sink = sp->client,
+				 .buf = buffers[1],
+				 .count = &sp->sent,
+				 .grown = true};
 
 	sp->idle_count = sp->received + sp->sent;
 	sp->idle_at = deadline_in(sp->idle_ms);
-	/* The client's first bytes may lie inside the TLS library already. */
+	/* The TLS library may already have buffered the first bytes. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
-	down.readable = (sp->server->verbs->pending(sp->server) & STREAM_READABLE) != 0;
+	down.readable = (sp->backend->verbs->pending(sp->backend) & STREAM_READABLE) != 0;
 	for (unsigned rounds = 0;; rounds++) {
-		move(
-		    &down); /* first: when PostgreSQL's end and the client's come together, PostgreSQL's came first */
-		move(&up);
-		if (over(sp, &up, &down))
+		relay(&down); /* first: if both ended, the backend did so first */
+		relay(&up);
+		if (session_over(sp, &up, &down))
 			return;
-		if (rounds < ROUNDS_MAX && lies_inside(&up, &down))
+		if (rounds < ROUNDS_MAX && data_buffered(&up, &down))
 			continue;
 		rounds = 0;
 		enum io_status io = wait_for_more(sp, &up, &down);
 		if (io != IO_DONE) {
-			finish(sp, &down, io);
+			end_session(sp, &down, io);
 			return;
 		}
 	}
@@ -313,8 +310,8 @@ const char *splice_reason(enum splice_end end)
 	static const char *const words[] = {
 	    [SPLICE_CLIENT_CLOSED] = "client closed",
 	    [SPLICE_CLIENT_RESET] = "connection to client lost",
-	    [SPLICE_SERVER_CLOSED] = "server closed",
-	    [SPLICE_SERVER_RESET] = "connection to server lost",
+	    [SPLICE_BACKEND_CLOSED] = "server closed",
+	    [SPLICE_BACKEND_RESET] = "connection to server lost",
 	    [SPLICE_IDLE] = "idle timeout",
 	    [SPLICE_EXPIRED] = "client certificate expired",
 	    [SPLICE_TERMINATED] = "terminated",

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/splice.h - step 9: both directions between two streams, until both are done.
+ * net/splice.h - step 9: relay both directions between two streams until the session ends.
  *
- * Does not know what the bytes mean, nor which stream is TLS. Back pressure: each direction has one buffer of fixed size, and nothing is read while it is full.
+ * Does not know what the bytes mean or which stream is TLS. Back pressure: each direction has one
+ * buffer of fixed size, and nothing is read while it is not empty.
  */
 #ifndef PGSSL_NET_SPLICE_H
 #define PGSSL_NET_SPLICE_H
@@ -11,35 +12,36 @@
 
 #include "net/stream.h"
 
-/* Why a session ended; splice_reason gives the words for the log. */
+/* Why a session ended. splice_reason gives the words for the log. */
 enum splice_end {
-	SPLICE_CLIENT_CLOSED, /* the client ended its side first, and PostgreSQL's answer was carried to the end */
+	SPLICE_CLIENT_CLOSED, /* the client ended first and got the rest of the backend's answer */
 	SPLICE_CLIENT_RESET,  /* the connection to the client broke */
-	SPLICE_SERVER_CLOSED, /* PostgreSQL ended the session */
-	SPLICE_SERVER_RESET,  /* the connection to PostgreSQL broke */
-	SPLICE_IDLE,          /* --idle-timeout */
-	SPLICE_EXPIRED,       /* the deadline passed */
-	SPLICE_TERMINATED,    /* SIGTERM */
+	SPLICE_BACKEND_CLOSED,
+	SPLICE_BACKEND_RESET,
+	SPLICE_IDLE,       /* --idle-timeout */
+	SPLICE_EXPIRED,    /* the deadline passed */
+	SPLICE_TERMINATED, /* SIGTERM */
 };
 
 struct splice {
-	struct stream *client,
-	    *server; /* both stay the caller's, and are neither shut nor closed towards the client */
-	int idle_ms;    /* end the session after so long without a byte either way; 0: never */
-	int spin_us;    /* --spin: see stream_spin */
-	deadline until; /* end the session then */
-	/* Bytes from the client and to it, plaintext; the caller sets them to what went before. */
+	struct stream *client, *backend; /* owned by the caller */
+	int idle_ms;                     /* end after this long without a byte; 0: never */
+	int spin_us;                     /* --spin: see stream_spin */
+	deadline until;
+	/* Plaintext bytes from and to the client. The caller sets what preceded the relay. */
 	uint64_t received, sent;
-	uint64_t
-	    idle_count; /* of both, when the idle time began, which ends at idle_at; splice_run sets these */
+	/* Results and state of splice_run. */
+	uint64_t idle_count; /* received + sent when idle_at was set */
 	deadline idle_at;
-	enum splice_end end; /* the result */
+	enum splice_end end;
 };
 
 /*
- * Carry bytes until the session is over, which is when PostgreSQL has ended its side and all that it sent was taken by the client's stream, or one side
- * broke. The client's end (close_notify or FIN) only ends its direction: PostgreSQL gets it after the last byte, as a half close.
- * On SPLICE_IDLE, _EXPIRED and _TERMINATED what was received from PostgreSQL has been delivered.
+ * Relay until the backend has ended its direction and the client's stream has accepted all of it,
+ * or until one side breaks. The client's end (close_notify or FIN) ends only its direction: the
+ * backend gets a half-close after the last byte. The client's stream is neither shut nor closed.
+ * On SPLICE_IDLE, _EXPIRED and _TERMINATED, what the backend has sent is delivered first, which
+ * takes at most 5 s.
  */
 void splice_run(struct splice *sp);
 

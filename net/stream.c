@@ -2,8 +2,9 @@
  *
  * net/stream.c - streams over descriptors, and waiting.
  *
- * Assumes that SIGPIPE is ignored and SIGTERM blocked (step 0). Sockets are read and written with MSG_DONTWAIT; anything else only
- * after poll() said that it will not block, and a pipe never with more than PIPE_BUF bytes, which is what poll() promises.
+ * Assumes that SIGPIPE is ignored and SIGTERM blocked (step 0). Sockets are read and written with
+ * MSG_DONTWAIT. Other descriptors are used only when poll() says that they will not block, and a
+ * pipe gets at most PIPE_BUF bytes at a time, which is all that poll() promises.
  */
 #include "net/stream.h"
 
@@ -19,23 +20,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SIGTERM_LOOK_MS 1000
+#define SIGTERM_CHECK_MS 1000
 
 static volatile sig_atomic_t terminated;
-static bool told; /* IO_TERMINATED was answered: what is left to deliver may be waited for */
+static bool termination_reported;
 
-static bool ready_now(int fd, short events)
+static bool fd_ready(int fd, short events)
 {
 	struct pollfd p = {.fd = fd, .events = events};
 
 	return poll(&p, 1, 0) > 0;
 }
 
-static enum io_status judge_errno(enum io_status again)
+static enum io_status status_of_errno(enum io_status again)
 {
-	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-		return again;
-	return IO_FAILED;
+	return errno == EAGAIN || errno == EINTR ? again : IO_FAILED;
 }
 
 static enum io_status fd_read(struct stream *s, void *buf, size_t size, size_t *got)
@@ -51,12 +50,12 @@ static enum io_status fd_read(struct stream *s, void *buf, size_t size, size_t *
 	}
 	if (fs->rsocket)
 		n = recv(s->rfd, buf, size, MSG_DONTWAIT);
-	else if (ready_now(s->rfd, POLLIN))
+	else if (fd_ready(s->rfd, POLLIN))
 		n = read(s->rfd, buf, size);
 	else
 		return IO_WANT_READ;
 	if (n < 0)
-		return judge_errno(IO_WANT_READ);
+		return status_of_errno(IO_WANT_READ);
 	if (n == 0)
 		return IO_END;
 	*got = (size_t)n;
@@ -72,12 +71,12 @@ static enum io_status fd_write(struct stream *s, const void *buf, size_t size, s
 		n = 0;
 	else if (fs->wsocket)
 		n = send(s->wfd, buf, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-	else if (ready_now(s->wfd, POLLOUT))
+	else if (fd_ready(s->wfd, POLLOUT))
 		n = write(s->wfd, buf, size < PIPE_BUF ? size : PIPE_BUF);
 	else
 		return IO_WANT_WRITE;
 	if (n < 0)
-		return judge_errno(IO_WANT_WRITE);
+		return status_of_errno(IO_WANT_WRITE);
 	*put = (size_t)n;
 	return IO_DONE;
 }
@@ -91,8 +90,8 @@ static enum io_status fd_shut(struct stream *s)
 {
 	if (((struct fd_stream *)s)->wsocket)
 		return shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN ? IO_DONE : IO_FAILED;
-	if (s->wfd != s->rfd &&
-	    s->wfd >= 0) { /* a pipe's end is told by closing it; a terminal has none */
+	/* Closing a pipe tells its reader. A terminal, on one descriptor, has no end to tell. */
+	if (s->wfd != s->rfd && s->wfd >= 0) {
 		close(s->wfd);
 		s->wfd = -1;
 	}
@@ -107,7 +106,7 @@ void fd_stream_init(struct fd_stream *fs, int rfd, int wfd)
 	bool rsocket = fstat(rfd, &r) == 0 && S_ISSOCK(r.st_mode);
 	bool wsocket = rfd == wfd ? rsocket : fstat(wfd, &w) == 0 && S_ISSOCK(w.st_mode);
 
-	/* Two descriptors of one socket, as inetd gives them, are one for poll(), shutdown() and resets. */
+	/* inetd passes one socket as two descriptors: treat them as one. */
 	if (rsocket && wsocket && r.st_dev == w.st_dev && r.st_ino == w.st_ino)
 		wfd = rfd;
 	*fs = (struct fd_stream){
@@ -131,21 +130,16 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-static int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
-
 deadline deadline_in(int64_t ms)
 {
-	return now_ms() + ms;
+	return now_us() / 1000 + ms;
 }
 
 int deadline_left(deadline when)
 {
 	if (when == DEADLINE_NEVER)
 		return -1;
-	int64_t left = when - now_ms();
+	int64_t left = when - now_us() / 1000;
 	if (left <= 0)
 		return 0;
 	return left > INT_MAX ? INT_MAX : (int)left;
@@ -180,17 +174,18 @@ bool stream_terminated(void)
 }
 
 /*
- * ppoll() with something ready returns before it lets a signal in. So whoever always has something ready must not keep SIGTERM out: now and then ask for it.
+ * ppoll() returns without delivering signals if a descriptor is ready at once. A peer that always
+ * has something to say must not keep SIGTERM out, so look for it once a second.
  */
-static bool sigterm_waits(void)
+static bool sigterm_pending(void)
 {
 	static deadline next;
-	sigset_t waiting;
+	sigset_t pending;
 
 	if (deadline_left(next) > 0)
 		return false;
-	next = deadline_in(SIGTERM_LOOK_MS);
-	return sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) == 1;
+	next = deadline_in(SIGTERM_CHECK_MS);
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
 }
 
 enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
@@ -203,16 +198,14 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
 		struct timespec ts = {left / 1000, (long)(left % 1000) * 1000000};
 		int ready = ppoll(fds, n, left < 0 ? NULL : &ts, &none);
 
-		if (ready > 0 && sigterm_waits())
+		if (ready > 0 && sigterm_pending())
 			terminated = 1;
-		if (terminated && !told) {
-			told = true;
+		if (terminated && !termination_reported) {
+			termination_reported = true;
 			return IO_TERMINATED;
 		}
-		if (ready > 0)
-			return left == 0
-				   ? IO_TIMEOUT
-				   : IO_DONE; /* nor does a byte that is always there hold off a deadline */
+		if (ready > 0) /* a steady flow of bytes does not put off the deadline either */
+			return left == 0 ? IO_TIMEOUT : IO_DONE;
 		if (ready < 0 && errno != EINTR)
 			return IO_FAILED;
 		if (ready == 0 && deadline_left(when) == 0)
@@ -282,7 +275,7 @@ enum io_status stream_shut_all(struct stream *s, deadline when)
 	}
 }
 
-/* True when the peer has acknowledged all that we sent, our FIN included (tcp(7), SIOCOUTQ). */
+/* Has the peer acknowledged all that we sent, our FIN included (tcp(7), SIOCOUTQ)? */
 static bool all_acknowledged(int fd)
 {
 	int unacknowledged = 0;
@@ -292,9 +285,8 @@ static bool all_acknowledged(int fd)
 
 void stream_linger(int rfd, int wfd, deadline when)
 {
-	char thrown_away[4096];
-	int pause_ms =
-	    1; /* nothing wakes poll() when an acknowledgement comes: look again, ever less often */
+	char discarded[4096];
+	int pause_ms = 1; /* poll() does not report acknowledgements: look again, ever less often */
 
 	if (rfd != wfd || shutdown(wfd, SHUT_WR) < 0)
 		return;
@@ -303,7 +295,7 @@ void stream_linger(int rfd, int wfd, deadline when)
 		enum io_status io = stream_poll(&p, 1, deadline_min(when, deadline_in(pause_ms)));
 
 		if (io == IO_DONE) {
-			ssize_t n = recv(rfd, thrown_away, sizeof thrown_away, MSG_DONTWAIT);
+			ssize_t n = recv(rfd, discarded, sizeof discarded, MSG_DONTWAIT);
 			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 				return;
 		} else if (io != IO_TIMEOUT || all_acknowledged(wfd)) {

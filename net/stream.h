@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/stream.h - bytes in two directions, with four verbs: read, write, pending, shut.
+ * net/stream.h - streams with four operations (read, write, pending, shut), deadlines, waiting.
  *
- * startup.c and splice.c get streams and cannot know whether TLS lies below. Nothing here blocks but the functions that take a
- * deadline. A stream over descriptors never sets O_NONBLOCK: the file description may be shared with a shell or a super-server.
+ * wire/ and net/splice.c get streams and cannot know whether TLS lies below. Only functions that
+ * take a deadline block. O_NONBLOCK is never set on the descriptors of a stream, because a shell or
+ * a super-server may share the file description.
  */
 #ifndef PGSSL_NET_STREAM_H
 #define PGSSL_NET_STREAM_H
@@ -15,106 +16,108 @@
 #include "log.h"
 
 enum io_status {
-	IO_DONE,       /* it happened */
-	IO_WANT_READ,  /* not until the descriptor is readable */
-	IO_WANT_WRITE, /* not until the descriptor is writable */
-	IO_END,        /* the other side ended its direction in order */
-	IO_FAILED,     /* the connection is broken; errno or the stream's own words say how */
+	IO_DONE,
+	IO_WANT_READ,  /* call again when the descriptor is readable */
+	IO_WANT_WRITE, /* call again when the descriptor is writable */
+	IO_END,        /* the peer ended its direction in an orderly way */
+	IO_FAILED,     /* the connection is broken; see errno or the owner of the stream */
 	IO_TIMEOUT,    /* the deadline passed */
-	IO_TERMINATED, /* SIGTERM came */
+	IO_TERMINATED, /* SIGTERM arrived */
 };
 
-/* What pending() answers, or-ed together. */
+/* Flags of pending(). */
 enum {
-	STREAM_READABLE = 1, /* a read may succeed although poll() says nothing */
+	STREAM_READABLE = 1, /* a read may succeed although poll() reports nothing */
 	STREAM_UNSENT =
-	    2, /* bytes that write() took are still inside: poll for writing, then write nothing to push them on */
+	    2, /* accepted bytes are still buffered: poll for writing, then write 0 bytes */
 };
 
 struct stream;
 
 struct stream_verbs {
-	/* Read 1 to `size` bytes into `buf`; *got is set on IO_DONE only. */
+	/* Read 1 to `size` bytes. *got is set on IO_DONE only. */
 	enum io_status (*read)(struct stream *, void *buf, size_t size, size_t *got);
-	/* Take up to `size` bytes; *put is set on IO_DONE only. With size 0: push on what is inside. */
+	/* Accept up to `size` bytes. *put is set on IO_DONE only. Size 0: send what is buffered. */
 	enum io_status (*write)(struct stream *, const void *buf, size_t size, size_t *put);
 	/* STREAM_READABLE | STREAM_UNSENT. */
 	unsigned (*pending)(struct stream *);
-	/* End our direction; the other goes on. IO_DONE, IO_WANT_WRITE (call again) or IO_FAILED. */
+	/* End our direction only. IO_DONE, IO_WANT_WRITE (call again) or IO_FAILED. */
 	enum io_status (*shut)(struct stream *);
 };
 
 struct stream {
 	const struct stream_verbs *verbs;
-	int rfd; /* what to poll for reading; -1 for a stream in memory */
-	int wfd; /* what to poll for writing; may be the same */
+	int rfd; /* poll this for reading; -1 for a stream in memory */
+	int wfd; /* poll this for writing; may equal rfd */
 };
 
-/* A stream over one descriptor or two: sockets, pipes, terminals, files. */
+/* A stream over one or two descriptors: sockets, pipes, terminals, files. */
 struct fd_stream {
 	struct stream stream;
 	bool rsocket, wsocket; /* recv() and send() work on them */
 	bool unread_full;
-	unsigned char unread; /* one byte that was read and put back */
+	unsigned char unread; /* the byte that fd_stream_unread put back */
 };
 
-/* Make `fs` a stream that reads `rfd` and writes `wfd`, both owned by the caller. Never fails. */
+/* Make `fs` a stream that reads `rfd` and writes `wfd`. The caller closes both. Never fails. */
 void fd_stream_init(struct fd_stream *fs, int rfd, int wfd);
 
-/* Put back one byte that was just read; the next read gives it first. */
+/* Put back the byte that was just read; the next read returns it first. */
 void fd_stream_unread(struct fd_stream *fs, unsigned char byte);
 
-/* A point in time: milliseconds of CLOCK_MONOTONIC. DEADLINE_NEVER waits for ever. */
+/* A point in time in milliseconds of CLOCK_MONOTONIC. */
 typedef int64_t deadline;
 #define DEADLINE_NEVER INT64_MAX
 
-/* `ms` milliseconds from now; with 0: now. */
+/* `ms` milliseconds from now. */
 deadline deadline_in(int64_t ms);
 
-/* Milliseconds left, 0 if it has passed, as poll() takes them (-1 for DEADLINE_NEVER). */
+/* Milliseconds left as poll() takes them: 0 if it has passed, -1 for DEADLINE_NEVER. */
 int deadline_left(deadline when);
 
 /* The earlier one. */
 deadline deadline_min(deadline a, deadline b);
 
 /*
- * SIGTERM: step 0 blocks it and sets this flag in its handler; stream_poll lets it in while it waits, so that it is never missed and never
- * interrupts anything but waiting.
+ * Block SIGTERM and install a handler that sets a flag. stream_poll unblocks the signal while it
+ * waits, so SIGTERM is never missed and interrupts nothing else. stream_terminated reads the flag.
  */
 void stream_catch_sigterm(void);
 bool stream_terminated(void);
 
 /*
- * poll(2) with a deadline and SIGTERM let in. IO_DONE when a descriptor is ready, IO_TIMEOUT, IO_TERMINATED (once: whoever is told may then
- * wait for what is left to deliver), or IO_FAILED.
+ * poll(2) with a deadline, and with SIGTERM unblocked. IO_DONE when a descriptor is ready,
+ * IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
+ * still wait while it delivers what is left.
  */
 struct pollfd;
 enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_USE;
 
 /*
- * Before a stream_poll: return when a descriptor is ready or `us` microseconds have passed, without sleeping, since waking up costs more than a small query does.
- * Whoever else wants the processor gets it between two looks.
+ * Return when a descriptor is ready or `us` microseconds have passed. Does not sleep, since waking
+ * up costs more than a small query, but yields the processor between two looks.
  */
 void stream_spin(struct pollfd *fds, unsigned n, int us);
 
-/* Wait until `s` can go on after it answered `want` (IO_WANT_READ or IO_WANT_WRITE). Answers as stream_poll. */
+/* Wait for `s` as `want` says (IO_WANT_READ or IO_WANT_WRITE). Returns as stream_poll does. */
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
-/* Read exactly `size` bytes, never one more. IO_DONE, IO_END (*got says how many came before), IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
+/* Read exactly `size` bytes, never more. *got is set always, also on IO_END and failures. */
 enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
 				   deadline when) MUST_USE;
 
-/* Write all of `buf` and push it out of the stream. IO_DONE, IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
+/* Write all of `buf` and everything buffered. IO_DONE, IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
 enum io_status stream_write_all(struct stream *s, const void *buf, size_t size,
 				deadline when) MUST_USE;
 
-/* shut(), waited for. */
+/* Call shut() until it is done. */
 enum io_status stream_shut_all(struct stream *s, deadline when) MUST_USE;
 
 /*
- * End a connection without losing what was said last: shut the socket `wfd` for writing, throw away what comes on `rfd` until the peer
- * closes or has acknowledged all (SIOCOUTQ), or `when` has passed. A socket that is closed with unread data resets the connection, and
- * the reset can overtake and destroy the last message. On pipes nothing of this is needed and it returns at once. SIGTERM ends the wait.
+ * End a connection without losing the last message: shut the socket `wfd` for writing, then discard
+ * input from `rfd` until the peer closes, has acknowledged everything (SIOCOUTQ), or `when` passes.
+ * Closing a socket with unread data resets the connection, and the reset can destroy the last
+ * message in transit. Returns at once for pipes, and on SIGTERM.
  */
 void stream_linger(int rfd, int wfd, deadline when);
 

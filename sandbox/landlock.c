@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox/landlock.c - step 5: an empty file system and no TCP but to PostgreSQL, by Landlock.
+ * sandbox/landlock.c - step 5: no file system, and no TCP but to the backend.
  *
- * Assumes one thread (Landlock binds the thread that asks) and that it is called before the system-call filter.
+ * Assumes one thread: Landlock confines the calling thread only.
  */
 #include "sandbox/sandbox.h"
 
@@ -10,187 +10,123 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <linux/landlock.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/*
- * The kernel's own names and numbers; <linux/landlock.h> of the oldest system that we build on ends at ABI 2.
- */
-
-#define FS_EXECUTE     (1ULL << 0)
-#define FS_WRITE_FILE  (1ULL << 1)
-#define FS_READ_FILE   (1ULL << 2)
-#define FS_READ_DIR    (1ULL << 3)
-#define FS_REMOVE_FILE (1ULL << 5)
-#define FS_MAKE_REG    (1ULL << 8)
-#define FS_TRUNCATE    (1ULL << 14)
-#define FS_FIRST_13    ((1ULL << 13) - 1)
-
+/* What <linux/landlock.h> of Debian 12, which ends at ABI 2, does not have. */
 #define NET_BIND_TCP    (1ULL << 0)
 #define NET_CONNECT_TCP (1ULL << 1)
+#define RULE_NET_PORT   2
 
-#define SCOPE_ABSTRACT_UNIX (1ULL << 0)
-#define SCOPE_SIGNAL        (1ULL << 1)
-
-#define RULE_PATH_BENEATH 1
-#define RULE_NET_PORT     2
-#define ASK_VERSION       1U
-
-struct ruleset_attr {
+struct ruleset {
 	uint64_t fs, net, scoped;
 };
-
-struct path_rule {
-	uint64_t allowed;
-	int32_t folder;
-} __attribute__((packed));
 
 struct port_rule {
 	uint64_t allowed, port;
 };
 
-/* What each ABI brought: all of it is denied, as far as this kernel knows it. */
+/* What each ABI added. Everything that the kernel knows is denied. */
 static const struct {
 	int abi;
-	struct ruleset_attr denied;
+	struct ruleset denied;
 } abis[] = {
-    {1, {.fs = FS_FIRST_13}},
-    {2, {.fs = 1ULL << 13 /* refer: rename and link between folders */}},
-    {3, {.fs = FS_TRUNCATE}},
+    {1, {.fs = (1ULL << 13) - 1}},
+    {2, {.fs = LANDLOCK_ACCESS_FS_REFER}},
+    {3, {.fs = 1ULL << 14}}, /* truncate */
     {4, {.net = NET_BIND_TCP | NET_CONNECT_TCP}},
-    {5, {.fs = 1ULL << 15 /* ioctl on devices */}},
-    {6, {.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL}},
+    {5, {.fs = 1ULL << 15}},                /* ioctl on devices */
+    {6, {.scoped = 1ULL << 0 | 1ULL << 1}}, /* abstract Unix sockets, signals */
 };
 
-static int landlock_abi(void)
+/* Open a ruleset that denies everything. *fd is -1 if the kernel or a container has no Landlock. */
+static bool open_ruleset(bool bind, struct ruleset *denied, int *fd, struct error *e)
 {
-	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, ASK_VERSION);
-}
+	int abi =
+	    (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
-static void all_denied(int abi, struct ruleset_attr *denied)
-{
-	*denied = (struct ruleset_attr){0};
+	*fd = -1;
+	if (abi < 1)
+		return true;
+	*denied = (struct ruleset){0};
 	for (size_t i = 0; i < sizeof abis / sizeof *abis && abis[i].abi <= abi; i++) {
 		denied->fs |= abis[i].denied.fs;
 		denied->net |= abis[i].denied.net;
 		denied->scoped |= abis[i].denied.scoped;
 	}
-}
-
-/* An empty ruleset: all that it handles is denied. -1 and no error where the kernel (or the container's own filter) has no Landlock. */
-static bool deny_all(bool bind, struct ruleset_attr *denied, int *ruleset, struct error *e)
-{
-	int abi = landlock_abi();
-
-	*ruleset = -1;
-	if (abi < 1)
-		return true;
-	all_denied(abi, denied);
-	if (bind) /* any port: the client's own, or one that the kernel chooses; the filter takes bind() away afterwards */
+	if (bind) /* to any port: the kernel chooses it */
 		denied->net &= ~NET_BIND_TCP;
-	*ruleset = (int)syscall(SYS_landlock_create_ruleset, denied, sizeof *denied, 0);
-	if (*ruleset < 0)
+	*fd = (int)syscall(SYS_landlock_create_ruleset, denied, sizeof *denied, 0);
+	if (*fd < 0)
 		return fail(e, EX_OSERR, "could not create a Landlock ruleset, ABI %d: %s", abi,
 			    strerror(errno));
 	return true;
 }
 
-/* `rights` beneath `path`, as far as they are denied elsewhere. */
-static bool allow_beneath(int ruleset, const struct ruleset_attr *denied, const char *path,
-			  uint64_t rights, struct error *e)
+/* Allow `rights` beneath the directory `path`. */
+static bool allow_beneath(int fd, const char *path, uint64_t rights, struct error *e)
 {
-	struct path_rule rule = {.allowed = rights & denied->fs,
-				 .folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	struct landlock_path_beneath_attr rule = {
+	    .allowed_access = rights, .parent_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 
-	if (rule.folder < 0)
-		return fail(e, EX_OSFILE, "could not open folder \"%s\": %s", path,
+	if (rule.parent_fd < 0)
+		return fail(e, EX_OSFILE, "could not open directory \"%s\": %s", path,
 			    strerror(errno));
-	long result = syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
-	close(rule.folder);
-	if (result != 0)
-		return fail(e, EX_OSERR, "could not except \"%s\" from Landlock: %s", path,
-			    strerror(errno));
-	return true;
+	long result = syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+	close(rule.parent_fd);
+	return result == 0 ||
+	       fail(e, EX_OSERR, "could not allow \"%s\" in Landlock: %s", path, strerror(errno));
 }
 
-static bool allow_port(int ruleset, const struct ruleset_attr *denied, uint16_t port,
-		       struct error *e)
+/* Allow the directory in which a new version will be, and the one that a link leads to. */
+static bool allow_reading(int fd, const char *file, struct error *e)
 {
-	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = port};
-
-	if (port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
-	    syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
-		return fail(e, EX_OSERR, "could not except port %u from Landlock: %s", port,
-			    strerror(errno));
-	return true;
-}
-
-static bool shut_landlock(int ruleset, struct error *e)
-{
-	long result = syscall(SYS_landlock_restrict_self, ruleset, 0);
-
-	close(ruleset);
-	if (result != 0)
-		return fail(e, EX_OSERR, "could not enter Landlock: %s", strerror(errno));
-	return true;
-}
-
-bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing, struct error *e)
-{
-	struct ruleset_attr denied;
-	int ruleset;
-
-	if (!deny_all(needs->bind, &denied, &ruleset, e))
-		return false;
-	if (ruleset < 0) {
-		*missing |= SANDBOX_LANDLOCK;
-		return true;
-	}
-	if (needs->remove_in != NULL &&
-	    !allow_beneath(ruleset, &denied, needs->remove_in, FS_REMOVE_FILE, e))
-		return false;
-	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
-		return false;
-	return shut_landlock(ruleset, e);
-}
-
-/* The folder of the name, in which a renewed file will stand, and the one where a link ends (certbot's archive/ and the like). */
-static bool allow_reading(int ruleset, const struct ruleset_attr *denied, const char *file,
-			  struct error *e)
-{
+	static const uint64_t rights = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 	char name[PATH_MAX], target[PATH_MAX];
 
 	if (strlcpy(name, file, sizeof name) >= sizeof name)
 		return fail(e, EX_USAGE, "file name too long: \"%.100s...\"", file);
-	if (!allow_beneath(ruleset, denied, dirname(name), FS_READ_FILE | FS_READ_DIR, e))
+	if (!allow_beneath(fd, dirname(name), rights, e))
 		return false;
-	if (realpath(file, target) == NULL)
-		return true; /* is not there now; when it is, it stands in its folder */
-	return allow_beneath(ruleset, denied, dirname(target), FS_READ_FILE | FS_READ_DIR, e);
+	if (realpath(file, target) == NULL) /* not there now */
+		return true;
+	return allow_beneath(fd, dirname(target), rights, e);
 }
 
-bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing,
-			     struct error *e)
+static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct ruleset *denied,
+			struct error *e)
 {
-	static const uint64_t pid_files = FS_REMOVE_FILE; /* it has been written */
-	struct ruleset_attr denied;
-	int ruleset;
+	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = needs->tcp_port};
 
-	if (!deny_all(needs->bind, &denied, &ruleset, e))
-		return false;
-	if (ruleset < 0) {
-		*missing |= SANDBOX_LANDLOCK;
-		return true;
-	}
 	for (unsigned i = 0; i < needs->read_count; i++)
-		if (!allow_reading(ruleset, &denied, needs->read_again[i], e))
+		if (!allow_reading(fd, needs->read_again[i], e))
 			return false;
-	if (needs->pid_folder != NULL &&
-	    !allow_beneath(ruleset, &denied, needs->pid_folder, pid_files, e))
+	if (needs->remove_in != NULL &&
+	    !allow_beneath(fd, needs->remove_in, LANDLOCK_ACCESS_FS_REMOVE_FILE, e))
 		return false;
-	if (!allow_port(ruleset, &denied, needs->tcp_port, e))
+	if (rule.port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
+	    syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, &rule, 0) != 0)
+		return fail(e, EX_OSERR, "could not allow port %u in Landlock: %s", needs->tcp_port,
+			    strerror(errno));
+	return true;
+}
+
+bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e)
+{
+	struct ruleset denied;
+	int fd;
+
+	if (!open_ruleset(needs->bind, &denied, &fd, e))
 		return false;
-	return shut_landlock(ruleset, e);
+	*entered = fd >= 0;
+	if (fd < 0)
+		return true;
+	bool ok = allow_needs(fd, needs, &denied, e);
+	if (ok && syscall(SYS_landlock_restrict_self, fd, 0) != 0)
+		ok = fail(e, EX_OSERR, "could not enter Landlock: %s", strerror(errno));
+	close(fd);
+	return ok;
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox/sandbox.c - step 5: privileges, limits, and the order in which the doors close.
+ * sandbox/sandbox.c - step 5: privileges, limits, and the order of the layers.
  *
- * The layers that a kernel may lack are in sandbox_landlock.c and sandbox_seccomp.c.
  * Assumes one thread, and that step 0 closed every descriptor that is not ours.
  */
 #include "sandbox/sandbox.h"
@@ -23,10 +22,10 @@
 
 extern char **environ;
 
-/* The most memory that a session may take. A session needs about 3 MiB, a chain of certificates as large as OpenSSL accepts about 10. */
+/* A session needs about 3 MiB, with the largest chain that OpenSSL accepts about 10. */
 #define MOST_MEMORY ((rlim_t)256 * 1024 * 1024)
 
-/* Any of the three ids: a process whose saved uid is 0 can be root again. */
+/* A process with a saved uid of 0 can regain root too. */
 static bool am_root(void)
 {
 	uid_t r, e, s;
@@ -34,7 +33,7 @@ static bool am_root(void)
 	return getresuid(&r, &e, &s) != 0 || r == 0 || e == 0 || s == 0;
 }
 
-/* A number as user and group options take it; -1 means "no change" to setresuid and is no id. */
+/* -1 means "no change" to setresuid() and is no valid id. */
 static bool parse_id(const char *text, unsigned *id)
 {
 	const char *problem;
@@ -47,32 +46,26 @@ static bool parse_id(const char *text, unsigned *id)
 static bool find_group(const char *group, gid_t *gid, struct error *e)
 {
 	const struct group *gr = getgrnam(group);
-	unsigned id;
 
 	if (gr != NULL)
 		*gid = gr->gr_gid;
-	else if (parse_id(group, &id))
-		*gid = id;
-	else
-		return fail(e, EX_NOUSER, "there is no group \"%s\" (-g)", group);
-	return true;
+	return gr != NULL || parse_id(group, gid) ||
+	       fail(e, EX_NOUSER, "there is no group \"%s\" (-g)", group);
 }
 
-static bool find_passwd(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
+static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
 {
 	const struct passwd *pw = getpwnam(user);
-	unsigned id;
+	bool number = pw == NULL && parse_id(user, &who->uid);
 
-	if (pw == NULL && parse_id(user, &id)) {
-		pw = getpwuid(id);
-		who->uid = id;
-		if (pw == NULL && !has_group)
-			return fail(e, EX_NOUSER,
-				    "user %u has no entry to take the group from; name one with -g",
-				    id);
-	} else if (pw == NULL) {
+	if (number)
+		pw = getpwuid(who->uid);
+	else if (pw == NULL)
 		return fail(e, EX_NOUSER, "there is no user \"%s\"; name another with -s", user);
-	}
+	if (pw == NULL && !has_group)
+		return fail(e, EX_NOUSER,
+			    "user %u has no entry to take the group from; name one with -g",
+			    (unsigned)who->uid);
 	if (pw != NULL) {
 		who->uid = pw->pw_uid;
 		who->gid = pw->pw_gid;
@@ -88,7 +81,7 @@ bool sandbox_find_user(const char *user, const char *group, struct sandbox_user 
 	*who = (struct sandbox_user){.uid = geteuid(), .gid = getegid(), .change = root};
 	if (user == NULL && root)
 		user = "nobody";
-	if (user != NULL && !find_passwd(user, group != NULL, who, e))
+	if (user != NULL && !find_user(user, group != NULL, who, e))
 		return false;
 	if (group != NULL && !find_group(group, &who->gid, e))
 		return false;
@@ -100,7 +93,7 @@ bool sandbox_find_user(const char *user, const char *group, struct sandbox_user 
 	return true;
 }
 
-/* What was set is read back: a kernel, a user namespace or a security module may have said yes and done otherwise. */
+/* A user namespace or a security module may report success and do something else. */
 static bool is_exactly(const struct sandbox_user *who)
 {
 	uid_t ru, eu, su;
@@ -117,7 +110,7 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 {
 	if (!who->change)
 		return true;
-	/* Groups first, then gid: both need the root that the last call gives away. */
+	/* uid last: the other two need root. */
 	if (setgroups(0, NULL) != 0)
 		return fail(e, EX_NOPERM, "could not drop supplementary groups: %s",
 			    strerror(errno));
@@ -128,16 +121,16 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 		return fail(e, EX_NOPERM, "could not become user %u: %s", (unsigned)who->uid,
 			    strerror(errno));
 	if (!is_exactly(who))
-		return fail(e, EX_OSERR, "became another user or group than %u, %u",
-			    (unsigned)who->uid, (unsigned)who->gid);
+		return fail(e, EX_OSERR, "did not become user %u, group %u", (unsigned)who->uid,
+			    (unsigned)who->gid);
 	if (who->uid != 0 && (setuid(0) == 0 || seteuid(0) == 0 || setgroups(0, NULL) == 0))
 		return fail(e, EX_OSERR, "could become root again after becoming user %u",
 			    (unsigned)who->uid);
 	return true;
 }
 
-/* Soft and hard limit, never raised: root could, others would fail. */
-static bool limit(unsigned what, const char *name, rlim_t most, struct error *e)
+/* Lower the soft and the hard limit; never raise them. */
+static bool set_limit(unsigned what, const char *name, rlim_t most, struct error *e)
 {
 	struct rlimit r = {0, 0};
 
@@ -151,46 +144,48 @@ static bool limit(unsigned what, const char *name, rlim_t most, struct error *e)
 	return true;
 }
 
-/* RLIMIT_FSIZE 0 ends a process at its next write to a file: a log, or output that a shell sent to one. */
-static bool writes_file(int fd)
+/* Is it a log, or output that a shell redirected? With RLIMIT_FSIZE 0 a write to it would fail. */
+static bool is_regular_file(int fd)
 {
 	struct stat st;
 
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-static bool shut_sizes(bool log_to_file, struct error *e)
+static bool limit_sizes(bool log_to_file, struct error *e)
 {
-	/* A log whose file system is full, or larger than a limit that we inherited, costs lines and not the session. */
+	bool files =
+	    log_to_file || is_regular_file(STDOUT_FILENO) || is_regular_file(STDERR_FILENO);
+
+	/* A log that reaches an inherited limit loses lines; the session goes on. */
 	signal(SIGXFSZ, SIG_IGN);
-	if (!log_to_file && !writes_file(STDOUT_FILENO) && !writes_file(STDERR_FILENO) &&
-	    !limit(RLIMIT_FSIZE, "FSIZE", 0, e))
-		return false;
-	return limit(RLIMIT_CORE, "CORE", 0, e) && limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e);
+	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
+	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&
+	       set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e);
 }
 
-/* Just what it has: step 0 left no gaps, so that the next free number is the count. Comes after Landlock, which takes two for a moment. */
-static bool shut_descriptors(struct error *e)
+/* No new descriptors. Step 0 left no gaps, so the next free number is the count. */
+static bool limit_descriptors(struct error *e)
 {
 	int next = dup(STDERR_FILENO);
 
 	if (next >= 0)
 		close(next);
-	return limit(RLIMIT_NOFILE, "NOFILE",
-		     next > SANDBOX_POLL_SLOTS ? (rlim_t)next : SANDBOX_POLL_SLOTS, e);
+	return set_limit(RLIMIT_NOFILE, "NOFILE",
+			 next > SANDBOX_POLL_SLOTS ? (rlim_t)next : SANDBOX_POLL_SLOTS, e);
 }
 
-/* The environment may hold PGPASSWORD and the like: the strings go too, not only the list. */
-static void shut_environment(void)
+/* The environment may hold PGPASSWORD and the like: wipe the strings too, not only the list. */
+static void wipe_environment(void)
 {
 	for (char **p = environ; p != NULL && *p != NULL; p++)
 		explicit_bzero(*p, strlen(*p));
 	environ = NULL;
 }
 
-/* The parent of -d: what reading its files, its children's step 5, -T and ending its children take, as far as it has them. */
-static bool keep_parents(struct __user_cap_header_struct *header,
-			 struct __user_cap_data_struct *data, struct error *e)
+/* The parent of -d keeps what reloading, its children's step 5, -T and ending its children need. */
+static bool read_parents_capabilities(struct __user_cap_header_struct *header,
+				      struct __user_cap_data_struct *data, struct error *e)
 {
 	static const uint32_t keep = 1U << CAP_SETUID | 1U << CAP_SETGID | 1U << CAP_KILL |
 				     1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH |
@@ -208,18 +203,17 @@ static bool keep_parents(struct __user_cap_header_struct *header,
 	return true;
 }
 
-/* No core, no ptrace by others, no privileges by execve. */
-static bool shut_process(bool drop_capabilities, struct error *e)
+/* No capabilities, no core or ptrace, no privileges by execve(). */
+static bool restrict_process(bool parent, struct error *e)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
+	struct __user_cap_data_struct keep[2] = {{0}};
 
-	/* CAP_NET_ADMIN for -T has done its work on the prepared socket; `-s root` keeps uid 0 and nothing with it. */
-	if (!drop_capabilities && !keep_parents(&header, none, e))
+	if (parent && !read_parents_capabilities(&header, keep, e))
 		return false;
-	if (syscall(SYS_capset, &header, none) != 0)
+	if (syscall(SYS_capset, &header, keep) != 0)
 		return fail(e, EX_OSERR, "could not drop capabilities: %s", strerror(errno));
-	/* After the last change of credentials, which would reset it. */
+	/* Changing credentials resets this, so it comes last. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
 		return fail(e, EX_OSERR, "could not become undumpable: %s", strerror(errno));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
@@ -227,48 +221,46 @@ static bool shut_process(bool drop_capabilities, struct error *e)
 	return true;
 }
 
-static bool calls_shut; /* or there is no filter that sandbox_connected could add to */
+static bool filter_loaded; /* else sandbox_connected has nothing to add to */
 
-static void tell_missing(unsigned missing)
+static void report_missing(bool landlock, bool seccomp)
 {
-	static const char *const words[] = {"", "Landlock", "seccomp", "Landlock and no seccomp"};
-
-	if (missing != 0)
+	if (!landlock || !seccomp)
 		log_line(LOG_NOTICE,
 			 "sandbox: this kernel has no %s; the other lines of defence hold",
-			 words[missing & 3]);
+			 landlock  ? "seccomp"
+			 : seccomp ? "Landlock"
+				   : "Landlock and no seccomp");
 }
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 {
-	unsigned missing = 0;
+	bool landlock;
 
-	shut_environment();
-	if (!shut_sizes(needs->log_to_file, e) || !limit(RLIMIT_NPROC, "NPROC", 0, e))
+	wipe_environment();
+	if (!limit_sizes(needs->log_to_file, e) || !set_limit(RLIMIT_NPROC, "NPROC", 0, e) ||
+	    !restrict_process(false, e) || !sandbox_landlock(needs, &landlock, e))
 		return false;
-	if (!shut_process(true, e) || !sandbox_landlock(needs, &missing, e) || !shut_descriptors(e))
+	/* After Landlock, which needs two descriptors for a moment. */
+	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &filter_loaded, e))
 		return false;
-	if (!sandbox_seccomp(needs, &missing, e))
-		return false;
-	calls_shut = (missing & SANDBOX_SECCOMP) == 0;
-	tell_missing(missing);
+	report_missing(landlock, filter_loaded);
 	return true;
 }
 
 bool sandbox_connected(struct error *e)
 {
-	return !calls_shut || sandbox_seccomp_connected(e);
+	return !filter_loaded || sandbox_seccomp_connected(e);
 }
 
-bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error *e)
+bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 {
-	unsigned missing = 0;
+	bool landlock, seccomp;
 
-	if (!limit(RLIMIT_CORE, "CORE", 0, e) || !limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e))
+	if (!set_limit(RLIMIT_CORE, "CORE", 0, e) ||
+	    !set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e) || !restrict_process(true, e) ||
+	    !sandbox_landlock(needs, &landlock, e) || !sandbox_seccomp(needs, true, &seccomp, e))
 		return false;
-	if (!shut_process(false, e) || !sandbox_landlock_parent(needs, &missing, e) ||
-	    !sandbox_seccomp_parent(&missing, e))
-		return false;
-	tell_missing(missing);
+	report_missing(landlock, seccomp);
 	return true;
 }

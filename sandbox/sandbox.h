@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox/sandbox.h - step 5: nothing to rob.
+ * sandbox/sandbox.h - step 5: privileges, resource limits, Landlock, seccomp.
  *
- * Owns privileges, resource limits, Landlock and seccomp. After sandbox_enter the process
- * reads and writes the descriptors that it has, connects the prepared sockets, allocates memory, and exits. There is no switch that
- * turns it off.
+ * After sandbox_enter the process can read and write its descriptors, connect the prepared sockets,
+ * allocate memory, and exit. There is no switch that turns this off. Nothing here blocks, except
+ * the look-ups of sandbox_find_user and the write of a log line.
  */
 #ifndef PGSSL_SANDBOX_SANDBOX_H
 #define PGSSL_SANDBOX_SANDBOX_H
@@ -15,85 +15,71 @@
 
 #include "log.h"
 
-/* The most slots that a caller may give to poll() after step 5: with more than RLIMIT_NOFILE poll() fails with EINVAL. */
+/* poll() fails with EINVAL for more slots than RLIMIT_NOFILE, which step 5 sets. */
 #define SANDBOX_POLL_SLOTS 8
 
-/* Who to be from step 5 on; looked up before, since look-ups read files. */
+/* Who to be from step 5 on. */
 struct sandbox_user {
 	uid_t uid;
 	gid_t gid;
-	bool change; /* false: stay what we are */
+	bool change; /* false: stay who we are */
 };
 
 /*
- * Find what `user` and `group` (names or numbers, either may be NULL) mean. No user: stay, but root becomes nobody. `user` alone takes
- * that user's own group. Reads the user database; may block as long as that does. Fails with EX_NOUSER and the name in `e`, or
- * EX_NOPERM when a change is asked for and we are not root.
+ * Look up `user` and `group`, names or numbers; either may be NULL. Without a user, root becomes
+ * nobody and others stay. Without a group, it is the user's own. Reads the user database. Fails
+ * with EX_NOUSER, or with EX_NOPERM if the user would change and we are not root.
  */
 bool sandbox_find_user(const char *user, const char *group, struct sandbox_user *who,
 		       struct error *e) MUST_USE;
 
 /*
- * Give up root for good: groups, gid, uid, read all back, then insist that root cannot be had again. Called before the pid file is
- * written, which must belong to the final user. With `-s root` uid 0 stays, and loses its capabilities in sandbox_enter.
+ * Drop groups, gid and uid for good, read all back, and insist that root cannot be regained. Comes
+ * before the pid file is written, which must belong to the final user. With `-s root`, uid 0 stays
+ * and loses its capabilities in sandbox_enter.
  */
 bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e) MUST_USE;
 
-/* What this process may still need after step 5. */
+/* What the process still needs after step 5. */
 struct sandbox_needs {
-	const char *remove_in; /* folder in which the pid file will be removed, or NULL */
-	uint16_t tcp_port;     /* the only one that connect() may go to, or 0; in host order */
-	bool unix_connect;     /* the backend is a Unix socket */
-	bool bind;             /* -T: bind() once before the connect */
-	bool yield;            /* --spin: sched_yield() */
-	bool
-	    log_to_file; /* no RLIMIT_FSIZE 0; that descriptors 1 and 2 are files is seen without being told */
+	const char *remove_in; /* directory from which the pid file will be removed, or NULL */
+	uint16_t tcp_port; /* in host byte order: the only one that connect() may use; 0: none */
+	bool unix_connect; /* the backend is a Unix socket */
+	bool bind;         /* -T: bind() before connect(); in the parent of -d also -I */
+	bool yield;        /* --spin: sched_yield() */
+	bool log_to_file;  /* no RLIMIT_FSIZE; files on descriptors 1 and 2 are detected */
+	/* The parent of -d: files that it reads again, in their directories or behind links. */
+	const char *const *read_again;
+	unsigned read_count;
 };
 
 /*
- * Limits, empty environment (its strings are wiped: keep no pointer from getenv), no capabilities, not dumpable, no_new_privs, Landlock,
- * seccomp. Neither tcp_port nor unix_connect: no connect() at all. A kernel without Landlock or seccomp is told of in one log line and
- * the rest still applies; one that has them and refuses is an error. Never blocks, but for that line.
+ * Set limits, wipe the environment (keep no pointer from getenv()), drop capabilities, become not
+ * dumpable, set no_new_privs, enter Landlock and seccomp. With neither tcp_port nor unix_connect,
+ * connect() is closed. If the kernel lacks Landlock or seccomp, one log line says so and the rest
+ * still applies; if it has them and refuses, that is an error.
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
-/* PostgreSQL is connected: connect() and bind() go from the filter too. After a sandbox_enter without seccomp it does nothing. */
+/* The backend is connected: close connect() and bind(). */
 bool sandbox_connected(struct error *e) MUST_USE;
 
 /*
- * What the parent of `-d` needs for itself and for its children, whose own sandbox lies inside its one. User look-ups, name look-ups
- * (they load libraries) and the passphrase command come before.
+ * Confine the parent of -d; the sandboxes of its children lie inside. It may accept, fork, wait,
+ * signal its children, read the named files, make sockets and change its user. It cannot execute
+ * programs, load code, or write files. Forbidden calls fail with EPERM: a service must not die of a
+ * library's curiosity. The environment and a root parent's capabilities stay for the children.
+ * Look-ups of users and names, which load libraries, come before. Fails as sandbox_enter does.
  */
-struct sandbox_parent_needs {
-	const char *const *
-	    read_again; /* certificate, key, CA, CRL and map files: the folders of their names, and those where links end */
-	unsigned read_count;
-	const char *pid_folder; /* where its pid file, which is written, will be removed, or NULL */
-	uint16_t tcp_port;
-	bool bind; /* -T or -I: children bind() */
-};
+bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
 /*
- * Confine the parent: it may accept, fork, wait, signal its children, read what is named, make sockets, change its user, and enter a
- * child's sandbox. It cannot execute a program, load code, or write outside the pid folder; what is not allowed fails with EPERM (a service must
- * not die of a library's curiosity; a child's filter kills). The environment and a root parent's capabilities stay, since
- * children need them. Fails as sandbox_enter.
+ * The layers, for sandbox.c only: Landlock first, since seccomp closes it. *entered is false if the
+ * kernel lacks the layer, which is no error.
  */
-bool sandbox_enter_parent(const struct sandbox_parent_needs *needs, struct error *e) MUST_USE;
-
-/*
- * The layers, for sandbox.c only. A layer that the kernel lacks is noted in `missing`, and is not an error. None of
- * these blocks. Landlock comes before seccomp, which no longer allows it.
- */
-enum sandbox_layer { SANDBOX_LANDLOCK = 1, SANDBOX_SECCOMP = 2 };
-
-bool sandbox_landlock(const struct sandbox_needs *needs, unsigned *missing,
-		      struct error *e) MUST_USE;
-bool sandbox_landlock_parent(const struct sandbox_parent_needs *needs, unsigned *missing,
-			     struct error *e) MUST_USE;
-bool sandbox_seccomp(const struct sandbox_needs *needs, unsigned *missing,
+bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e) MUST_USE;
+bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, bool *entered,
 		     struct error *e) MUST_USE;
-bool sandbox_seccomp_parent(unsigned *missing, struct error *e) MUST_USE;
 bool sandbox_seccomp_connected(struct error *e) MUST_USE;
 
 #endif

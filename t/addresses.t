@@ -2,7 +2,7 @@
 #
 # The way to PostgreSQL: -I, names with several addresses, each of which is tried, and the warning when it leaves this machine.
 # sabotage: s/deadline share = .*/deadline share = b->when;/ net/backend.c
-# sabotage: s/s->to->local_len == 0 ||/true ||/ net/backend.c
+# sabotage: s/to->local_len != 0 \&\& bind/false \&\& bind/ net/backend.c
 use lib 't/lib';
 use T;
 

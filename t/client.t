@@ -3,7 +3,7 @@
 # Client mode with a real psql that does no TLS and a real PostgreSQL that wants it: psql with a SCRAM password stopped with "server offered SCRAM-SHA-256-PLUS authentication
 # over a non-SSL connection"; here it must come in, and every failure must reach it as an error that names the cause.
 # never: Plaintext to or from the client where TLS was promised.
-# sabotage: wire/startup.c s/len = take_plus(m, len);/;/
+# sabotage: wire/startup.c s/len = remove_scram_plus(m, len);/;/
 # sabotage: session/client.c s/if (answer != 'S')/if (answer == 'E')/
 use lib 't/lib';
 use T;

@@ -3,7 +3,7 @@
 # Client mode: the server's certificate of every kind against every --sslmode, as libpq judges it; and each failure told to the local client as FATAL 08006 with its reason.
 # sabotage: tls/client.c s/found |= .*/found = false;/
 # sabotage: options.c s/o->sslmode = SSLMODE_VERIFY_CA;/;/
-# sabotage: tls.c s/sslmode != SSLMODE_VERIFY_FULL/sslmode == SSLMODE_VERIFY_FULL/
+# sabotage: tls/client.c s/sslmode == SSLMODE_VERIFY_FULL/sslmode == SSLMODE_UNSET/
 use lib 't/lib';
 use T;
 use T::Away;
@@ -105,6 +105,23 @@ for my $case (sort keys %names) {
 		is(outcome(issue(issuer => $root, cn => 'x', %$cert), ca($root), "--servername=$asked"), $said, $asked);
 	};
 }
+
+# The server learns from an alert that it is the wrong one, and does not get our certificate.
+subtest 'our certificate is not shown to the wrong host' => sub {
+	my $us = issue(issuer => $root, cn => 'alice');
+	my $pem = spew("$TMP/us.pem", slurp($us->{chain}) . slurp($us->{key}), 0600);
+	for my $version ('TLSv1.2', 'TLSv1.3') {
+		my $shown = "$TMP/shown.$version";
+		my $fake = tls_backend($good, ssl => { SSL_verify_mode => 1, SSL_verify_callback => sub { spew($shown, 'shown'); 1 } });
+		my @args = ('-p', $pem, ca($root), "--max-protocol=$version");
+		is(outcome($fake, @args, '--servername=db'), not_for('db.example.org', 'db'), "$version: another host");
+		wait_for('the alert', sub { -s "$fake->{base}.1.end" });
+		like(slurp("$fake->{base}.1.end"), qr/alert bad certificate/, 'an alert');
+		ok(!-e $shown, 'our certificate was not sent');
+		is(outcome($fake, @args, $name), 'in', 'the right host');
+		ok(-e $shown, 'gets it');
+	}
+};
 
 # What is wrong with the certificate, verify-full.
 my @lists = map { crl($root), crl($middle, revoked => [$_]) } $revoked;

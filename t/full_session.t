@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # What people do all day, through the wrapper and directly, compared: psql, pgbench, pg_dump | pg_restore, pg_basebackup.
-# sabotage: s/h->len += n;/h->len += n > 8000 ? n - 1 : n;/ net/splice.c
+# sabotage: s/d->len += n;/d->len += n > 8000 ? n - 1 : n;/ net/splice.c
 use lib 't/lib';
 use T;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/fuzz_identmap.c - libFuzzer's entry to the ident maps: a file, whose first 16 bytes are also the
- * name that asks.
+ * t/fuzz_identmap.c - libFuzzer entry for ident maps. The input is the file, and its first 16 bytes
+ * are also the identity.
  */
 #include "auth/identmap.h"
 

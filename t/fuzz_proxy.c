@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * fuzz_proxy.c - libFuzzer's entry to proxy_read: the first byte says how the rest is packaged.
+ * fuzz_proxy.c - libFuzzer entry for proxy_read. The first byte is the size of the pieces.
  */
 #include "wire/proxy.h"
 

@@ -2,7 +2,7 @@
 #
 # pgssl's client mode and server mode, PostgreSQL's own TLS and a real stunnel, each pair that makes sense: psql works through it, a wrong server is refused, Ctrl-C cancels.
 # sabotage: session/client.c s/sslnegotiation != SSLNEGOTIATION_DIRECT/true/
-# sabotage: wire/startup.c s/CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_SSL/CLEAR | STARTUP_LOCAL, true, STARTUP_SSL/
+# sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_SSL/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_SSL/
 use lib 't/lib';
 use T;
 use T::Away;

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: ISC
  *
- * memstream.h - a stream in memory, for unit tests of whatever gets a stream (proxy.c, startup.c, splice.c).
+ * memstream.h - a stream in memory, for unit tests of code that gets a stream.
  *
- * It feeds given bytes and records what is written:
+ * It feeds the given bytes and records what is written:
  *
  *	struct memstream m;
  *	memstream_init(&m, bytes, length);
- *	m.chunk = 1;                    a read gives 1 byte at most (0: as many as asked for)
- *	m.stutter = true;               every other read and write first answers IO_WANT_READ or IO_WANT_WRITE
- *	m.after = IO_WANT_READ;         behind the input: silence (IO_END unless set; IO_FAILED: a reset)
- *	m.write_chunk = 3;              a write takes 3 bytes at most (0: all)
- *	m.out_room = 100;               the sink takes 100 bytes in all (at most MEMSTREAM_OUT), then answers m.out_after (IO_WANT_WRITE: full, IO_FAILED: gone)
- *	m.hold = true;                  written bytes stay inside, as in a TLS library, until a write of size 0: pending() says STREAM_UNSENT
- *	m.buffered = true;              pending() says STREAM_READABLE while input is left, as a TLS library that has decrypted it does
- *	thing_under_test(&m.stream, ...);
- *	memstream_left(&m)              bytes of the input that nobody read: "and not one byte more"
- *	m.out, m.out_len, m.shut        what was written, and whether our direction was ended
+ *	m.chunk = 1;             a read gives at most 1 byte (0: as many as asked for)
+ *	m.stutter = true;        every other read and write first answers IO_WANT_READ or _WRITE
+ *	m.after = IO_WANT_READ;  after the input: silence (default IO_END; IO_FAILED: a reset)
+ *	m.write_chunk = 3;       a write accepts at most 3 bytes (0: all)
+ *	m.out_room = 100;        the sink accepts 100 bytes in all (at most MEMSTREAM_OUT), then
+ *	                         answers m.out_after (IO_WANT_WRITE: full, IO_FAILED: gone)
+ *	m.hold = true;           written bytes stay buffered, as in a TLS library, until a write of
+ *	                         size 0: pending() says STREAM_UNSENT
+ *	m.buffered = true;       pending() says STREAM_READABLE while input is left, like a TLS
+ *	                         library that has decrypted it
+ *	code_under_test(&m.stream, ...);
+ *	memstream_left(&m)       bytes of the input that nobody read
+ *	m.out, m.out_len, m.shut what was written, and whether our direction was ended
  *	memstream_close(&m);
  *
- * poll() is kept working by /dev/null, which is always ready; a stream that is silent or full polls as -1, which never is, so that a wait for
- * it lasts until its deadline. Silence therefore wants a deadline: deadline_in(0) is one that has passed and costs no time.
+ * For poll() the descriptor is /dev/null, which is always ready. A stream that is silent or full
+ * has descriptor -1, which never is, so that waiting for it lasts until the deadline: use
+ * deadline_in(0) to save the time.
  */
 #ifndef PGSSL_MEMSTREAM_H
 #define PGSSL_MEMSTREAM_H
@@ -34,7 +38,7 @@
 enum { MEMSTREAM_OUT = 1 << 16 };
 
 struct memstream {
-	struct stream stream; /* first, so that a stream is also its memstream */
+	struct stream stream; /* first: a stream is cast to its memstream */
 	const unsigned char *in;
 	size_t in_len, in_at;
 	size_t chunk, write_chunk;
@@ -117,7 +121,7 @@ static inline enum io_status memstream_shut(struct stream *s)
 static const struct stream_verbs memstream_verbs = {memstream_read, memstream_write,
 						    memstream_pending, memstream_shut};
 
-/* Make `m` a stream that gives the `len` bytes at `in`, which must outlive it, and then ends. */
+/* Make `m` a stream that yields the `len` bytes at `in` and then ends. `in` must outlive it. */
 static inline void memstream_init(struct memstream *m, const void *in, size_t len)
 {
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);

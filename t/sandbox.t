@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# The shipped binary under strace, in every mode and with every option: what a session calls after step 5 is on the list of sandbox_seccomp.c, nothing that it calls is
+# The shipped binary under strace, in every mode and with every option: what a session calls after step 5 is on the list of sandbox/seccomp.c, nothing that it calls is
 # refused, no file is opened, and it is not killed, whatever the way in, the log and the end. (What an intruder would call is tried in unit_sandbox.c.)
 # sabotage: sandbox/seccomp.c s/^    REFUSE(socket, EACCES),//
 # sabotage: log.c s/^\ttzset();.*//
@@ -23,7 +23,7 @@ my $alice = issue(issuer => $root, cn => 'Alice');
 my $map = spew("$TMP/map", "people Alice alice\n");
 my @clients = ('-A', $root->{cert}, '--crl=' . crl($root));
 
-my ($session_lists, $parent_list) = slurp("$ROOT/sandbox_seccomp.c") =~ /^(.*)^(static const struct sock_filter parent\[\].*)/ms;
+my ($session_lists, $parent_list) = slurp("$ROOT/sandbox/seccomp.c") =~ /^(.*)^(static const struct sock_filter parent\[\].*)/ms;
 my %session = map { $_ => 1 } $session_lists =~ /\bALLOW(?:_IF\w*)?\((\w+)/g;
 my %parent = (%session, map { $_ => 1 } $parent_list =~ /\bALLOW(?:_IF\w*)?\((\w+)/g);
 my $pids = "$TMP/pids";

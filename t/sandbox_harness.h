@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox_harness.h - for the tests of sandbox.c: kernels that lack something, and children behind step 5.
+ * sandbox_harness.h - for the tests of sandbox/: kernels that lack a layer, children after step 5.
  *
- * Old kernels are played by wrappers round prctl() and syscall(), which the linker puts in (--wrap): the program itself has no hook.
+ * Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts (--wrap);
+ * the program itself has no hook.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,9 +48,9 @@
 
 extern char **environ;
 
-/* ---- kernels that lack something ---- */
+/* ---- kernels that lack a layer ---- */
 
-static int play_abi = -1; /* Landlock ABI that the kernel is made to say; 0: none */
+static int play_abi = -1; /* the Landlock ABI to simulate; 0: none, -1: the kernel's */
 static bool play_no_seccomp;
 
 long __real_syscall(long nr, ...);
@@ -89,9 +90,9 @@ int __wrap_prctl(int option, ...)
 	return __real_prctl(option, a[0], a[1], a[2], a[3]);
 }
 
-/* ---- the place: a folder of our own, a listener, sockets made before step 5 as the program makes them ---- */
+/* ---- a directory, a listener, and sockets made before step 5 as the program makes them ---- */
 
-static char folder[] = "/tmp/pgssl.sandbox.XXXXXX";
+static char directory[] = "/tmp/pgssl.sandbox.XXXXXX";
 static char pids[64], elsewhere[64], inside[80];
 static int listener, pair[2], tcp, tcp2, dgram, null_fd;
 static bool keep_output;
@@ -103,14 +104,14 @@ static inline void prepare(void)
 	socklen_t len = sizeof right;
 	struct error e;
 
-	if (mkdtemp(folder) == NULL || !sandbox_find_user(NULL, NULL, &user, &e))
+	if (mkdtemp(directory) == NULL || !sandbox_find_user(NULL, NULL, &user, &e))
 		abort();
-	snprintf(pids, sizeof pids, "%s/pids", folder);
+	snprintf(pids, sizeof pids, "%s/pids", directory);
 	snprintf(inside, sizeof inside, "%s/x.pid", pids);
-	snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", folder);
+	snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", directory);
 	mkdir(pids, 0777);
 	chmod(pids, 0777);
-	chmod(folder, 0777);
+	chmod(directory, 0777);
 	close(open(elsewhere, O_CREAT | O_WRONLY | O_CLOEXEC, 0666));
 	right =
 	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -118,8 +119,8 @@ static inline void prepare(void)
 	if (bind(listener, (struct sockaddr *)&right, len) != 0 || listen(listener, 100) != 0)
 		abort();
 	getsockname(listener, (struct sockaddr *)&right, &len);
-	int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC,
-			   0); /* stays open: nobody else gets this port */
+	int other =
+	    socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* stays open to keep its port */
 	wrong =
 	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	if (bind(other, (struct sockaddr *)&wrong, len) != 0 || listen(other, 100) != 0)
@@ -127,14 +128,14 @@ static inline void prepare(void)
 	getsockname(other, (struct sockaddr *)&wrong, &len);
 }
 
-/* A syslog socket whose daemon has gone: sending gives ECONNREFUSED. */
+/* A syslog socket whose daemon is gone: sending gives ECONNREFUSED. */
 static inline int dead_syslog(void)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	int daemon = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	snprintf(un.sun_path, sizeof un.sun_path, "%s/log.%d", folder, (int)getpid());
+	snprintf(un.sun_path, sizeof un.sun_path, "%s/log.%d", directory, (int)getpid());
 	if (bind(daemon, (struct sockaddr *)&un, sizeof un) != 0 ||
 	    connect(fd, (struct sockaddr *)&un, sizeof un) != 0)
 		abort();
@@ -146,7 +147,7 @@ static inline int dead_syslog(void)
 static inline void prepare_child(void)
 {
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (!keep_output) { /* a file there would change the limit on files */
+	if (!keep_output) { /* a regular file there changes RLIMIT_FSIZE */
 		dup2(null_fd, STDOUT_FILENO);
 		dup2(null_fd, STDERR_FILENO);
 	}
@@ -183,7 +184,7 @@ static inline const char *outcome(int status)
 	return text;
 }
 
-/* Run `try` in a child behind step 5. It answers 0 or -1 and errno, like a system call. */
+/* Run `try` in a child after step 5. It returns like a system call: -1 and errno on failure. */
 static inline const char *attempt(const struct sandbox_needs *n, bool connected, long (*try)(void))
 {
 	struct error e;
@@ -216,8 +217,8 @@ static inline int finish(void)
 {
 	char command[128];
 
-	snprintf(command, sizeof command, "rm -rf %s", folder);
+	snprintf(command, sizeof command, "rm -rf %s", directory);
 	if (system(command) != 0)
-		note("%s was left", folder);
+		note("%s was not removed", directory);
 	return done_testing();
 }

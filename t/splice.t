@@ -2,7 +2,7 @@
 #
 # The pump: whatever 0 and 1 are, no byte lost, repeated or reordered; bounded memory; half closes; ends.
 # never: A byte lost, repeated or reordered.
-# sabotage: s/\.tell_end = true, // net/splice.c
+# sabotage: s/\.forward_end = true,// net/splice.c
 # sabotage: s/sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);/;/ session/session.c
 # sabotage: s/.*TCP_RTO_MAX_MS),.*// sandbox/seccomp.c
 use lib 't/lib';

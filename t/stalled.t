@@ -2,9 +2,9 @@
 #
 # Peers that stall, or are half gone, made pgssl take a processor for itself: poll() told of something that nobody could use. It waits, uses no time, loses
 # nothing, and SIGTERM or the other side's end still ends it.
-# sabotage: s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/ net/splice.c
+# sabotage: s/d->write_wants_read = io == IO_WANT_READ;/d->write_wants_read = false;/ net/splice.c
 # sabotage: s/bool idle = .*/bool idle = false;/ net/splice.c
-# sabotage: s/(source_done || side->w->fd >= 0)/source_done/ net/splice.c
+# sabotage: s/((source_done(in) \&\& empty(in)) || set\[1\].fd >= 0)/source_done(in)/ net/splice.c
 # sabotage: s/bool stuck = .*/bool stuck = false;/ net/splice.c
 use lib 't/lib';
 use T;

@@ -2,7 +2,7 @@
  *
  * tap.h - the Test Anything Protocol for unit tests in C: ok(), done_testing().
  *
- * Print with ok() and note() only, and end main with `return done_testing();`, which is 0 if all went well.
+ * Print with ok() and note() only, and end main with `return done_testing();`.
  */
 #ifndef PGSSL_TAP_H
 #define PGSSL_TAP_H
@@ -13,7 +13,7 @@
 
 static unsigned tap_count, tap_failed;
 
-/* One test with its name; gives `good` back, so that `if (!ok(...)) note(...)` says more. */
+/* Report one test. Returns `good`, for `if (!ok(...)) note(...)`. */
 __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const char *fmt, ...)
 {
 	va_list args;
@@ -28,13 +28,13 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
 	return good;
 }
 
-/* A test that cannot be made on this machine, and why. */
+/* A test that cannot run on this machine, and why. */
 static inline void skip(const char *why)
 {
 	printf("ok %u # SKIP %s\n", ++tap_count, why);
 }
 
-/* A line of explanation. */
+/* A diagnostic line. */
 __attribute__((format(printf, 1, 2))) static inline void note(const char *fmt, ...)
 {
 	va_list args;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_appname.c - startup_append_host: what becomes of application_name, and that nothing else of the packet changes.
+ * unit_appname.c - startup_append_host changes application_name and nothing else in the packet.
  *
- * # sabotage: s/((unsigned char)name\[room\] & 0xc0) == 0x80/false/ startup.c
+ * sabotage: wire/startup.c s/((unsigned char)name\[len\] \& 0xc0) == 0x80/false/
  */
 #include "wire/startup.h"
 
@@ -14,38 +14,40 @@
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 #define X10(s)       s s s s s s s s s s
 
-/* Parameters with '|' for NUL, before and after; the packet's head and last NUL are added. */
+/* Parameters before and after, with '|' for NUL, without the packet's head and last NUL. */
 static const struct row {
 	const char *what, *host, *port, *before, *after;
 } rows[] = {
-    {"appended", "192.0.2.7", "51234", "user|alice|application_name|psql|",
+    {"the address is appended", "192.0.2.7", "51234", "user|alice|application_name|psql|",
      "user|alice|application_name|psql - 192.0.2.7:51234|"},
-    {"what stands behind it stays", "192.0.2.7", "1", "user|a|application_name|psql|database|b|",
+    {"the parameters after it stay", "192.0.2.7", "1", "user|a|application_name|psql|database|b|",
      "user|a|application_name|psql - 192.0.2.7:1|database|b|"},
     {"IPv6", "2001:db8::7", "51234", "user|a|application_name|psql|",
      "user|a|application_name|psql - [2001:db8::7]:51234|"},
     {"no port", "[local]", "", "user|a|application_name|psql|",
      "user|a|application_name|psql - [local]|"},
-    {"absent", "192.0.2.7", "1", "user|a|database|b|",
+    {"no application_name", "192.0.2.7", "1", "user|a|database|b|",
      "user|a|database|b|application_name|app - 192.0.2.7:1|"},
-    {"empty", "192.0.2.7", "1", "application_name||user|a|",
+    {"an empty application_name", "192.0.2.7", "1", "application_name||user|a|",
      "application_name| - 192.0.2.7:1|user|a|"},
-    {"of two the last counts", "192.0.2.7", "1", "user|a|application_name|x|application_name|y|",
+    {"given twice: the last one counts", "192.0.2.7", "1",
+     "user|a|application_name|x|application_name|y|",
      "user|a|application_name|x|application_name|y - 192.0.2.7:1|"},
-    {"a value that looks like the name", "192.0.2.7", "1", "user|application_name|database|b|",
+    {"a value that looks like the parameter's name", "192.0.2.7", "1",
+     "user|application_name|database|b|",
      "user|application_name|database|b|application_name|app - 192.0.2.7:1|"},
-    {"cut so that the address fits", "192.0.2.7", "51234",
+    {"cut to make room for the address", "192.0.2.7", "51234",
      "user|a|application_name|" X10("0123456789") "|",
      "user|a|application_name|"
      "0123456789012345678901234567890123456789"
      "01234 - 192.0.2.7:51234|"},
-    {"not inside a character of two bytes", "192.0.2.7", "51234",
+    {"not cut inside a 2-byte character", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\xc3\xa4\xc3\xa4\xc3\xa4") "|",
      "user|a|application_name|\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 - 192.0.2.7:51234|"},
-    {"nor of four", "192.0.2.7", "51234",
+    {"not cut inside a 4-byte character", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\xf0\x9f\x90\x98\xf0\x9f\x90\x98") "|",
      "user|a|application_name|\xf0\x9f\x90\x98\xf0\x9f\x90\x98 - 192.0.2.7:51234|"},
-    {"bytes that are no UTF-8", "192.0.2.7", "51234",
+    {"bytes that are not UTF-8", "192.0.2.7", "51234",
      "user|a|application_name|" X10("\x80\x80\x80\x80\x80\x80\x80") "|",
      "user|a|application_name| - 192.0.2.7:51234|"},
 };
@@ -81,17 +83,17 @@ static void check(const struct row *r)
 
 	read_packet(&st, before, len);
 	ok(st.kind == STARTUP_SESSION && startup_append_host(&st, r->host, r->port), "%s", r->what);
-	if (!ok(st.len == want && memcmp(st.packet, after, want) == 0, "the packet"))
+	if (!ok(st.len == want && memcmp(st.packet, after, want) == 0, "the whole packet"))
 		note("got %.*s", (int)st.len - 8, st.packet + 8);
-	ok(strlen(st.application_name) <= STARTUP_NAME_MAX, "no more than PostgreSQL takes");
+	ok(strlen(st.application_name) <= STARTUP_NAME_MAX, "not longer than PostgreSQL allows");
 	read_packet(&again, st.packet, st.len);
 	ok(again.kind == STARTUP_SESSION && strcmp(again.user, st.user) == 0 &&
 	       strcmp(again.database, st.database) == 0 &&
 	       strcmp(again.application_name, st.application_name) == 0,
-	   "the names point to the right places");
+	   "the pointers are right");
 }
 
-/* A packet of the greatest length, and ones just below it. */
+/* A packet of the maximum length, and slightly shorter ones. */
 static void check_limit(void)
 {
 	static struct startup st;
@@ -117,9 +119,9 @@ static void check_limit(void)
 		   fits ? "done" : "refused");
 		if (!fits)
 			ok(st.len == len && memcmp(st.packet, copy, len) == 0,
-			   "and nothing changed");
+			   "and nothing is changed");
 		else
-			ok(st.len == len + added, "and as long as it should be");
+			ok(st.len == len + added, "and the length is right");
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_identmap.c - pg_ident.conf maps: the dialect of PostgreSQL 15, its matching, and what is
+ * t/unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is
  * refused.
  *
  * sabotage: auth/identmap.c s/groups == 1 /groups == 9 /
@@ -20,7 +20,7 @@
 #define X10(s)       s s s s s s s s s s
 #define X1024(s)     X10(X10(X10(s))) X10(s) X10(s) s s s s
 
-static char folder[] = "/tmp/pgssl-identmap-XXXXXX", path[64];
+static char directory[] = "/tmp/pgssl-identmap-XXXXXX", path[64];
 
 static void write_file(const char *bytes, size_t len)
 {
@@ -30,7 +30,7 @@ static void write_file(const char *bytes, size_t len)
 		abort();
 }
 
-/* Does map m of `text` let `identity` be `user`? */
+/* Does map m in `text` allow `identity` to be `user`? */
 static const struct match {
 	const char *text, *identity, *user;
 	bool allowed;
@@ -70,7 +70,7 @@ static const struct match {
     {"m a\\b c\n", "a\\b", "c", true},
     /* commas */
     {"m ,a ,b\n", "a", "b", true},
-    {"m a, \n\nm c d", "c", "d", false}, /* an error, in fact */
+    {"m a, \n\nm c d", "c", "d", false}, /* this is an error */
     {",m a b,\n", "a", "b", true},
     {"m a b c,d\n", "a", "b", true},
     /* continuation */
@@ -108,14 +108,14 @@ static const struct match {
     {"m /^(ab)+$ c\n", "abab", "c", true},
     {"m /^([a-z]+)(\\.[a-z]+)+$ \\1\n", "al.b.c", "al", true},
     {"m a \\1\n", "a", "\\1", true},
-    /* an error ends it, as in PostgreSQL */
+    /* an error ends the search, as in PostgreSQL */
     {"m /^a \\1\nm a b\n", "a", "b", false},
     {"m /^x \\1\nm a b\n", "a", "b", true},
     {"m a b\nm /^a \\1\n", "a", "b", true},
     {"m /^(x)|a$ \\1\nm a b\n", "a", "b", false},
 };
 
-/* What does loading map m of these bytes say? */
+/* The error when map m is loaded from these bytes. */
 static const struct refusal {
 	const char *text;
 	size_t len;
@@ -191,7 +191,7 @@ static void refused(const char *name, int status, const char *says)
 	bool loaded = identmap_load(path, "m", &map, &e);
 	if (!ok(!loaded && map == NULL && e.status == status && strstr(e.text, says) != NULL,
 		"refused: %s", name))
-		note("%s", loaded ? "it was taken" : e.text);
+		note("%s", loaded ? "it was accepted" : e.text);
 	identmap_free(map);
 }
 
@@ -210,20 +210,20 @@ static void test_files(void)
 	memset(big, '\n', sizeof big);
 	memcpy(big, "m a b", 5);
 	write_file(big, sizeof big);
-	refused("a file of a byte too many", EX_CONFIG, "larger than 1 MiB");
+	refused("a file that is one byte too long", EX_CONFIG, "larger than 1 MiB");
 	memset(big, 'a', sizeof big);
 	memcpy(big, "m ", 2);
 	write_file(big, 10300);
 	refused("a token of 10298 bytes", EX_CONFIG, "line 1: authentication file token too long");
 	if (unlink(path) != 0)
 		abort();
-	refused("a file that is not there", EX_NOINPUT, "could not open");
+	refused("a missing file", EX_NOINPUT, "could not open");
 	if (mkdir(path, 0700) != 0)
 		abort();
-	refused("a folder", EX_NOINPUT, "not a regular file");
+	refused("a directory", EX_NOINPUT, "not a regular file");
 	if (rmdir(path) != 0 || mkfifo(path, 0600) != 0)
 		abort();
-	refused("a pipe, without waiting for its writer", EX_NOINPUT, "not a regular file");
+	refused("a FIFO, without waiting for a writer", EX_NOINPUT, "not a regular file");
 	if (unlink(path) != 0)
 		abort();
 }
@@ -246,13 +246,13 @@ int main(void)
 {
 	struct error e;
 
-	if (mkdtemp(folder) == NULL || !log_open("/dev/null", false, "unit", LOG_DEBUG, &e))
+	if (mkdtemp(directory) == NULL || !log_open("/dev/null", false, "unit", LOG_DEBUG, &e))
 		return 1;
-	snprintf(path, sizeof path, "%s/map", folder);
+	snprintf(path, sizeof path, "%s/map", directory);
 	test_matches();
 	test_refusals();
 	test_long_names();
 	test_files();
-	rmdir(folder);
+	rmdir(directory);
 	return done_testing();
 }

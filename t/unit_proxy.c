@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_proxy.c - PROXY headers from memory: each row in every packaging, each valid header cut at every byte.
+ * unit_proxy.c - PROXY headers from memory, whole and in pieces; valid ones also cut at every byte.
  *
  * sabotage: wire/proxy.c s/? 1 : 2;/? 1 : 3;/
  */
@@ -13,7 +13,7 @@
 #include "memstream.h"
 #include "tap.h"
 
-/* A string literal with NULs in it, and its length. */
+/* A string literal that may contain NULs, and its length. */
 #define B(literal)   literal, sizeof(literal) - 1
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 #define SIG          "\r\n\r\n\0\r\nQUIT\n"
@@ -30,7 +30,7 @@
 static const struct good {
 	const char *name, *bytes;
 	size_t len;
-	const char *from; /* NULL: the connection's own address counts */
+	const char *from; /* NULL: use the connection's own address */
 } good[] = {
     {"v1 TCP4", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), "192.0.2.7 51234"},
     {"v1 TCP4 as haproxy sends it", B("PROXY TCP4 127.0.0.1 127.0.0.1 55996 43359\r\n"),
@@ -40,8 +40,8 @@ static const struct good {
      "255.255.255.255 65535"},
     {"v1 TCP6", B("PROXY TCP6 2001:db8::7 2001:db8::1 51234 5432\r\n"), "2001:db8::7 51234"},
     {"v1 TCP6, shortest", B("PROXY TCP6 :: :: 1 1\r\n"), ":: 1"},
-    {"v1 TCP6, capitals", B("PROXY TCP6 2001:DB8::AB ::1 9 9\r\n"), "2001:db8::ab 9"},
-    {"v1 TCP6, mapped", B("PROXY TCP6 ::ffff:192.0.2.7 ::1 9 9\r\n"), "::ffff:192.0.2.7 9"},
+    {"v1 TCP6, upper case", B("PROXY TCP6 2001:DB8::AB ::1 9 9\r\n"), "2001:db8::ab 9"},
+    {"v1 TCP6, IPv4-mapped", B("PROXY TCP6 ::ffff:192.0.2.7 ::1 9 9\r\n"), "::ffff:192.0.2.7 9"},
     {"v1 TCP6, longest",
      B("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
        "65535 65535\r\n"),
@@ -70,16 +70,16 @@ static const struct good {
      B(SIG "\x21\x31\0\xd7" X100("/") X100("\0") "0123456789abcde"), NULL},
     {"v2 LOCAL, empty", B(SIG "\x20\0\0\0"), NULL},
     {"v2 LOCAL, with addresses", B(SIG "\x20\x11\0\x0c" INET), NULL},
-    {"v2 LOCAL, senseless family", B(SIG "\x20\xff\0\1x"), NULL},
-    {"v2 LOCAL, malformed vectors", B(SIG "\x20\x11\0\x0e" INET "\3\0"), NULL},
+    {"v2 LOCAL, invalid family", B(SIG "\x20\xff\0\1x"), NULL},
+    {"v2 LOCAL, malformed TLVs", B(SIG "\x20\x11\0\x0e" INET "\3\0"), NULL},
     {"v2 unspecified, empty", B(SIG "\x21\0\0\0"), NULL},
-    {"v2 unspecified with something", B(SIG "\x21\0\0\3abc"), NULL},
+    {"v2 unspecified, not empty", B(SIG "\x21\0\0\3abc"), NULL},
     {"v2 unspecified family", B(SIG "\x21\1\0\0"), NULL},
     {"v2 unspecified transport", B(SIG "\x21\x10\0\x0c" INET), NULL},
-    {"v2 empty vector", B(SIG "\x21\x11\0\x0f" INET "\4\0\0"), "10.1.2.3 4660"},
-    {"v2 unknown vectors", B(SIG "\x21\x11\0\x17" INET "\xee\0\2xy\x20\0\3\xff\0\xff"),
+    {"v2 empty TLV", B(SIG "\x21\x11\0\x0f" INET "\4\0\0"), "10.1.2.3 4660"},
+    {"v2 unknown TLVs", B(SIG "\x21\x11\0\x17" INET "\xee\0\2xy\x20\0\3\xff\0\xff"),
      "10.1.2.3 4660"},
-    /* What follows the addresses is skipped, whatever it is. */
+    /* Everything after the addresses is skipped. */
     {"v2 TLV of one byte", B(SIG "\x21\x11\0\x0d" INET "\4"), "10.1.2.3 4660"},
     {"v2 TLV of two bytes", B(SIG "\x21\x11\0\x0e" INET "\4\0"), "10.1.2.3 4660"},
     {"v2 TLV too long by one", B(SIG "\x21\x11\0\x10" INET "\4\0\2x"), "10.1.2.3 4660"},
@@ -89,8 +89,8 @@ static const struct good {
      B(SIG "\x21\x11\0\x1c\x7f\0\0\1\x7f\0\0\1\xcd\xc0\xe3\xbf\3\0\4\x22\x3b\x94\x35\5\0\6id6620"),
      "127.0.0.1 52672"},
     {"v2 two checksums", B(SIG "\x21\x11\0\x1a" INET "\3\0\4abcd\3\0\4abcd"), "10.1.2.3 4660"},
-    {"v2, 300 bytes of vector",
-     B(SIG "\x21\x11\1\x3b" INET "\4\1\x2c" X100("n") X100("n") X100("n")), "10.1.2.3 4660"},
+    {"v2 TLV of 300 bytes", B(SIG "\x21\x11\1\x3b" INET "\4\1\x2c" X100("n") X100("n") X100("n")),
+     "10.1.2.3 4660"},
 };
 
 static const struct bad {
@@ -100,21 +100,21 @@ static const struct bad {
 } bad[] = {
     {"SSLRequest", B("\0\0\0\x08\x04\xd2\x16\x2f"), NO_HEADER},
     {"ClientHello", B("\x16\3\1\2\0"), NO_HEADER},
-    {"something with P", B("POST / HTTP/1.1\r\n\r\n"), NO_HEADER},
-    {"v1 in small letters", B("Proxy TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
-    {"v1 no blank", B("PROXYTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
-    {"v1 tab for a blank", B("PROXY\tTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
-    {"v1 blank in front", B(" PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
+    {"another protocol that begins with P", B("POST / HTTP/1.1\r\n\r\n"), NO_HEADER},
+    {"v1 in lower case", B("Proxy TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
+    {"v1 without a blank", B("PROXYTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
+    {"v1 tab instead of a blank", B("PROXY\tTCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
+    {"v1 leading blank", B(" PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), NO_HEADER},
     {"v1 two blanks after PROXY", B("PROXY  TCP4 192.0.2.7 192.0.2.1 51234 5432\r\n"),
      "protocol that is not"},
     {"v1 two blanks before the address", B("PROXY TCP4  192.0.2.7 192.0.2.1 51234 5432\r\n"),
      "malformed"},
     {"v1 two blanks before the port", B("PROXY TCP4 192.0.2.7 192.0.2.1  51234 5432\r\n"),
      "malformed"},
-    {"v1 blank at the end", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 \r\n"), "malformed"},
-    {"v1 one word too many", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 1\r\n"), "malformed"},
-    {"v1 one word too few", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234\r\n"), "malformed"},
-    {"v1 nothing behind TCP4", B("PROXY TCP4      \r\n"), "malformed"},
+    {"v1 trailing blank", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 \r\n"), "malformed"},
+    {"v1 extra word", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234 5432 1\r\n"), "malformed"},
+    {"v1 missing word", B("PROXY TCP4 192.0.2.7 192.0.2.1 51234\r\n"), "malformed"},
+    {"v1 nothing after TCP4", B("PROXY TCP4      \r\n"), "malformed"},
     {"v1 UDP4", B("PROXY UDP4 192.0.2.7 192.0.2.1 51234 5432\r\n"), "protocol that is not"},
     {"v1 TCP5", B("PROXY TCP5 192.0.2.7 192.0.2.1 51234 5432\r\n"), "protocol that is not"},
     {"v1 tcp4", B("PROXY tcp4 192.0.2.7 192.0.2.1 51234 5432\r\n"), "protocol that is not"},
@@ -150,7 +150,7 @@ static const struct bad {
     {"v1 UNKNOWN with CR", B("PROXY UNKNOWN a\rb\r\n"), "CR or LF"},
     {"v1 UNKNOWN of 108 bytes", B("PROXY UNKNOWN " X10("123456789") "12\r\n"), "107 bytes"},
     {"v1 CR at 107", B("PROXY UNKNOWN " X10("123456789") "12\r"), "107 bytes"},
-    {"v1 without end", B("PROXY UNKNOWN " X100("1") X100("1")), "107 bytes"},
+    {"v1 without CRLF", B("PROXY UNKNOWN " X100("1") X100("1")), "107 bytes"},
     {"v2 broken signature, last byte", B("\r\n\r\n\0\r\nQUIT\r\x21\x11\0\x0c" INET), NO_HEADER},
     {"v2 broken signature, NUL", B("\r\n\r\n0\r\nQUIT\n\x21\x11\0\x0c" INET), NO_HEADER},
     {"v2 version 1", B(SIG "\x11\x11\0\x0c" INET), "version or command 0x11"},
@@ -171,7 +171,7 @@ static const struct bad {
     {"v2 LOCAL of 64 KiB", B(SIG "\x20\0\xff\xff"), "longer than 4096 bytes"},
 };
 
-/* One way to bring the bytes. */
+/* How the bytes arrive. */
 static const struct packaging {
 	size_t chunk;
 	bool stutter;
@@ -196,7 +196,7 @@ static const char *name_of(const struct proxy_client *client, char *buf, size_t 
 	return buf;
 }
 
-/* Is `row` read as it should be, its length exactly, with a startup packet behind it? */
+/* Is `row` read correctly, and nothing of the startup packet behind it? */
 static bool reads(const struct good *row, const struct packaging *how)
 {
 	static const char behind[] = "\0\0\0\x08\x04\xd2\x16\x2f";
@@ -221,7 +221,7 @@ static bool reads(const struct good *row, const struct packaging *how)
 	return row->from == NULL || strcmp(name_of(&client, name, sizeof name), row->from) == 0;
 }
 
-/* Do these bytes fail with a text that has `says` in it? `after` them comes the end, or silence. */
+/* Do these bytes fail with a text that contains `says`? `after`: what follows them. */
 static bool fails(const char *bytes, size_t len, const struct packaging *how, enum io_status after,
 		  const char *says)
 {
@@ -233,14 +233,14 @@ static bool fails(const char *bytes, size_t len, const struct packaging *how, en
 	m.chunk = how->chunk;
 	bool silent = after == IO_WANT_READ;
 	m.stutter = how->stutter &&
-		    !silent; /* waiting for what is there would take the time that has run out */
+		    !silent; /* the deadline has passed: there is no time to wait for input */
 	m.after = after;
 	bool done = proxy_read(&m.stream, &client, deadline_in(silent ? 0 : 60000), &e);
 	memstream_close(&m);
 	if (!done && e.status == EX_PROTOCOL && strstr(e.text, says) != NULL && !client.given &&
 	    m.out_len == 0 && client.spoke == (len > 0))
 		return true;
-	note("%s (%d)", done ? "it was taken" : e.text, e.status);
+	note("%s (%d)", done ? "it was accepted" : e.text, e.status);
 	return false;
 }
 
@@ -262,7 +262,7 @@ static void test_rows(void)
 	}
 }
 
-/* The end, silence or a reset after every beginning of a valid header. */
+/* The end, silence or a reset after each prefix of a valid header. */
 static void test_truncations(void)
 {
 	for (size_t i = 0; i < COUNT(good); i++) {
@@ -281,16 +281,16 @@ static void test_truncations(void)
 	}
 }
 
-/* A client without a header that waits for an answer is told at once, by its first byte, and not when the deadline passes. */
+/* A client without a header waits for an answer: refuse its first byte, not at the deadline. */
 static void test_refused_at_once(void)
 {
 	ok(fails(B("\0"), &packagings[0], IO_WANT_READ, NO_HEADER),
-	   "PostgreSQL's first byte is enough to refuse");
+	   "refused after the first byte of a startup packet");
 	ok(fails(B("\x16"), &packagings[0], IO_WANT_READ, NO_HEADER),
-	   "TLS's first byte is enough to refuse");
+	   "refused after the first byte of TLS");
 }
 
-/* The longest header that is taken; a byte more is a row of the table. */
+/* The longest header that is accepted. One byte more is a row of `bad`. */
 static void test_longest(void)
 {
 	static char bytes[4096] = SIG "\x21\x11\x0f\xf0" INET "\4\x0f\0";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_relay.c - what client mode does to the server's first messages, from memory: SCRAM-SHA-256-PLUS is taken out, and nothing else out of anything.
+ * unit_relay.c - client mode removes SCRAM-SHA-256-PLUS from the backend's first messages, and
+ * changes nothing else.
  *
  * sabotage: wire/startup.c s/SCRAM-SHA-256-PLUS";/SCRAM-SHA-512-PLUS";/
  * sabotage: wire/startup.c s/while (whole \&\& /while (/
@@ -12,25 +13,23 @@
 #include "memstream.h"
 #include "tap.h"
 
-/* A string literal with NULs in it, and its length. */
+/* A string literal that may contain NULs, and its length. */
 #define B(literal)   literal, sizeof(literal) - 1
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* How bytes come: all at once, one a read, with pauses. */
+/* How the bytes arrive. */
 static const struct packaging {
 	const char *name;
 	size_t chunk;
 	bool stutter;
 } packagings[] = {{"at once", 0, false}, {"bytewise", 1, false}, {"with pauses", 1, true}};
 
-/* ---- client mode: the server's first messages ---- */
-
 #define SASL      "\0\0\0\x0a"
 #define PLUS      "SCRAM-SHA-256-PLUS\0"
 #define SCRAM     "SCRAM-SHA-256\0"
 #define UNTOUCHED NULL, 0
 
-/* A message, and what of its body the client gets. */
+/* A message, and the body that the client gets. */
 static const struct relayed {
 	const char *name;
 	char type;
@@ -41,7 +40,7 @@ static const struct relayed {
 } relayed[] = {
     {"PLUS first, as PostgreSQL sends it", 'R', B(SASL PLUS SCRAM "\0"), B(SASL SCRAM "\0")},
     {"PLUS last", 'R', B(SASL SCRAM PLUS "\0"), B(SASL SCRAM "\0")},
-    {"PLUS between", 'R', B(SASL "OAUTHBEARER\0" PLUS SCRAM "\0"),
+    {"PLUS in the middle", 'R', B(SASL "OAUTHBEARER\0" PLUS SCRAM "\0"),
      B(SASL "OAUTHBEARER\0" SCRAM "\0")},
     {"PLUS alone", 'R', B(SASL PLUS "\0"), B(SASL "\0")},
     {"PLUS twice", 'R', B(SASL PLUS PLUS SCRAM "\0"), B(SASL SCRAM "\0")},
@@ -50,8 +49,8 @@ static const struct relayed {
     {"longer names", 'R', B(SASL "SCRAM-SHA-256-PLUSX\0XSCRAM-SHA-256-PLUS\0\0"), UNTOUCHED},
     {"a shorter name, another hash", 'R', B(SASL "SCRAM-SHA-256-PLU\0SCRAM-SHA-512-PLUS\0\0"),
      UNTOUCHED},
-    {"case counts", 'R', B(SASL "scram-sha-256-plus\0\0"), UNTOUCHED},
-    {"PLUS behind the list's end", 'R', B(SASL SCRAM "\0" PLUS), UNTOUCHED},
+    {"names are case-sensitive", 'R', B(SASL "scram-sha-256-plus\0\0"), UNTOUCHED},
+    {"PLUS after the end of the list", 'R', B(SASL SCRAM "\0" PLUS), UNTOUCHED},
     {"PLUS without its NUL", 'R', B(SASL "SCRAM-SHA-256-PLUS"), UNTOUCHED},
     {"an empty list", 'R', B(SASL "\0"), UNTOUCHED},
     {"no list", 'R', B(SASL), UNTOUCHED},
@@ -59,7 +58,8 @@ static const struct relayed {
     {"AuthenticationCleartextPassword", 'R', B("\0\0\0\3"), UNTOUCHED},
     {"AuthenticationMD5Password", 'R', B("\0\0\0\5salt"), UNTOUCHED},
     {"AuthenticationGSS", 'R', B("\0\0\0\7"), UNTOUCHED},
-    {"AuthenticationSASLContinue with the name in it", 'R', B("\0\0\0\x0b" PLUS "\0"), UNTOUCHED},
+    {"AuthenticationSASLContinue that contains the name", 'R', B("\0\0\0\x0b" PLUS "\0"),
+     UNTOUCHED},
     {"another type with the same body", 'S', B(SASL PLUS SCRAM "\0"), UNTOUCHED},
     {"an authentication message that is too short", 'R', B("\0\0"), UNTOUCHED},
     {"ErrorResponse", 'E', B("SFATAL\0C28P01\0Mno\0\0"), UNTOUCHED},
@@ -76,27 +76,28 @@ static size_t message(unsigned char *at, char type, const char *body, size_t len
 	return len + 5;
 }
 
-/* Relay `len` bytes of the server's and see that the client gets just `want`, and that `left` bytes are not read. */
+/* Relay `len` bytes of the backend. Does the client get `want`, and are `left` bytes not read? */
 static bool relays(const unsigned char *in, size_t len, const unsigned char *want, size_t want_len,
 		   size_t left, enum io_status result, enum io_status after,
 		   const struct packaging *how)
 {
-	static struct memstream server, client;
+	static struct memstream backend, client;
 
-	memstream_init(&server, in, len);
+	memstream_init(&backend, in, len);
 	memstream_init(&client, "", 0);
-	server.chunk = client.write_chunk = how->chunk;
-	server.stutter = client.stutter = how->stutter;
-	server.after = after;
+	backend.chunk = client.write_chunk = how->chunk;
+	backend.stutter = client.stutter = how->stutter;
+	backend.after = after;
 	enum io_status io = startup_relay_authentication(
-	    &server.stream, &client.stream, deadline_in(after == IO_WANT_READ ? 0 : 60000));
-	memstream_close(&server);
+	    &backend.stream, &client.stream, deadline_in(after == IO_WANT_READ ? 0 : 60000));
+	memstream_close(&backend);
 	memstream_close(&client);
-	bool good = io == result && memstream_left(&server) == left && client.out_len == want_len &&
-		    memcmp(client.out, want, want_len) == 0 && !client.shut && server.out_len == 0;
+	bool good = io == result && memstream_left(&backend) == left &&
+		    client.out_len == want_len && memcmp(client.out, want, want_len) == 0 &&
+		    !client.shut && backend.out_len == 0;
 	if (!good)
 		note("result %d, %zu bytes of %zu wanted, %zu of %zu left", io, client.out_len,
-		     want_len, memstream_left(&server), left);
+		     want_len, memstream_left(&backend), left);
 	return good;
 }
 
@@ -107,7 +108,7 @@ static bool relays_row(const struct relayed *row, size_t k)
 	static unsigned char in[1024], want[1024];
 	size_t in_len = 0, want_len = 0;
 
-	if (k == 1) { /* with what may stand before it */
+	if (k == 1) { /* with the messages that may precede it */
 		in_len = message(in, 'N', notice, sizeof notice - 1);
 		in_len += message(in + in_len, 'v', version, sizeof version - 1);
 		in_len += message(in + in_len, 'N', "", 0);
@@ -117,8 +118,7 @@ static bool relays_row(const struct relayed *row, size_t k)
 	in_len += message(in + in_len, row->type, row->body, row->len);
 	want_len += message(want + want_len, row->type, row->want != NULL ? row->want : row->body,
 			    row->want != NULL ? row->want_len : row->len);
-	size_t behind =
-	    message(in + in_len, 'R', SASL PLUS "\0", 24); /* somebody else's to carry */
+	size_t behind = message(in + in_len, 'R', SASL PLUS "\0", 24); /* not to be read */
 	return relays(in, in_len + behind, want, want_len, behind, IO_DONE, IO_END, &packagings[k]);
 }
 
@@ -133,7 +133,7 @@ static void test_relay(void)
 	}
 }
 
-/* A message that does not come whole is not handed on: the client can still be told why. */
+/* An incomplete message is not forwarded, so that the client can still be sent an error. */
 static void test_relay_cuts(void)
 {
 	static const enum io_status afters[] = {IO_END, IO_FAILED, IO_WANT_READ},
@@ -162,41 +162,41 @@ static void test_relay_sizes(void)
 	memset(body + 23, 'x', sizeof body - 23);
 	size_t len = message(in, 'E', body, 8192 - 5);
 	ok(relays(in, len + 3, in, len, 3, IO_DONE, IO_END, at_once),
-	   "relayed: the longest message that is looked into");
+	   "relayed: the longest message that is examined");
 	len = message(in, 'R', body, 8192 - 4);
 	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once),
-	   "relayed: of a longer one the head, and no more is looked at");
+	   "relayed: of a longer message only the head");
 	len = message(in, 'N', body, 8192 - 4);
 	message(in + 5, 'R', SASL PLUS SCRAM "\0",
-		38); /* looks like a message, and is a notice's text */
+		38); /* text of a notice that looks like a message */
 	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once),
-	   "relayed: nor behind the head of a long notice");
+	   "relayed: nothing after the head of a long notice");
 	memcpy(in, "R\0\0\0\3abcdefgh", 13);
-	ok(relays(in, 13, in, 5, 8, IO_DONE, IO_END, at_once), "relayed: a length that cannot be");
+	ok(relays(in, 13, in, 5, 8, IO_DONE, IO_END, at_once), "relayed: an impossible length");
 	memcpy(in, "N\xff\xff\xff\xff", 5);
-	ok(relays(in, 13, in, 5, 8, IO_DONE, IO_END, at_once), "relayed: the greatest length");
+	ok(relays(in, 13, in, 5, 8, IO_DONE, IO_END, at_once), "relayed: the maximum length");
 }
 
-static void test_relay_to_nobody(void)
+static void test_client_gone(void)
 {
-	static struct memstream server, client;
+	static struct memstream backend, client;
 	unsigned char in[64];
 	size_t len = message(in, 'R', SASL PLUS SCRAM "\0", 38);
 
 	memstream_init(&client, "", 0);
 	client.out_room = 4;
 	client.out_after = IO_FAILED;
-	memstream_init(&server, in, len);
-	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(60000)) ==
+	memstream_init(&backend, in, len);
+	ok(startup_relay_authentication(&backend.stream, &client.stream, deadline_in(60000)) ==
 	       IO_DONE,
-	   "relayed: a client that is gone is found by whoever carries on");
-	memstream_close(&server);
-	memstream_init(&server, in, len);
+	   "relayed: a client that is gone is left to the relay");
+	memstream_close(&backend);
+	memstream_init(&backend, in, len);
 	client.out_after = IO_WANT_WRITE;
-	ok(startup_relay_authentication(&server.stream, &client.stream, deadline_in(0)) ==
+	ok(startup_relay_authentication(&backend.stream, &client.stream, deadline_in(0)) ==
 	       IO_TIMEOUT,
 	   "relayed: a client that does not read");
-	memstream_close(&server);
+	memstream_close(&backend);
 	memstream_close(&client);
 }
 
@@ -205,6 +205,6 @@ int main(void)
 	test_relay();
 	test_relay_cuts();
 	test_relay_sizes();
-	test_relay_to_nobody();
+	test_client_gone();
 	return done_testing();
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_sandbox.c - step 5 proven by doing: children enter the sandbox and try what an intruder would, and what a session must.
+ * unit_sandbox.c - step 5: children enter the sandbox and try what an intruder would, and what a
+ * session must be able to do.
  *
- * Each row names what it yields between sandbox_enter and sandbox_connected, and after. "SIGSYS": the filter killed the process; an errno: refused; "ok": done.
+ * Each row names the result after sandbox_enter and after sandbox_connected. "SIGSYS": the filter
+ * killed the process; an errno: refused; "ok": done.
  * sabotage: sandbox/seccomp.c s/KILL_IF_BIT(mmap, 2, PROT_EXEC)/KILL_IF_BIT(mmap, 2, 0x40)/
  */
 #include "sandbox_harness.h"
@@ -69,7 +71,7 @@ TRY(setrlimit, setrlimit(RLIMIT_NOFILE, &more))
 TRY(setown, fcntl(pair[0], F_SETOWN, 1))
 TRY(tiocsti, ioctl(0, TIOCSTI, "x"))
 TRY(ioctl_high,
-    RAW(ioctl, (long)pair[0], (1L << 32) | SIOCOUTQ, buffer)) /* the same call to the kernel, too */
+    RAW(ioctl, (long)pair[0], (1L << 32) | SIOCOUTQ, buffer)) /* the same call for the kernel */
 TRY(keepalive, setsockopt(tcp, SOL_SOCKET, SO_KEEPALIVE, "\1\0\0", 4))
 TRY(tighten, prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT, NULL, 0, 0))
 
@@ -84,7 +86,7 @@ static long try_int80(void) /* 20 is getpid of i386 */
 	return result;
 }
 
-/* True for try_int80 on a kernel without 32-bit calls: SIGSEGV comes before any filter sees a call. */
+/* Does the kernel lack 32-bit calls? Then try_int80 ends with SIGSEGV before the filter runs. */
 static bool kernel_lacks(long (*try)(void))
 {
 	int status;
@@ -163,9 +165,9 @@ static long try_time(void)
 static long try_syslog(void)
 {
 	openlog("pgssl-test", LOG_PID,
-		LOG_DAEMON); /* not LOG_NDELAY: the socket is asked for now, and refused */
+		LOG_DAEMON); /* not LOG_NDELAY: syslog() opens the socket, which is refused */
 	for (int i = 0; i < 3; i++)
-		syslog(LOG_DEBUG, "into the void %d", i);
+		syslog(LOG_DEBUG, "to no daemon %d", i);
 	return send(dgram, "x", 1, MSG_NOSIGNAL) == -1 && errno == ECONNREFUSED ? 0 : -1;
 }
 
@@ -182,8 +184,7 @@ static long try_libraries(void)
 	return getenv("PATH") == NULL && environ == NULL ? 0 : -1;
 }
 
-static long
-try_sigterm_flag(void) /* a handler's return; has SIGTERM come while a stream was busy? */
+static long try_sigterm_flag(void) /* what stream_poll does */
 {
 	sigset_t set;
 

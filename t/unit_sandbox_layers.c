@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_sandbox_layers.c - each line of defence of step 5 alone, what the process looks like from outside, privileges, the parent's sandbox, and the price.
+ * unit_sandbox_layers.c - each layer of step 5 alone, the process seen from outside, privileges,
+ * the parent's sandbox, and the cost.
  *
  * sabotage: sandbox/landlock.c s/NET_BIND_TCP | NET_CONNECT_TCP/NET_BIND_TCP/
  */
@@ -11,7 +12,7 @@ static struct pidfh *pidfile;
 static bool root;
 
 TRY(nothing, 0)
-/* With a number free: else RLIMIT_NOFILE would answer first. */
+/* Free a descriptor first, or RLIMIT_NOFILE would fail the call. */
 TRY(open, (close(tcp2), open("/etc/passwd", O_RDONLY)))
 TRY(create, (close(tcp2), open(inside, O_CREAT | O_WRONLY, 0600)))
 TRY(open_more, open("/", O_PATH))
@@ -36,7 +37,7 @@ static long try_bind_connect(void)
 	return try_bind_any() == 0 ? try_connect_right() : -1;
 }
 
-/* A kernel without seccomp: Landlock, limits and lost privileges hold. */
+/* A kernel without seccomp: Landlock, limits and dropped privileges still hold. */
 static void test_without_seccomp(void)
 {
 	struct sandbox_needs n = needs();
@@ -56,7 +57,7 @@ static void test_without_seccomp(void)
 	play_no_seccomp = false;
 }
 
-/* Kernels with an older Landlock, or none. */
+/* Kernels with an older Landlock or none. */
 static void test_older_landlock(void)
 {
 	struct sandbox_needs n = needs();
@@ -76,7 +77,7 @@ static void test_older_landlock(void)
 	play_abi = -1;
 }
 
-/* The pid file, made by the final user with libbsd before step 5, goes; nothing else does. */
+/* The pid file, created by the final user before step 5, can be removed; nothing else can. */
 static const char *with_pidfile(const struct sandbox_needs *n, long (*try)(void))
 {
 	int status;
@@ -105,13 +106,13 @@ static void test_pidfile(void)
 
 	n.remove_in = pids;
 	ok(strcmp(with_pidfile(&n, try_remove_pidfile), "ok") == 0 && stat(inside, &st) != 0,
-	   "pidfile_remove works and the file is gone");
+	   "pidfile_remove removes the file");
 	ok(strcmp(with_pidfile(&n, try_unlink_elsewhere), "EACCES") == 0,
-	   "unlink outside the pid folder: EACCES");
+	   "unlink outside the directory of the pid file: EACCES");
 	unlink(inside);
 	n.remove_in = "/nowhere/at/all";
 	ok(strcmp(attempt(&n, false, try_nothing), "not entered") == 0,
-	   "a pid folder that is not there is an error");
+	   "a missing directory is an error");
 }
 
 static void test_bind(void)
@@ -127,7 +128,7 @@ static void test_bind(void)
 	expect(&n, false, try_connect_right, "EACCES", "no backend: connect");
 }
 
-/* Output to a file goes on; without one RLIMIT_FSIZE is 0, and a write is refused, not fatal. */
+/* Without output to a file, RLIMIT_FSIZE is 0: a write then fails and does not kill. */
 static int log_fd;
 TRY(write_file, write(log_fd, "x", 1) == 1 ? 0 : -1)
 
@@ -150,7 +151,7 @@ static void test_file_size(void)
 	close(log_fd);
 }
 
-/* What /proc says of a process in the sandbox: read by us, from outside. */
+/* Does a line of /proc/PID/FILE begin with `want`? */
 static bool proc_says(pid_t pid, const char *file, const char *want)
 {
 	char path[64], line[512];
@@ -218,8 +219,8 @@ static void test_from_outside(void)
 	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
 		ok(proc_says(pid, facts[i].file, facts[i].line), "/proc/PID/%s: %.40s",
 		   facts[i].file, strtok(strdup(facts[i].line), "\n"));
-	ok(environ_is_wiped(pid), "nothing of the environment is left in its memory");
-	ok(write(hold[1], "x", 1) == 1 && waitpid(pid, NULL, 0) == pid, "and it ends");
+	ok(environ_is_wiped(pid), "the environment is wiped from its memory");
+	ok(write(hold[1], "x", 1) == 1 && waitpid(pid, NULL, 0) == pid, "it exits");
 }
 
 /* ---- privileges ---- */
@@ -231,10 +232,10 @@ static void test_find_user(void)
 
 	ok(!sandbox_find_user("no-such-user", NULL, &who, &e) && e.status == EX_NOUSER,
 	   "unknown user: EX_NOUSER");
-	ok(strstr(e.text, "no-such-user") != NULL, "it is named: %s", e.text);
+	ok(strstr(e.text, "no-such-user") != NULL, "the error names it: %s", e.text);
 	ok(!sandbox_find_user(NULL, "no-such-group", &who, &e) && e.status == EX_NOUSER,
 	   "unknown group: EX_NOUSER");
-	ok(!sandbox_find_user("4294967295", "0", &who, &e), "-1 is no user");
+	ok(!sandbox_find_user("4294967295", "0", &who, &e), "-1 is not a user");
 	if (!root) {
 		ok(!sandbox_find_user("root", NULL, &who, &e) && e.status == EX_NOPERM,
 		   "not root: EX_NOPERM");
@@ -247,11 +248,11 @@ static void test_find_user(void)
 	   "-s root is allowed");
 	ok(sandbox_find_user("daemon", NULL, &who, &e) && who.uid == 1 && who.gid == 1,
 	   "-s takes the user's own group");
-	ok(sandbox_find_user("daemon", "nogroup", &who, &e) && who.gid == 65534, "-g overrules it");
+	ok(sandbox_find_user("daemon", "nogroup", &who, &e) && who.gid == 65534, "-g overrides it");
 	ok(sandbox_find_user("12345", "54321", &who, &e) && who.uid == 12345 && who.gid == 54321,
 	   "numbers");
 	ok(!sandbox_find_user("12345", NULL, &who, &e) && e.status == EX_NOUSER,
-	   "a number without an entry needs -g");
+	   "a number without an entry in the user database needs -g");
 }
 
 static void test_drop(const char *name, struct sandbox_user who, long (*try)(void),
@@ -294,8 +295,8 @@ static const char *parent_attempt(long (*try)(void))
 {
 	const char *files[1] = {elsewhere};
 	uint16_t port = ntohs(right.sin_port);
-	struct sandbox_parent_needs n = {
-	    .read_again = files, .read_count = 1, .pid_folder = pids, .tcp_port = port};
+	struct sandbox_needs n = {
+	    .read_again = files, .read_count = 1, .remove_in = pids, .tcp_port = port};
 	int status;
 	pid_t pid = fork();
 
@@ -337,7 +338,7 @@ static long try_end_child(void)
 		   : -1;
 }
 
-/* The file is renewed by a rename, as certificates are, and links are followed within the folder. */
+/* What reload does. */
 static long try_read_again(void)
 {
 	int fd = open(elsewhere, O_RDONLY | O_CLOEXEC);
@@ -353,7 +354,7 @@ TRY(mmap_exec,
     mmap(NULL, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0)
 TRY(popen, popen("true", "r") == NULL ? -1 : 0)
 
-/* What glibc makes of the refused clone(). */
+/* The errno that glibc gives for the refused clone(). */
 #if __GLIBC_PREREQ(2, 41)
 #define POPEN_REFUSED "EPERM"
 #else
@@ -372,12 +373,12 @@ static void test_parent(void)
 		long (*try)(void);
 		const char *want;
 	} rows[] = {
-	    {"fork a child that goes through step 5, accept, wait", try_serve, "ok"},
+	    {"fork a child that enters the sandbox, accept, wait", try_serve, "ok"},
 	    {"signal a child", try_end_child, "ok"},
 	    {"read a certificate again", try_read_again, "ok"},
 	    {"write a certificate", try_open_write, "EACCES"},
 	    {"open another file", try_open, "EACCES"},
-	    {"make a file in the pid folder", try_make_pid_file, "EACCES"},
+	    {"create a file in the directory of the pid file", try_make_pid_file, "EACCES"},
 	    {"execve", try_execve, "EPERM"},
 	    {"popen", try_popen, POPEN_REFUSED},
 	    {"signal another process", try_kill_init, "EPERM"},
@@ -394,7 +395,7 @@ static void test_parent(void)
 	}
 }
 
-/* ---- the price ---- */
+/* ---- the cost ---- */
 
 static double now_us(void)
 {
@@ -413,7 +414,7 @@ static int by_size(const void *a, const void *b)
 
 enum { RUNS = 201 };
 
-static void test_price(void)
+static void test_cost(void)
 {
 	double(*us)[RUNS] =
 	    mmap(NULL, 3 * sizeof *us, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -444,15 +445,14 @@ static void test_price(void)
 	note("10%% quantile, us: drop_privileges %.1f, enter %.1f, connected %.1f",
 	     us[0][RUNS / 10], us[1][RUNS / 10], us[2][RUNS / 10]);
 	ok(us[1][RUNS / 2] < 1500,
-	   "step 5 takes nowhere near 1.5 ms even on a busy machine (aim: 0.15)");
+	   "step 5 takes less than 1.5 ms, even on a busy machine (goal: 0.15)");
 }
 
 int main(int argc, char *argv[])
 {
 	(void)argc;
 	if (getenv("SANDBOX_MARK") == NULL && setenv("SANDBOX_MARK", "TESTVALUE", 1) == 0)
-		execv("/proc/self/exe",
-		      argv); /* so that the mark stands where the kernel put the environment */
+		execv("/proc/self/exe", argv); /* the kernel stores the mark with the environment */
 	prepare();
 	root = geteuid() == 0;
 	test_without_seccomp();
@@ -471,6 +471,6 @@ int main(int argc, char *argv[])
 			  try_port_25, "EACCES");
 	}
 	test_parent();
-	test_price();
+	test_cost();
 	return finish();
 }

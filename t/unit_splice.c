@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_splice.c - the pump between two streams in memory: half closes, broken ends, odd wishes of TLS, back pressure, and whose end is told.
+ * unit_splice.c - the relay between two streams in memory: half-closes, broken connections, what
+ * TLS waits for, back pressure, and the reason of the end.
  *
- * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_SERVER_CLOSED/SPLICE_SERVER_CLOSED/
- * sabotage: net/splice.c s/h->read_wants_write = true;/;/
- * sabotage: net/splice.c s/h->write_wants_read = io == IO_WANT_READ;/h->write_wants_read = false;/
- * sabotage: net/splice.c s/\*h->count += n;/;/
- * sabotage: net/splice.c s/if (lies_inside(up, down)) {$/if (false) {/
- * sabotage: net/splice.c s/((source_done \&\& empty(in)) ||/(source_done ||/
- * sabotage: net/splice.c s/h->lost |= .*;/;/
- * sabotage: net/splice.c s/h->lost |= .*;/h->lost = true;/
- * sabotage: net/splice.c s/h->sink_failed = h->lost = true;/h->sink_failed = true;/
- * sabotage: net/splice.c s/out->lost |= unsent(out->to);/;/
- * sabotage: net/splice.c s/all_said ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
+ * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED/SPLICE_BACKEND_CLOSED/
+ * sabotage: net/splice.c s/d->read_wants_write = true;/;/
+ * sabotage: net/splice.c s/d->write_wants_read = io == IO_WANT_READ;/d->write_wants_read = false;/
+ * sabotage: net/splice.c s/\*d->count += n;/;/
+ * sabotage: net/splice.c s/if (data_buffered(up, down)) {$/if (false) {/
+ * sabotage: net/splice.c s/((source_done(in) \&\& empty(in)) ||/(source_done(in) ||/
+ * sabotage: net/splice.c s/d->lost |= .*;/;/
+ * sabotage: net/splice.c s/d->lost |= .*;/d->lost = true;/
+ * sabotage: net/splice.c s/d->sink_failed = d->lost = true;/d->sink_failed = true;/
+ * sabotage: net/splice.c s/out->lost |= unsent(out->sink);/;/
+ * sabotage: net/splice.c s/all_delivered ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
  * sabotage: net/splice.c s/ || (down->readable \&\& empty(down))//
  * sabotage: net/splice.c s/(up->readable \&\& empty(up)) ||/up->readable ||/
  * sabotage: net/splice.c s/(up->source_failed \&\& empty(up)) ||/up->source_failed ||/
@@ -26,21 +27,24 @@
 #include "memstream.h"
 #include "tap.h"
 
-static struct memstream client, server;
+static struct memstream client, backend;
 static const char asked[] = "what the client asks",
-		  told[] = "what PostgreSQL answers, which is longer";
+		  told[] = "what the backend answers, which is longer";
 
-/* ---- oddities of TLS, put between the pump and a memory stream ---- */
+/* ---- what TLS may do, in front of a stream in memory ---- */
 
-/* So many reads say IO_WANT_WRITE; writes say IO_WANT_READ until so many reads have been made, or, with half_only, for ever. */
-static unsigned read_waits, write_waits, polled_wrongly;
+/*
+ * read_waits reads answer IO_WANT_WRITE. Writes answer IO_WANT_READ until write_waits reads have
+ * been made, or with half_only forever.
+ */
+static unsigned read_waits, write_waits, writes_refused;
 static bool half_only;
 
 static enum io_status odd_read(struct stream *s, void *buf, size_t size, size_t *got)
 {
 	if (read_waits > 0) {
 		read_waits--;
-		s->rfd = -1; /* poll() must not be asked for reading */
+		s->rfd = -1; /* must not be polled for reading */
 		return IO_WANT_WRITE;
 	}
 	if (write_waits > 0 && --write_waits > 0)
@@ -48,7 +52,7 @@ static enum io_status odd_read(struct stream *s, void *buf, size_t size, size_t 
 	return memstream_verbs.read(s, buf, size, got);
 }
 
-/* Bytes of which TLS says that it took them lie inside; sending them on fails. */
+/* TLS accepts and buffers bytes; sending them fails. */
 static enum io_status held_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	if (size == 0)
@@ -62,7 +66,7 @@ static const struct stream_verbs held_verbs = {memstream_read, held_write, memst
 static enum io_status odd_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	if (size > 0 && (write_waits > 0 || half_only)) {
-		polled_wrongly++;
+		writes_refused++;
 		return IO_WANT_READ;
 	}
 	return memstream_verbs.write(s, buf, size, put);
@@ -81,16 +85,16 @@ static const struct stream_verbs odd_verbs = {odd_read, odd_write, no_pending, m
 static void begin(void)
 {
 	memstream_init(&client, asked, sizeof asked);
-	memstream_init(&server, told, sizeof told);
-	read_waits = write_waits = polled_wrongly = 0;
+	memstream_init(&backend, told, sizeof told);
+	read_waits = write_waits = writes_refused = 0;
 	half_only = false;
 }
 
-/* Run with an end after `ms`, which is for ever to whoever ends by itself. */
+/* Run with a deadline in `ms`. */
 static struct splice run(int64_t ms)
 {
 	struct splice sp = {
-	    .client = &client.stream, .server = &server.stream, .until = deadline_in(ms)};
+	    .client = &client.stream, .backend = &backend.stream, .until = deadline_in(ms)};
 
 	splice_run(&sp);
 	return sp;
@@ -98,7 +102,7 @@ static struct splice run(int64_t ms)
 
 static bool up_arrived(void)
 {
-	return server.out_len == sizeof asked && memcmp(server.out, asked, sizeof asked) == 0;
+	return backend.out_len == sizeof asked && memcmp(backend.out, asked, sizeof asked) == 0;
 }
 
 static bool down_arrived(void)
@@ -112,7 +116,7 @@ static void ended(const struct splice *sp, enum splice_end end, const char *what
 		note("it says: %s", splice_reason(sp->end));
 }
 
-/* ---- ends in order ---- */
+/* ---- orderly ends ---- */
 
 static void test_both_ways(void)
 {
@@ -123,20 +127,21 @@ static void test_both_ways(void)
 	} ways[] = {{"at once", 0, 0, false, false},
 		    {"bytewise", 1, 1, false, false},
 		    {"with pauses", 3, 2, true, false},
-		    {"held back inside", 5, 0, false, true}};
+		    {"buffered", 5, 0, false, true}};
 
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
 		begin();
-		client.chunk = server.chunk = ways[i].chunk;
-		client.write_chunk = server.write_chunk = ways[i].write_chunk;
-		client.stutter = server.stutter = ways[i].stutter;
+		client.chunk = backend.chunk = ways[i].chunk;
+		client.write_chunk = backend.write_chunk = ways[i].write_chunk;
+		client.stutter = backend.stutter = ways[i].stutter;
 		client.hold = ways[i].hold;
 		struct splice sp = run(5000);
-		ok(up_arrived() && down_arrived(), "%s: all arrives, both ways", ways[i].name);
+		ok(up_arrived() && down_arrived(), "%s: everything arrives, both ways",
+		   ways[i].name);
 		ok(sp.received == sizeof asked && sp.sent == sizeof told, "%s: counted",
 		   ways[i].name);
-		ok(client.unsent == 0, "%s: and sent on", ways[i].name);
-		ok(!client.shut, "%s: the client's side is left to the caller", ways[i].name);
+		ok(client.unsent == 0, "%s: nothing stays buffered", ways[i].name);
+		ok(!client.shut, "%s: the client's stream is not shut", ways[i].name);
 		ended(&sp, SPLICE_CLIENT_CLOSED, ways[i].name);
 	}
 }
@@ -144,83 +149,82 @@ static void test_both_ways(void)
 static void test_client_half_closes(void)
 {
 	begin();
-	server.after = IO_WANT_READ; /* PostgreSQL goes on */
+	backend.after = IO_WANT_READ; /* the backend goes on */
 	struct splice sp = run(50);
-	ok(up_arrived() && server.shut,
-	   "the client's end reaches PostgreSQL, behind the last byte");
-	ended(&sp, SPLICE_EXPIRED, "and ends no session: the deadline does");
+	ok(up_arrived() && backend.shut,
+	   "the client's end reaches the backend after the last byte");
+	ended(&sp, SPLICE_EXPIRED, "the session goes on until the deadline");
 }
 
-static void test_server_ends(void)
+static void test_backend_ends(void)
 {
 	begin();
 	client.in_len = 0;
 	client.after = IO_WANT_READ;
 	struct splice sp = run(5000);
-	ok(down_arrived(), "PostgreSQL ends: the client gets all");
-	ok(!server.shut, "it is told nothing");
-	ended(&sp, SPLICE_SERVER_CLOSED, "PostgreSQL ends");
+	ok(down_arrived(), "the backend ends: the client gets everything");
+	ok(!backend.shut, "the backend is not shut");
+	ended(&sp, SPLICE_BACKEND_CLOSED, "the backend ends");
 }
 
 static void test_silence(void)
 {
 	begin();
-	client.after = server.after = IO_WANT_READ;
+	client.after = backend.after = IO_WANT_READ;
 	struct splice sp = {.client = &client.stream,
-			    .server = &server.stream,
+			    .backend = &backend.stream,
 			    .until = DEADLINE_NEVER,
 			    .idle_ms = 20};
 	splice_run(&sp);
-	ok(up_arrived() && down_arrived(), "silence: all had arrived");
+	ok(up_arrived() && down_arrived(), "silence: everything had arrived");
 	ended(&sp, SPLICE_IDLE, "silence");
 }
 
-/* ---- broken ends ---- */
+/* ---- broken connections ---- */
 
 static void test_broken(void)
 {
 	begin();
 	client.after = IO_FAILED;
-	server.after = IO_WANT_READ;
+	backend.after = IO_WANT_READ;
 	struct splice sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET, "the client's reset");
+	ended(&sp, SPLICE_CLIENT_RESET, "reset by the client");
 
 	begin();
 	client.after = IO_WANT_READ;
-	server.after = IO_FAILED;
+	backend.after = IO_FAILED;
 	sp = run(5000);
-	ok(down_arrived(), "PostgreSQL's reset: what came before arrives");
-	ended(&sp, SPLICE_SERVER_RESET, "PostgreSQL's reset");
+	ok(down_arrived(), "reset by the backend: what came before arrives");
+	ended(&sp, SPLICE_BACKEND_RESET, "reset by the backend");
 
 	begin();
-	client.after = server.after = IO_WANT_READ;
+	client.after = backend.after = IO_WANT_READ;
 	client.out_room = 5;
 	client.out_after = IO_FAILED;
 	sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET, "the client takes no more");
+	ended(&sp, SPLICE_CLIENT_RESET, "the client accepts no more");
 
 	begin();
 	client.out_room = 5;
 	client.out_after = IO_FAILED;
-	server.chunk = 1; /* the client's end is read before it happens */
+	backend.chunk = 1; /* the client's end is read first */
 	sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET,
-	      "the client takes no more and ends: what it did not get is lost");
+	ended(&sp, SPLICE_CLIENT_RESET, "the client accepts no more and ends: the rest is lost");
 
 	begin();
 	client.hold = true;
 	client.stream.verbs = &held_verbs;
-	server.after = IO_WANT_READ;
+	backend.after = IO_WANT_READ;
 	sp = run(5000);
 	ended(&sp, SPLICE_CLIENT_RESET,
-	      "the client takes no more and ends: what lies inside TLS is lost too");
+	      "the client accepts no more and ends: what TLS buffers is lost too");
 
 	begin();
-	server.out_room = 5;
-	server.out_after = IO_FAILED;
+	backend.out_room = 5;
+	backend.out_after = IO_FAILED;
 	sp = run(5000);
-	ok(down_arrived(), "PostgreSQL takes no more: its last words arrive all the same");
-	ok(memstream_left(&client) == 0, "the client is read on, and nobody gets it");
+	ok(down_arrived(), "the backend accepts no more: its last message still arrives");
+	ok(memstream_left(&client) == 0, "the client is still read, and its bytes are discarded");
 }
 
 /* ---- back pressure ---- */
@@ -230,33 +234,33 @@ static void test_back_pressure(void)
 	static unsigned char much[MEMSTREAM_OUT];
 
 	begin();
-	memstream_close(&server);
-	memstream_init(&server, much, sizeof much);
-	client.after = server.after = IO_WANT_READ;
-	server.chunk = 1000;
+	memstream_close(&backend);
+	memstream_init(&backend, much, sizeof much);
+	client.after = backend.after = IO_WANT_READ;
+	backend.chunk = 1000;
 	client.out_room = 2500;
 	struct splice sp = {
-	    .client = &client.stream, .server = &server.stream, .until = deadline_in(20)};
+	    .client = &client.stream, .backend = &backend.stream, .until = deadline_in(20)};
 	deadline start = deadline_in(0);
 	splice_run(&sp);
-	ok(memstream_left(&server) == sizeof much - 3000,
-	   "a full client: PostgreSQL is read into one buffer, and no more");
+	ok(memstream_left(&backend) == sizeof much - 3000,
+	   "a full client: only one buffer is read from the backend");
 	ok(up_arrived(), "a full client: the other direction goes on");
-	ended(&sp, SPLICE_EXPIRED, "a full client: the deadline binds");
-	ok(deadline_in(0) - start < 10000, "and the last delivery has a limit");
+	ended(&sp, SPLICE_EXPIRED, "a full client: the deadline ends it");
+	ok(deadline_in(0) - start < 10000, "the final delivery is limited");
 }
 
-/* ---- what TLS wants ---- */
+/* ---- what TLS waits for ---- */
 
 static void test_read_wants_write(void)
 {
 	begin();
 	client.stream.verbs = &odd_verbs;
-	server.after = IO_WANT_READ;
+	backend.after = IO_WANT_READ;
 	read_waits = 3;
 	struct splice sp = run(100);
-	ok(up_arrived() && down_arrived(), "reads that want to write first: all arrives");
-	ended(&sp, SPLICE_EXPIRED, "reads that want to write first");
+	ok(up_arrived() && down_arrived(), "reads that must write first: everything arrives");
+	ended(&sp, SPLICE_EXPIRED, "reads that must write first");
 }
 
 static void test_write_wants_read(void)
@@ -266,18 +270,18 @@ static void test_write_wants_read(void)
 	client.after = IO_WANT_READ;
 	write_waits = 4;
 	struct splice sp = run(5000);
-	ok(down_arrived(), "writes that want to read first: all arrives");
-	ok(polled_wrongly <= 6, "they are not tried in vain (%u times)", polled_wrongly);
-	ended(&sp, SPLICE_SERVER_CLOSED, "writes that want to read first");
+	ok(down_arrived(), "writes that must read first: everything arrives");
+	ok(writes_refused <= 6, "they are not repeated in vain (%u times)", writes_refused);
+	ended(&sp, SPLICE_BACKEND_CLOSED, "writes that must read first");
 }
 
-/* The other half of the client's message never comes, its end does. */
+/* The rest of the client's TLS message never comes, but its end does. */
 static void test_stuck(void)
 {
 	begin();
 	client.stream.verbs = &odd_verbs;
 	client.in_len = 0;
-	server.after = IO_WANT_READ;
+	backend.after = IO_WANT_READ;
 	write_waits = 3;
 	half_only = true;
 	struct splice sp = run(100);
@@ -285,7 +289,7 @@ static void test_stuck(void)
 	ok(client.out_len == 0, "nothing could be written");
 }
 
-/* More than the rounds without poll() carry lies inside the TLS library, and the socket below is silent. */
+/* The TLS library has buffered more than is relayed without poll(); its socket is silent. */
 static size_t inside, carried;
 
 static enum io_status inside_read(struct stream *s, void *buf, size_t size, size_t *got)
@@ -325,7 +329,7 @@ static unsigned inside_pending(struct stream *s)
 
 static unsigned refusals;
 
-static enum io_status refuse(struct stream *s, const void *buf, size_t size, size_t *put)
+static enum io_status refusing_write(struct stream *s, const void *buf, size_t size, size_t *put)
 {
 	(void)s;
 	(void)buf;
@@ -343,24 +347,23 @@ static enum io_status shut(struct stream *s)
 
 static const struct stream_verbs full_verbs = {inside_read, counting_write, inside_pending, shut};
 static const struct stream_verbs silent_verbs = {silent_read, counting_write, no_pending, shut};
-static const struct stream_verbs refusing_verbs = {silent_read, refuse, no_pending, shut};
+static const struct stream_verbs refusing_verbs = {silent_read, refusing_write, no_pending, shut};
 
-/* With PostgreSQL behind TLS (client mode) as with a client. */
-static void test_inside(bool from_server)
+/* Both with a client behind TLS and, as in client mode, with the backend behind TLS. */
+static void test_inside(bool from_backend)
 {
 	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
 		      silent = {.verbs = &silent_verbs, .rfd = -1, .wfd = -1};
 	const size_t all = 40 * 65536 + 100;
-	struct splice sp = {.client = from_server ? &silent : &full,
-			    .server = from_server ? &full : &silent,
+	struct splice sp = {.client = from_backend ? &silent : &full,
+			    .backend = from_backend ? &full : &silent,
 			    .until = deadline_in(1000)};
 
 	inside = all;
 	carried = 0;
 	splice_run(&sp);
-	ok(carried == all,
-	   "%zu of %zu bytes inside the library are carried, though its socket is silent", carried,
-	   all);
+	ok(carried == all, "%zu of %zu buffered bytes are relayed though the socket is silent",
+	   carried, all);
 	ended(&sp, SPLICE_EXPIRED, "and the deadline ends it");
 }
 
@@ -368,15 +371,15 @@ static void test_inside_behind_back_pressure(void)
 {
 	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
 		      refusing = {.verbs = &refusing_verbs, .rfd = -1, .wfd = -1};
-	struct splice sp = {.client = &full, .server = &refusing, .until = deadline_in(100)};
+	struct splice sp = {.client = &full, .backend = &refusing, .until = deadline_in(100)};
 
 	inside = 10 * 65536;
 	splice_run(&sp);
-	ok(inside == 9 * 65536, "PostgreSQL does not read: one buffer is filled");
-	ok(refusals < 20, "and it is waited for in peace: %u tries in 100 ms", refusals);
+	ok(inside == 9 * 65536, "the backend does not read: one buffer is filled");
+	ok(refusals < 20, "no busy loop: %u tries in 100 ms", refusals);
 }
 
-/* Says `words` once, then `behind`; its pending() always claims that there is more inside. */
+/* Reads `words` once, then answers `behind`; pending() always says that more is buffered. */
 static const char *words;
 static bool said_all;
 static enum io_status behind;
@@ -408,8 +411,8 @@ static void will_say(const char *what, enum io_status then)
 }
 
 /*
- * A client on a Unix socket whose last bytes and close_notify came together hangs up while PostgreSQL does not read: poll() tells of that as a hang-up, which on the
- * same descriptor is also that nothing can be written.
+ * A client on a Unix socket sends its last bytes together with close_notify and hangs up while the
+ * backend does not read. poll() reports a hang-up, which also means that nothing can be written.
  */
 static int client_end = -1;
 
@@ -443,14 +446,14 @@ static void test_hang_up_behind_back_pressure(enum io_status after, const char *
 	client_end = ends[1];
 	from.rfd = from.wfd = ends[0];
 	will_say(asked, after);
-	struct splice sp = {.client = &from, .server = &to, .until = deadline_in(50)};
+	struct splice sp = {.client = &from, .backend = &to, .until = deadline_in(50)};
 	splice_run(&sp);
-	ok(client_end < 0 && said_all, "it says all, %s, and hangs up", what);
-	ended(&sp, SPLICE_EXPIRED, "and PostgreSQL is waited for");
+	ok(client_end < 0 && said_all, "it sends everything, %s, and hangs up", what);
+	ended(&sp, SPLICE_EXPIRED, "the relay waits for the backend");
 	close(ends[0]);
 }
 
-/* When PostgreSQL is told of the client's end, the client takes its answer and is gone altogether. */
+/* When the backend gets the client's end, the client reads its answer and closes. */
 static enum io_status take_and_hang_up(struct stream *s)
 {
 	char answer[sizeof told];
@@ -470,9 +473,9 @@ static unsigned unsent_inside(struct stream *s)
 
 static void test_gone_after_its_end(bool held, enum splice_end end, const char *what)
 {
-	static const struct stream_verbs server_verbs = {say_once, counting_write, more_inside,
-							 take_and_hang_up};
-	struct stream to = {.verbs = &server_verbs, .rfd = -1, .wfd = -1};
+	static const struct stream_verbs backend_verbs = {say_once, counting_write, more_inside,
+							  take_and_hang_up};
+	struct stream to = {.verbs = &backend_verbs, .rfd = -1, .wfd = -1};
 	struct stream_verbs client_verbs;
 	struct fd_stream from;
 	int ends[2];
@@ -489,7 +492,7 @@ static void test_gone_after_its_end(bool held, enum splice_end end, const char *
 	if (held)
 		client_verbs.pending = unsent_inside;
 	from.stream.verbs = &client_verbs;
-	struct splice sp = {.client = &from.stream, .server = &to, .until = deadline_in(200)};
+	struct splice sp = {.client = &from.stream, .backend = &to, .until = deadline_in(200)};
 	splice_run(&sp);
 	ended(&sp, end, what);
 	close(ends[0]);
@@ -502,7 +505,7 @@ int main(void)
 	test_inside_behind_back_pressure();
 	test_both_ways();
 	test_client_half_closes();
-	test_server_ends();
+	test_backend_ends();
 	test_silence();
 	test_broken();
 	test_back_pressure();
@@ -512,8 +515,9 @@ int main(void)
 	test_hang_up_behind_back_pressure(IO_END, "ends");
 	test_hang_up_behind_back_pressure(IO_FAILED, "breaks");
 	test_gone_after_its_end(false, SPLICE_CLIENT_CLOSED,
-				"it has its answer, ends, and is gone: no loss");
-	test_gone_after_its_end(true, SPLICE_CLIENT_RESET,
-				"it ends and is gone, its answer inside TLS: a loss");
+				"the client ends, gets its answer, closes: no loss");
+	test_gone_after_its_end(
+	    true, SPLICE_CLIENT_RESET,
+	    "the client ends and closes with the answer buffered in TLS: a loss");
 	return done_testing();
 }

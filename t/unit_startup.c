@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_startup.c - PostgreSQL's packets before a session from memory: each row of the request table in each place, each packet cut at every byte, parameters as
- * PostgreSQL reads them, and the bytes of every refusal.
+ * unit_startup.c - PostgreSQL's packets before a session, from memory: each request in each place,
+ * each packet cut at every byte, parameters as PostgreSQL reads them, the bytes of each refusal.
  *
- * sabotage: wire/startup.c s/STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
+ * sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
  * sabotage: wire/startup.c s/if (at != last)/if (at > last)/
  */
 #include "wire/startup.h"
@@ -13,7 +13,7 @@
 #include "memstream.h"
 #include "tap.h"
 
-/* A string literal with NULs in it, and its length. */
+/* A string literal that may contain NULs, and its length. */
 #define B(literal)   literal, sizeof(literal) - 1
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 #define X4(s)        s s s s
@@ -30,7 +30,7 @@ static const enum startup_place places[] = {CLEAR, NEGOTIATED, DIRECT, LOCAL};
 static const char *const place_names[] = {"in clear", "in negotiated TLS", "in direct TLS",
 					  "locally"};
 
-/* How bytes come: all at once, one a read, with pauses. */
+/* How the bytes arrive. */
 static const struct packaging {
 	const char *name;
 	size_t chunk;
@@ -42,7 +42,7 @@ static const struct packaging {
 static const struct row {
 	const char *name, *bytes;
 	size_t len;
-	unsigned places; /* where it is `kind`; elsewhere it is refused, `why` */
+	unsigned places; /* where it is `kind`; elsewhere it is refused with `why` */
 	enum startup_kind kind;
 	enum refusal why;
 } rows[] = {
@@ -83,7 +83,7 @@ static const struct row {
     {"a ClientHello that is not the first", B("\x16\3\1\2\0\1\0\1\xfc\3\3"), 0, 0, REFUSE_LENGTH},
 };
 
-/* Read one packet of `len` bytes with more behind it. */
+/* Read one packet of `len` bytes, with other bytes after it. */
 static void read_one(struct startup *st, struct memstream *m, const char *bytes, size_t len,
 		     enum startup_place place, const struct packaging *how)
 {
@@ -125,7 +125,7 @@ static void test_rows(void)
 			for (size_t k = 0; k < COUNT(packagings); k++)
 				good &= row_is_right(&rows[r], places[p], &packagings[k]);
 			ok(good, "%s %s: %s", rows[r].name, place_names[p],
-			   (rows[r].places & places[p]) != 0 ? "taken" : "refused");
+			   (rows[r].places & places[p]) != 0 ? "accepted" : "refused");
 		}
 	}
 }
@@ -138,10 +138,10 @@ static void test_version_detail(void)
 	read_one(&st, &m, B("\0\0\0\x08\0\4\0\7"), LOCAL, &packagings[0]);
 	ok(strcmp(st.detail, "4.7") == 0, "a refused version is named");
 	read_one(&st, &m, B("\0\0\0\x08\xff\xff\xff\xff"), LOCAL, &packagings[0]);
-	ok(strcmp(st.detail, "65535.65535") == 0, "the highest one, too");
+	ok(strcmp(st.detail, "65535.65535") == 0, "also the highest one");
 }
 
-/* ---- requests one behind the other ---- */
+/* ---- sequences of requests ---- */
 
 #define SSL   "\0\0\0\x08\x04\xd2\x16\x2f"
 #define GSS   "\0\0\0\x08\x04\xd2\x16\x30"
@@ -178,7 +178,7 @@ static void test_sequences(void)
 	for (size_t p = 0; p < COUNT(places); p++) {
 		if (places[p] == NEGOTIATED)
 			continue;
-		bool session = places[p] != CLEAR; /* where it would be refused for want of TLS */
+		bool session = places[p] != CLEAR; /* refused there: no TLS */
 		test_sequence("GSSENCRequest, SSLRequest, StartupMessage",
 			      B(GSS SSL ALICE) - (session ? 0 : 20), places[p], gss_ssl,
 			      session ? 3 : 2);
@@ -190,7 +190,7 @@ static void test_sequences(void)
 	}
 }
 
-/* ---- cut short ---- */
+/* ---- incomplete packets ---- */
 
 static void cut(const struct row *row, enum io_status after)
 {
@@ -210,7 +210,7 @@ static void cut(const struct row *row, enum io_status after)
 		memstream_close(&m);
 		good &= st.kind == kind && st.io == want && startup_broken_text(&st)[0] != '\0';
 	}
-	ok(good, "%s cut at every byte by %s", row->name,
+	ok(good, "%s, cut at every byte by %s", row->name,
 	   after == IO_END      ? "an end"
 	   : after == IO_FAILED ? "a reset"
 				: "silence");
@@ -236,12 +236,12 @@ static void test_first_byte(void)
 	startup_read(&st, &m.stream, CLEAR, true, deadline_in(60000));
 	memstream_close(&m);
 	ok(st.kind == STARTUP_DIRECT_TLS && st.packet[0] == 0x16 && memstream_left(&m) == 5,
-	   "TLS at once: its first byte is enough, and the others are left");
+	   "direct TLS: only its first byte is read");
 	memset(&st, 0, sizeof st);
 	memstream_init(&m, B(SSL));
 	startup_read(&st, &m.stream, CLEAR, true, deadline_in(60000));
 	memstream_close(&m);
-	ok(st.kind == STARTUP_SSL_REQUEST, "an SSLRequest may be the first thing");
+	ok(st.kind == STARTUP_SSL_REQUEST, "an SSLRequest may come first");
 }
 
 /* ---- parameters ---- */
@@ -251,15 +251,15 @@ static void test_first_byte(void)
 static const struct parameters {
 	const char *name, *body;
 	size_t len;
-	const char *user, *database, *application_name; /* user NULL: refused, `why` */
+	const char *user, *database, *application_name; /* user NULL: refused with `why` */
 	bool twice, too_long;
 	enum refusal why;
 } parameters[] = {
-    {"user alone: the database has its name", B("user\0alice\0\0"), "alice", "alice", NULL, false,
-     false, 0},
+    {"user alone: the database has the same name", B("user\0alice\0\0"), "alice", "alice", NULL,
+     false, false, 0},
     {"all three", B("user\0alice\0database\0sales\0application_name\0psql\0\0"), "alice", "sales",
      "psql", false, false, 0},
-    {"another order, and others",
+    {"another order, other parameters",
      B("_pq_.x\0y\0database\0sales\0replication\0true\0user\0alice\0\0"), "alice", "sales", NULL,
      false, false, 0},
     {"an empty database is the user's", B("user\0alice\0database\0\0\0"), "alice", "alice", NULL,
@@ -270,8 +270,8 @@ static const struct parameters {
      NULL, false, false, 0},
     {"any byte but NUL", B("user\0\xff\x01 \n\x7f\0\0"), "\xff\x01 \n\x7f", "\xff\x01 \n\x7f", NULL,
      false, false, 0},
-    {"names know case", B("User\0bob\0user\0alice\0DATABASE\0x\0\0"), "alice", "alice", NULL, false,
-     false, 0},
+    {"names are case-sensitive", B("User\0bob\0user\0alice\0DATABASE\0x\0\0"), "alice", "alice",
+     NULL, false, false, 0},
     {"user twice: the last one wins", B("user\0bob\0user\0alice\0\0"), "alice", "alice", NULL, true,
      false, 0},
     {"user twice, the same", B("user\0alice\0user\0alice\0\0"), "alice", "alice", NULL, true, false,
@@ -280,7 +280,7 @@ static const struct parameters {
      false, 0},
     {"database twice", B("user\0alice\0database\0a\0database\0b\0\0"), "alice", "b", NULL, true,
      false, 0},
-    {"application_name twice is nobody's business",
+    {"application_name twice is not reported",
      B("user\0alice\0application_name\0a\0application_name\0b\0\0"), "alice", "alice", "b", false,
      false, 0},
     {"a user of 63 bytes", B("user\0" NAME63 "\0\0"), NAME63, NAME63, NULL, false, false, 0},
@@ -298,17 +298,17 @@ static const struct parameters {
      REFUSE_NO_USER},
     {"user twice, the last empty", B("user\0alice\0user\0\0\0"), NULL, NULL, NULL, true, false,
      REFUSE_NO_USER},
-    {"nothing behind the version", B(""), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
+    {"nothing after the version", B(""), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"the last NUL is missing", B("user\0alice\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"both last NULs are missing", B("user\0alice"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"a name without a value", B("user\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
     {"a name without its NUL", B("user"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
-    {"an empty value for a last NUL", B("user\0\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
+    {"an empty value instead of the last NUL", B("user\0\0"), NULL, NULL, NULL, false, false,
+     REFUSE_LAYOUT},
     {"a value missing at the end", B("user\0alice\0database\0"), NULL, NULL, NULL, false, false,
      REFUSE_LAYOUT},
-    {"a NUL behind the last", B("user\0alice\0\0\0"), NULL, NULL, NULL, false, false,
-     REFUSE_LAYOUT},
-    {"a parameter behind the last NUL", B("user\0alice\0\0user\0bob\0\0"), NULL, NULL, NULL, false,
+    {"a NUL after the last", B("user\0alice\0\0\0"), NULL, NULL, NULL, false, false, REFUSE_LAYOUT},
+    {"a parameter after the last NUL", B("user\0alice\0\0user\0bob\0\0"), NULL, NULL, NULL, false,
      false, REFUSE_LAYOUT},
 };
 
@@ -371,7 +371,7 @@ static void test_longest(void)
 	   "the longest packet without a NUL");
 }
 
-/* A second packet must not be taken for what the first one said. */
+/* Nothing of one packet may be left when the next is read. */
 static void test_state(void)
 {
 	static struct startup st;
@@ -384,10 +384,10 @@ static void test_state(void)
 	startup_read(&st, &m.stream, DIRECT, false, deadline_in(60000));
 	memstream_close(&m);
 	ok(refused && st.kind == STARTUP_SESSION && same(st.user, "alice") && !st.user_twice,
-	   "nothing is left of the packet before");
+	   "nothing is left of the previous packet");
 }
 
-/* ---- what the client is told ---- */
+/* ---- refusals ---- */
 
 #define FATAL(state, message) "SFATAL\0VFATAL\0C" state "\0M" message "\0"
 
@@ -456,7 +456,7 @@ static void test_odd_refusals(void)
 	memstream_init(&m, "", 0);
 	ok(startup_refuse(&m.stream, REFUSE_VERSION_2, NULL, deadline_in(60000)) == IO_DONE &&
 	       m.out_len == sizeof old && memcmp(m.out, old, sizeof old) == 0,
-	   "protocol 2.0 is answered in the old form: E, text, NUL");
+	   "protocol 2.0 gets the old form: E, text, NUL");
 	memstream_close(&m);
 
 	memset(detail, 'd', sizeof detail - 1);
@@ -466,7 +466,7 @@ static void test_odd_refusals(void)
 	memstream_close(&m);
 	ok(sent && m.out_len < 2048 && m.out[m.out_len - 1] == 0 && m.out[m.out_len - 2] == 0 &&
 	       ((size_t)m.out[3] << 8 | m.out[4]) == m.out_len - 1,
-	   "a long detail is cut, the message is whole");
+	   "a long detail is cut, and the message is complete");
 
 	memstream_init(&m, "", 0);
 	m.out_room = 10;

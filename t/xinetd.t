@@ -2,7 +2,7 @@
 #
 # Under xinetd: the handbook's line as printed, the file that we ship, and many sessions at once.
 # sabotage: xinetd.d/pgssl s/= pgssl$/= root/
-# sabotage: s/\*h->count += n;/*h->count += n; h->buf[n - 1] ^= 1;/ net/splice.c
+# sabotage: s/\*d->count += n;/*d->count += n; d->buf[n - 1] ^= 1;/ net/splice.c
 use lib 't/lib';
 use T;
 

@@ -17,6 +17,8 @@
 
 #include "net/address.h"
 
+static const char *wanted; /* the server's name: there is one server per process */
+
 static bool is_address(const char *name)
 {
 	unsigned char binary[sizeof(struct in6_addr)];
@@ -58,23 +60,6 @@ static const char *server_name(const struct options *o)
 	return host;
 }
 
-bool client_open(SSL *ssl, const struct options *o, struct error *e)
-{
-	const char *name = server_name(o);
-
-	if (o->ca != NULL && !set_trust(ssl, o, e))
-		return false;
-	SSL_set_verify(ssl, o->sslmode == SSLMODE_REQUIRE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
-		       NULL);
-	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
-		return fail(e, EX_OSERR, "out of memory");
-	/* RFC 6066, 3: no addresses in SNI. */
-	if (!is_address(name) && SSL_set_tlsext_host_name(ssl, name) != 1)
-		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
-			    name);
-	return true;
-}
-
 static bool has_addresses(const X509 *cert)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
@@ -113,19 +98,56 @@ static void shown_name(const X509 *cert, char *buf, size_t size)
 	GENERAL_NAMES_free(names);
 }
 
-bool client_check_name(SSL *ssl, const struct options *o, struct error *e)
+/* Called by OpenSSL for each certificate and each error. Adds libpq's rule for addresses, and records why the server is refused. */
+static int verify_server(int ok, X509_STORE_CTX *store)
 {
-	X509 *cert = SSL_get0_peer_certificate(ssl);
-	const char *wanted = server_name(o);
+	int error = X509_STORE_CTX_get_error(store);
+	X509 *leaf = X509_STORE_CTX_get0_cert(store);
 	char name[128];
 
-	if (cert == NULL)
-		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
-	if (is_address(wanted)
-		? names_address(cert, wanted)
-		: X509_check_host(cert, wanted, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
-		return true;
-	shown_name(cert, name, sizeof name);
-	return fail(e, EX_UNAVAILABLE, "the server's certificate is for \"%s\", not for \"%s\"",
-		    name, wanted);
+	if (ok)
+		return ok;
+	if (error == X509_V_ERR_IP_ADDRESS_MISMATCH && names_address(leaf, wanted)) {
+		X509_STORE_CTX_set_error(store, X509_V_OK);
+		return 1;
+	}
+	if (error == X509_V_ERR_IP_ADDRESS_MISMATCH || error == X509_V_ERR_HOSTNAME_MISMATCH) {
+		shown_name(leaf, name, sizeof name);
+		fail(&peer_refusal, EX_UNAVAILABLE,
+		     "the server's certificate is for \"%s\", not for \"%s\"", name, wanted);
+	} else {
+		fail(&peer_refusal, EX_UNAVAILABLE,
+		     "the server's certificate cannot be verified: %s",
+		     X509_verify_cert_error_string(error));
+	}
+	return 0;
+}
+
+/* OpenSSL checks the name while it verifies the certificate, before ours is sent. */
+static bool set_name(SSL *ssl)
+{
+	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	return is_address(wanted) ? X509_VERIFY_PARAM_set1_ip_asc(param, wanted) == 1
+				  : X509_VERIFY_PARAM_set1_host(param, wanted, 0) == 1;
+}
+
+bool client_open(SSL *ssl, const struct options *o, struct error *e)
+{
+	wanted = server_name(o);
+	if (o->ca != NULL && !set_trust(ssl, o, e))
+		return false;
+	if (o->sslmode == SSLMODE_REQUIRE)
+		SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
+	else
+		SSL_set_verify(ssl, SSL_VERIFY_PEER, verify_server);
+	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
+		return fail(e, EX_OSERR, "out of memory");
+	/* RFC 6066, 3: no addresses in SNI. */
+	if ((!is_address(wanted) && SSL_set_tlsext_host_name(ssl, wanted) != 1) ||
+	    (o->sslmode == SSLMODE_VERIFY_FULL && !set_name(ssl)))
+		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
+			    wanted);
+	return true;
 }

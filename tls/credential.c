@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
@@ -92,44 +91,46 @@ void text_wipe(struct text *t)
 	t->bytes = NULL;
 }
 
-static bool text_fill(struct text *t, int fd, const char *file, off_t max, struct error *e)
-{
-	if (fstat(fd, &t->st) < 0)
-		return fail(e, EX_NOINPUT, "could not examine \"%s\": %s", file, strerror(errno));
-	if (!S_ISREG(t->st.st_mode))
-		return fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
-	if (t->st.st_size > max)
-		return fail(e, EX_CONFIG,
-			    "\"%s\" has more than %d bytes: that is no certificate file", file,
-			    (int)max);
-	t->len = (size_t)t->st.st_size;
-	/* A key is in the secure heap from the start; lists of a megabyte have no place there, and hold none. */
-	t->bytes =
-	    t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
-	if (t->bytes == NULL)
-		return fail(e, EX_OSERR, "out of memory");
-	/* In one go: the file may be replaced meanwhile. */
-	ssize_t n = read(fd, t->bytes, t->len);
-	if (n < 0)
-		return fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(errno));
-	t->len = (size_t)n;
-	return true;
-}
-
-bool text_read(struct text *t, const char *file, off_t max, const char *cure, struct error *e)
+int text_open(const char *file, const char *cure, struct stat *st, struct error *e)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	*t = (struct text){.bytes = NULL};
+	if (fd >= 0 && fstat(fd, st) == 0 && S_ISREG(st->st_mode))
+		return fd;
 	if (fd < 0)
-		return fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT,
-			    "could not open \"%s\": %s%s", file, strerror(errno),
-			    errno == ENOENT ? cure : "");
-	bool ok = text_fill(t, fd, file, max, e);
+		fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "could not open \"%s\": %s%s",
+		     file, strerror(errno), errno == ENOENT ? cure : "");
+	else
+		fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+bool text_read(struct text *t, const char *file, const char *cure, struct error *e)
+{
+	int fd = text_open(file, cure, &t->st, e);
+
+	if (fd < 0)
+		return false;
+	bool fits = t->st.st_size < FILE_MAX_SIZE;
+	t->len = fits ? (size_t)t->st.st_size : 0;
+	/* Large files find no room in the secure heap; they are wiped all the same. */
+	t->bytes =
+	    t->len < SECURE_TEXT ? OPENSSL_secure_malloc(t->len + 1) : OPENSSL_malloc(t->len + 1);
+	/* One read: the file may be being replaced. */
+	ssize_t n = t->bytes == NULL ? -1 : read(fd, t->bytes, t->len);
+	int error = errno;
 	close(fd);
-	if (!ok)
-		text_wipe(t);
-	return ok;
+	if (fits && n >= 0) {
+		t->len = (size_t)n;
+		return true;
+	}
+	text_wipe(t);
+	return fits ? fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(error))
+		    : fail(e, EX_CONFIG,
+			   "\"%s\" has more than %d bytes: that is no certificate file", file,
+			   FILE_MAX_SIZE);
 }
 
 /* Owner and mode, as PostgreSQL's own libpq asks of a private key (fe-secure-openssl.c, initialize_SSL). */
@@ -177,55 +178,12 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	return (int)strlen(buf);
 }
 
-/* The next "PRIVATE KEY" block (RFC 5958's, not encrypted) of the file, decoded as the type that the certificate's key has. */
-static EVP_PKEY *decode_key(BIO *bio, const char *type)
-{
-	char *name = NULL, *header = NULL;
-	unsigned char *der = NULL;
-	long len;
-	EVP_PKEY *key = NULL;
-
-	while (key == NULL && PEM_read_bio_ex(bio, &name, &header, &der, &len,
-					      PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE) == 1) {
-		if (strcmp(name, PEM_STRING_PKCS8INF) == 0) {
-			const unsigned char *at = der;
-			size_t left = (size_t)len;
-			OSSL_DECODER_CTX *ctx = OSSL_DECODER_CTX_new_for_pkey(
-			    &key, "DER", "PrivateKeyInfo", type, EVP_PKEY_KEYPAIR, NULL, NULL);
-			if (ctx == NULL || OSSL_DECODER_from_data(ctx, &at, &left) != 1)
-				ERR_clear_error(); /* the long way tells what is wrong */
-			OSSL_DECODER_CTX_free(ctx);
-		}
-		OPENSSL_secure_free(name);
-		OPENSSL_secure_free(header);
-		OPENSSL_secure_clear_free(der, (size_t)len);
-	}
-	return key;
-}
-
-/*
- * The common case, by half of the instructions: the certificate tells of what type the key is, so that OpenSSL need not try each decoder that it has. NULL if this
- * is another case.
- */
-static EVP_PKEY *quick_key(const struct credential *c, const struct text *t)
-{
-	const char *type = EVP_PKEY_get0_type_name(X509_get0_pubkey(c->leaf));
-	BIO *bio = BIO_new_mem_buf(t->bytes, (int)t->len);
-
-	EVP_PKEY *key = type != NULL && bio != NULL ? decode_key(bio, type) : NULL;
-	BIO_free(bio);
-	return key;
-}
-
 static bool parse_key(struct credential *c, const struct text *t, const char *file,
 		      const char *command, struct error *e)
 {
 	struct error why = {.status = 0};
 	struct passphrase passphrase = {.command = command, .e = &why};
 
-	c->key = quick_key(c, t);
-	if (c->key != NULL)
-		return true;
 	BIO *bio = BIO_new_mem_buf(t->bytes, (int)t->len);
 	ERR_clear_error();
 	c->key = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
@@ -293,13 +251,12 @@ static bool load_once(struct credential *c, const char *cert_file, const char *k
 	struct text cert, key;
 	bool ok;
 
-	if (!text_read(&cert, cert_file, FILE_MAX_SIZE, " (\"make cert\" writes one for a start)",
-		       e))
+	if (!text_read(&cert, cert_file, " (\"make cert\" writes one for a start)", e))
 		return false;
 	ok = parse_certificates(c, &cert, cert_file, e);
 	if (key_file == NULL)
 		ok = ok && load_key(c, &cert, cert_file, command, e);
-	else if (ok && (ok = text_read(&key, key_file, FILE_MAX_SIZE, "", e))) {
+	else if (ok && (ok = text_read(&key, key_file, "", e))) {
 		ok = load_key(c, &key, key_file, command, e);
 		text_wipe(&key);
 	}

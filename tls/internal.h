@@ -23,9 +23,14 @@ struct text {
 	struct stat st;
 };
 
-/* Read a regular file of at most `max` bytes, in one go. `cure` is added to the error when there is no such file. On success for text_wipe. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG. */
-bool text_read(struct text *t, const char *file, off_t max, const char *cure,
-	       struct error *e) MUST_USE;
+/*
+ * Open a regular file and examine it. Returns the descriptor, or -1 and EX_NOINPUT or EX_NOPERM in `e`;
+ * `cure` is added to the text if there is no such file.
+ */
+int text_open(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
+
+/* Read a regular file whole, for text_wipe. Fails as text_open, and with EX_CONFIG if it is too large. */
+bool text_read(struct text *t, const char *file, const char *cure, struct error *e) MUST_USE;
 
 void text_wipe(struct text *t);
 
@@ -64,11 +69,8 @@ void wiping_memory_begin(void);
 /* The key is gone: memory freed from now on need not be wiped. */
 void wiping_memory_end(void);
 
-/* Client mode, step 3: ALPN, SNI, whom to trust and what to verify. Fails as tls_open does. */
+/* Client mode, step 3: ALPN, SNI, whom to trust and which name the server must have. Fails as tls_open does. */
 bool client_open(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
-
-/* Client mode, step 7: does the server's certificate, which was verified, name the server? `e` says what it names. */
-bool client_check_name(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
 /* PostgreSQL's protocol name for ALPN, as it stands on the wire. */
 extern const unsigned char alpn_postgresql[];
@@ -82,8 +84,8 @@ bool trust_load(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e) 
 /* Ask clients for a certificate, naming the authorities that trust_load read; one that is given must verify. */
 void peer_ask(SSL_CTX *ctx);
 
-/* True if the handshake failed because of the client's certificate; `e` then says which, and why. */
-bool peer_was_refused(struct error *e);
+/* Why the peer's certificate was refused in the handshake; status 0 if it was not. There is one peer per process. */
+extern struct error peer_refusal;
 
 /* Protocol versions, ciphers and groups: openssl.cnf's, narrowed to what pgssl promises, and the options'. Fails with EX_CONFIG or EX_USAGE. */
 bool settings_apply(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;

@@ -11,94 +11,65 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#define CA_MAX_SIZE  (1024 * 1024)
-#define CRL_MAX_SIZE (16 * 1024 * 1024)
-#define NAME_SIZE    1025 /* identmap takes names of 1024 bytes; a longer one is no name */
+#define NAME_SIZE 1025 /* identmap takes names of 1024 bytes; a longer one is no name */
 
 /* ---- trust ---- */
 
-/* A PEM file's end, or something in it that cannot be read? */
-static bool at_end(const char *file, const char *what, int found, struct error *e)
+/* X509_load_cert_file or X509_load_crl_file: add what the file holds to the store, return how many. */
+typedef int load_file(X509_LOOKUP *lookup, const char *file, int type);
+
+/* OpenSSL's loaders return 0 for a file with nothing of the kind and for one with any damage. */
+static bool load_into(X509_STORE *store, load_file *load, const char *what, const char *file,
+		      struct error *e)
 {
-	if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		return fail(e, EX_CONFIG, "could not load %s file \"%s\": %s", what, file,
-			    openssl_reason("damaged file"));
+	X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+	struct stat st;
+	int fd = text_open(file, "", &st, e);
+
+	if (fd < 0)
+		return false;
+	close(fd);
 	ERR_clear_error();
-	if (found == 0)
+	if (lookup != NULL && load(lookup, file, X509_FILETYPE_PEM) > 0)
+		return true;
+	if (ERR_GET_REASON(ERR_peek_error()) == PEM_R_NO_START_LINE)
 		return fail(e, EX_CONFIG, "no %s in \"%s\"", what, file);
-	return true;
+	return fail(e, EX_CONFIG, "could not load %s file \"%s\": %s", what, file,
+		    openssl_reason("damaged file"));
 }
 
-static bool add_authorities(X509_STORE *store, STACK_OF(X509_NAME) * names, BIO *bio,
-			    const char *file, struct error *e)
+static bool load_once(X509_STORE *store, const char *ca, const char *crl, struct error *e)
 {
-	X509 *x;
-	int found = 0;
-
-	ERR_clear_error();
-	/* "TRUSTED CERTIFICATE" counts too, with what openssl-x509(1) wrote into it. */
-	for (; (x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"")) != NULL; found++) {
-		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(x));
-		bool ok = X509_STORE_add_cert(store, x) == 1 && name != NULL;
-
-		X509_free(x);
-		if (ok && sk_X509_NAME_find(names, name) < 0)
-			ok = sk_X509_NAME_push(names, name) > 0;
-		else
-			X509_NAME_free(name);
-		if (!ok)
-			return fail(e, EX_CONFIG,
-				    "OpenSSL does not accept a certificate in \"%s\": %s", file,
-				    openssl_reason("out of memory"));
-	}
-	return at_end(file, "certificate", found, e);
-}
-
-static bool add_revocations(X509_STORE *store, BIO *bio, const char *file, struct error *e)
-{
-	X509_CRL *crl;
-	int found = 0;
-
-	ERR_clear_error();
-	for (; (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, (void *)"")) != NULL; found++) {
-		bool ok = X509_STORE_add_crl(store, crl) == 1;
-
-		X509_CRL_free(crl);
-		if (!ok)
-			return fail(e, EX_CONFIG,
-				    "OpenSSL does not accept a revocation list in \"%s\": %s", file,
-				    openssl_reason("out of memory"));
-	}
+	if (!load_into(store, X509_load_cert_file, "certificate", ca, e))
+		return false;
+	if (crl == NULL)
+		return true;
 	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-	return at_end(file, "revocation list", found, e);
+	return load_into(store, X509_load_crl_file, "revocation list", crl, e);
 }
 
-static bool fill(X509_STORE *store, STACK_OF(X509_NAME) * names, const char *ca, const char *crl,
-		 struct error *e)
+bool trust_load(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e)
 {
-	struct text text;
+	for (int i = 1;; i++) {
+		X509_STORE *store = X509_STORE_new();
 
-	if (!text_read(&text, ca, CA_MAX_SIZE, "", e))
-		return false;
-	BIO *bio = BIO_new_mem_buf(text.bytes, (int)text.len);
-	bool ok = add_authorities(store, names, bio, ca, e);
-	BIO_free(bio);
-	text_wipe(&text);
-	if (!ok || crl == NULL)
-		return ok;
-
-	if (!text_read(&text, crl, CRL_MAX_SIZE, "", e))
-		return false;
-	bio = BIO_new_mem_buf(text.bytes, (int)text.len);
-	ok = add_revocations(store, bio, crl, e);
-	BIO_free(bio);
-	text_wipe(&text);
-	return ok;
+		if (store == NULL)
+			return fail(e, EX_OSERR, "out of memory");
+		if (load_once(store, ca, crl, e)) {
+			SSL_CTX_set_cert_store(ctx, store);
+			return true;
+		}
+		X509_STORE_free(store);
+		if (i == TEXT_TRIES)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = TEXT_PAUSE_NS}, NULL);
+	}
 }
 
 static int compare_names(const X509_NAME *const *a, const X509_NAME *const *b)
@@ -106,32 +77,20 @@ static int compare_names(const X509_NAME *const *a, const X509_NAME *const *b)
 	return X509_NAME_cmp(*a, *b);
 }
 
-/* The context is given all or nothing. */
-static bool load_once(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e)
+/* The names of the trusted authorities, each once. NULL without memory. */
+static STACK_OF(X509_NAME) * authority_names(X509_STORE *store)
 {
-	X509_STORE *store = X509_STORE_new();
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new(compare_names);
+	STACK_OF(X509) *all = X509_STORE_get1_all_certs(store);
 
-	if (store == NULL || names == NULL)
-		return fail(e, EX_OSERR, "out of memory");
-	if (!fill(store, names, ca, crl, e)) {
-		X509_STORE_free(store);
-		sk_X509_NAME_pop_free(names, X509_NAME_free);
-		return false;
+	for (int i = 0; i < sk_X509_num(all); i++) {
+		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(sk_X509_value(all, i)));
+		if (name == NULL || sk_X509_NAME_find(names, name) >= 0 ||
+		    sk_X509_NAME_push(names, name) <= 0)
+			X509_NAME_free(name);
 	}
-	SSL_CTX_set_cert_store(ctx, store);
-	SSL_CTX_set_client_CA_list(ctx, names);
-	return true;
-}
-
-bool trust_load(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e)
-{
-	for (int i = 1; !load_once(ctx, ca, crl, e); i++) {
-		if (i == TEXT_TRIES)
-			return false;
-		nanosleep(&(struct timespec){.tv_nsec = TEXT_PAUSE_NS}, NULL);
-	}
-	return true;
+	sk_X509_pop_free(all, X509_free);
+	return names;
 }
 
 /* ---- names for people ---- */
@@ -176,8 +135,7 @@ static void describe(const X509 *x, struct tls_peer *peer)
 
 /* ---- verification ---- */
 
-static struct error
-    refusal; /* why the client's certificate was refused; there is one client a process */
+struct error peer_refusal;
 
 /* " subject=...": cut short, since `e` has to hold all of the line. */
 static void add_field(struct error *e, const char *key, const char *value)
@@ -198,12 +156,12 @@ static int remember(int ok, X509_STORE_CTX *store)
 
 	if (ok || leaf == NULL)
 		return ok;
-	fail(&refusal, EX_PROTOCOL, "client certificate refused at depth %d: %s", depth,
+	fail(&peer_refusal, EX_PROTOCOL, "client certificate refused at depth %d: %s", depth,
 	     X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
 	describe(leaf, &peer);
-	add_field(&refusal, "subject", peer.subject);
-	add_field(&refusal, "issuer", peer.issuer);
-	add_field(&refusal, "serial", peer.serial);
+	add_field(&peer_refusal, "subject", peer.subject);
+	add_field(&peer_refusal, "issuer", peer.issuer);
+	add_field(&peer_refusal, "serial", peer.serial);
 	return ok;
 }
 
@@ -212,14 +170,7 @@ void peer_ask(SSL_CTX *ctx)
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, remember);
 	SSL_CTX_set_purpose(
 	    ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server, said aloud */
-}
-
-bool peer_was_refused(struct error *e)
-{
-	if (refusal.status == 0)
-		return false;
-	*e = refusal;
-	return true;
+	SSL_CTX_set_client_CA_list(ctx, authority_names(SSL_CTX_get_cert_store(ctx)));
 }
 
 /* ---- who it is ---- */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * wire/proxy.c - PROXY protocol headers, versions 1 and 2, of step 6.
+ * wire/proxy.c - PROXY protocol headers (step 6).
  *
- * Every byte is a stranger's. Behind the header come bytes that belong to PostgreSQL's startup or to TLS, so no read here asks for more than
- * what the header must still have; that is why version 1, which has no length, is read two bytes at a time.
+ * Every byte is a stranger's. The bytes after the header belong to PostgreSQL or TLS, so no read
+ * asks for more than the header must still have. Version 1 has no length and is read two bytes at a
+ * time.
  */
 #include "wire/proxy.h"
 
@@ -16,9 +17,9 @@
 
 enum {
 	V1_SHORTEST = 15, /* "PROXY UNKNOWN\r\n" */
-	V1_LONGEST = 107, /* the document's worst case, CRLF included */
+	V1_LONGEST = 107, /* the specification's worst case, CRLF included */
 	V2_FIXED = 16,
-	/* The document lets a length say 64 KiB but wants headers in one segment of 536 bytes; certificate names can make one longer. nginx stops here too. */
+	/* The length field allows 64 KiB, and TLVs may be long. nginx has this limit too. */
 	V2_LONGEST = 4096,
 };
 
@@ -29,9 +30,20 @@ enum { V2_STREAM = 1, V2_DGRAM };
 static const unsigned char v2_signature[12] = {'\r', '\n', '\r', '\n', '\0', '\r',
 					       '\n', 'Q',  'U',  'I',  'T',  '\n'};
 
-/* Why a read did not happen. */
-static bool fail_read(struct error *e, enum io_status io, bool spoke)
+/* The header as read so far, with a cursor that remembers failure: check `bad` once, at the end. */
+struct header {
+	struct stream *stream;
+	deadline when;
+	size_t len;     /* bytes read */
+	size_t at, end; /* bytes[at..end) are still to be parsed */
+	bool bad;
+	unsigned char bytes[V2_LONGEST];
+};
+
+static bool fail_read(const struct header *h, enum io_status io, struct error *e)
 {
+	bool spoke = h->len > 0;
+
 	if (io == IO_TERMINATED)
 		return fail(e, EX_TEMPFAIL, "terminated while waiting for the PROXY header");
 	if (io == IO_TIMEOUT && !spoke)
@@ -47,54 +59,55 @@ static bool fail_read(struct error *e, enum io_status io, bool spoke)
 	return fail(e, EX_PROTOCOL, "connection broke before the PROXY header was read");
 }
 
-/* What was read so far. */
-struct header {
-	struct stream *stream;
-	deadline when;
-	size_t len;
-	unsigned char bytes[V2_LONGEST];
-};
-
-/* Read `n` more bytes. The caller has seen to it that they fit. */
-static bool more(struct header *h, size_t n, struct error *e)
+/* Read `n` more bytes. The caller ensures that they fit. */
+static bool read_header_bytes(struct header *h, size_t n, struct error *e)
 {
 	size_t got = 0;
 	enum io_status io = stream_read_exactly(h->stream, h->bytes + h->len, n, &got, h->when);
 
 	h->len += got;
-	return io == IO_DONE || fail_read(e, io, h->len > 0);
+	return io == IO_DONE || fail_read(h, io, e);
 }
 
-/* A cursor that remembers failure: past the end it gives zeros, and the one question comes last. */
-struct cursor {
-	const unsigned char *at, *end;
-	bool bad;
-};
-
-static const unsigned char *take(struct cursor *c, size_t n)
+/* The next `n` (at most 16) bytes, or zeros. */
+static const unsigned char *take_bytes(struct header *h, size_t n)
 {
-	static const unsigned char nothing[sizeof(struct in6_addr)];
-	const unsigned char *here = c->at;
+	static const unsigned char zeros[sizeof(struct in6_addr)];
+	const unsigned char *here = h->bytes + h->at;
 
-	if (c->bad || (size_t)(c->end - c->at) < n) {
-		c->bad = true;
-		return nothing;
+	if (h->bad || h->end - h->at < n) {
+		h->bad = true;
+		return zeros;
 	}
-	c->at += n;
+	h->at += n;
 	return here;
 }
 
-static unsigned take_u16(struct cursor *c)
+static uint16_t get_be16(const unsigned char *p)
 {
-	const unsigned char *p = take(c, 2);
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
 
-	return (unsigned)p[0] << 8 | p[1];
+static void set_client(struct proxy_client *client, int family, const unsigned char *host,
+		       uint16_t port)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+
+	client->given = true;
+	if (family == AF_INET) {
+		memcpy(&in.sin_addr, host, sizeof in.sin_addr);
+		memcpy(&client->address, &in, sizeof in);
+	} else {
+		memcpy(&in6.sin6_addr, host, sizeof in6.sin6_addr);
+		memcpy(&client->address, &in6, sizeof in6);
+	}
 }
 
 /* Version 1 */
 
-/* Does the line read so far end? Sets *bad where a CR or LF stands that is not the CRLF at its very end. */
-static bool v1_ended(const struct header *h, bool *bad)
+/* Has the line ended? Sets *bad if it has a CR or LF other than the CRLF at its end. */
+static bool v1_line_ended(const struct header *h, bool *bad)
 {
 	size_t body = h->len;
 	bool ended = h->bytes[h->len - 2] == '\r' && h->bytes[h->len - 1] == '\n';
@@ -107,21 +120,21 @@ static bool v1_ended(const struct header *h, bool *bad)
 	return ended;
 }
 
-/* Read to the CRLF. As long as no CR is there at least two bytes must still come. */
+/* Read up to the CRLF. At least two more bytes must come unless the last one is CR. */
 static bool v1_read_line(struct header *h, struct error *e)
 {
 	bool bad = false;
 
-	if (!more(h, V1_SHORTEST - h->len, e))
+	if (!read_header_bytes(h, V1_SHORTEST - h->len, e))
 		return false;
 	if (memcmp(h->bytes, "PROXY ", 6) != 0)
 		return fail(e, EX_PROTOCOL, "no PROXY header: " CURE);
-	while (!v1_ended(h, &bad) && !bad) {
+	while (!v1_line_ended(h, &bad) && !bad) {
 		size_t missing = h->bytes[h->len - 1] == '\r' ? 1 : 2;
 		if (h->len + missing > V1_LONGEST)
 			return fail(e, EX_PROTOCOL,
 				    "PROXY header has no line end in its first 107 bytes");
-		if (!more(h, missing, e))
+		if (!read_header_bytes(h, missing, e))
 			return false;
 	}
 	if (bad)
@@ -130,132 +143,87 @@ static bool v1_read_line(struct header *h, struct error *e)
 	return true;
 }
 
-/* The next word, which a blank or the end of the line ends, as a string of at most `size` - 1 bytes. */
-static void take_word(struct cursor *c, char *word, size_t size)
+/* Take the next word, which a blank or the end of the line ends, and the blank. */
+static void take_word(struct header *h, char *word, size_t size)
 {
-	size_t left = (size_t)(c->end - c->at);
-	const unsigned char *blank = memchr(c->at, ' ', left);
-	size_t len = blank == NULL ? left : (size_t)(blank - c->at);
+	size_t left = h->end - h->at;
+	const unsigned char *start = h->bytes + h->at, *blank = memchr(start, ' ', left);
+	size_t len = blank == NULL ? left : (size_t)(blank - start);
 
 	word[0] = '\0';
-	if (len == 0 || len >= size || memchr(c->at, '\0', len) != NULL) {
-		c->bad = true;
+	if (len == 0 || len >= size || memchr(start, '\0', len) != NULL) {
+		h->bad = true;
 		return;
 	}
-	memcpy(word, take(c, len), len);
+	memcpy(word, start, len);
 	word[len] = '\0';
-	if (blank == NULL)
-		return;
-	take(c, 1);
-	if (c->at == c->end) /* a blank, but nothing behind it */
-		c->bad = true;
+	h->at += len + (blank != NULL);
+	h->bad |= blank != NULL && h->at == h->end; /* a blank at the end of the line */
 }
 
-/* inet_pton refuses leading zeros and anything but the canonical forms. */
-static void take_address(struct cursor *c, int family, void *address)
+/* inet_pton() refuses leading zeros and everything but the canonical forms. */
+static void take_address(struct header *h, int family, void *address)
 {
 	char word[INET6_ADDRSTRLEN];
 
-	take_word(c, word, sizeof word);
+	take_word(h, word, sizeof word);
 	if (inet_pton(family, word, address) != 1)
-		c->bad = true;
+		h->bad = true;
 }
 
-/* strtol and its like would take signs, blanks and leading zeros. */
-static in_port_t take_port(struct cursor *c)
+/* Not strtonum(): it takes signs, blanks and leading zeros. */
+static uint16_t take_port(struct header *h)
 {
 	char word[sizeof "65535"];
 	unsigned port = 0;
 
-	take_word(c, word, sizeof word);
+	take_word(h, word, sizeof word);
 	for (const char *p = word; *p != '\0'; p++) {
 		if (*p < '0' || *p > '9')
-			c->bad = true;
+			h->bad = true;
 		port = port * 10 + (unsigned)(*p - '0');
 	}
 	if (port > 65535 || (word[0] == '0' && word[1] != '\0'))
-		c->bad = true;
-	return htons((uint16_t)port);
+		h->bad = true;
+	return (uint16_t)port;
 }
 
-/* What comes behind "PROXY TCP4 " or "PROXY TCP6 ": two addresses, two ports. Where the client went to is checked and forgotten. */
-static void v1_addresses(struct cursor *c, int family, struct sockaddr_storage *address)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-	unsigned char destination[sizeof in6.sin6_addr];
-
-	take_address(c, family, family == AF_INET ? (void *)&in.sin_addr : (void *)&in6.sin6_addr);
-	take_address(c, family, destination);
-	in.sin_port = in6.sin6_port = take_port(c);
-	(void)take_port(c);
-	if (c->at != c->end)
-		c->bad = true;
-	if (family == AF_INET)
-		memcpy(address, &in, sizeof in);
-	else
-		memcpy(address, &in6, sizeof in6);
-}
-
+/* The destination's address and port are checked and ignored. */
 static bool v1_read(struct header *h, struct proxy_client *client, struct error *e)
 {
-	struct sockaddr_storage address = {0};
+	unsigned char source[sizeof(struct in6_addr)], destination[sizeof source];
 	char protocol[sizeof "UNKNOWN"];
 
 	if (!v1_read_line(h, e))
 		return false;
-	struct cursor c = {.at = h->bytes + 6, .end = h->bytes + h->len - 2};
-	if (c.end - c.at == 7 && memcmp(c.at, "UNKNOWN", 7) == 0)
-		return true;
-	if (c.end - c.at > 7 && memcmp(c.at, "UNKNOWN ", 8) == 0)
-		return true; /* and the rest of the line must be ignored */
-	take_word(&c, protocol, sizeof protocol);
+	h->at = sizeof "PROXY " - 1;
+	h->end = h->len - 2;
+	take_word(h, protocol, sizeof protocol);
+	if (strcmp(protocol, "UNKNOWN") == 0)
+		return true; /* the rest of the line must be ignored */
 	if (strcmp(protocol, "TCP4") != 0 && strcmp(protocol, "TCP6") != 0)
 		return fail(e, EX_PROTOCOL,
 			    "PROXY header names a protocol that is not TCP4, TCP6 or UNKNOWN");
-	v1_addresses(&c, protocol[3] == '4' ? AF_INET : AF_INET6, &address);
-	if (c.bad)
+	int family = protocol[3] == '4' ? AF_INET : AF_INET6;
+	take_address(h, family, source);
+	take_address(h, family, destination);
+	uint16_t port = take_port(h);
+	(void)take_port(h);
+	if (h->bad || h->at != h->end)
 		return fail(e, EX_PROTOCOL,
-			    "PROXY header has a malformed address, port or blank behind %s",
+			    "PROXY header has a malformed address, port or blank after %s",
 			    protocol);
-	client->given = true;
-	client->address = address;
+	set_client(client, family, source, port);
 	return true;
 }
 
 /* Version 2 */
 
-static void v2_inet(struct cursor *c, struct sockaddr_storage *address)
+/* The whole header has been read and its first 13 bytes are valid. TLVs are ignored. */
+static bool v2_parse(struct header *h, struct proxy_client *client, struct error *e)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET};
-
-	memcpy(&in.sin_addr, take(c, 4), 4);
-	take(c, 4);
-	in.sin_port = htons((uint16_t)take_u16(c));
-	take(c, 2);
-	memcpy(address, &in, sizeof in);
-}
-
-static void v2_inet6(struct cursor *c, struct sockaddr_storage *address)
-{
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-
-	memcpy(&in6.sin6_addr, take(c, 16), 16);
-	take(c, 16);
-	in6.sin6_port = htons((uint16_t)take_u16(c));
-	take(c, 2);
-	memcpy(address, &in6, sizeof in6);
-}
-
-/*
- * All of the header is there; the first 13 bytes are judged. A receiver may skip what follows the
- * addresses (section 2.2 of the document); nothing here needs it, so it is not looked at.
- */
-static bool v2_parse(const struct header *h, struct proxy_client *client, struct error *e)
-{
-	struct sockaddr_storage address = {0};
 	unsigned family = h->bytes[13] >> 4, transport = h->bytes[13] & 15;
-	struct cursor c = {.at = h->bytes + V2_FIXED, .end = h->bytes + h->len};
+	size_t size = family == V2_INET ? sizeof(struct in_addr) : sizeof(struct in6_addr);
 
 	if (family > V2_UNIX || transport > V2_DGRAM)
 		return fail(e, EX_PROTOCOL,
@@ -266,21 +234,22 @@ static bool v2_parse(const struct header *h, struct proxy_client *client, struct
 	if (transport == V2_DGRAM)
 		return fail(e, EX_PROTOCOL, "PROXY header says that the client came by datagrams");
 	if (family == V2_UNIX)
-		return true; /* a socket's path does not identify a client */
-	if (family == V2_INET)
-		v2_inet(&c, &address);
-	else
-		v2_inet6(&c, &address);
-	if (c.bad)
+		return true; /* the path of a socket does not identify a client */
+	h->at = V2_FIXED;
+	h->end = h->len;
+	const unsigned char *source = take_bytes(h, size);
+	(void)take_bytes(h, size); /* the destination's address */
+	uint16_t port = get_be16(take_bytes(h, 2));
+	(void)take_bytes(h, 2);
+	if (h->bad)
 		return fail(e, EX_PROTOCOL, "PROXY header is too short for its addresses");
-	client->given = true;
-	client->address = address;
+	set_client(client, family == V2_INET ? AF_INET : AF_INET6, source, port);
 	return true;
 }
 
 static bool v2_read(struct header *h, struct proxy_client *client, struct error *e)
 {
-	if (!more(h, V2_FIXED - h->len, e))
+	if (!read_header_bytes(h, V2_FIXED - h->len, e))
 		return false;
 	if (memcmp(h->bytes, v2_signature, sizeof v2_signature) != 0)
 		return fail(e, EX_PROTOCOL, "no PROXY header: " CURE);
@@ -288,29 +257,29 @@ static bool v2_read(struct header *h, struct proxy_client *client, struct error 
 	if (version != 2 || command > 1)
 		return fail(e, EX_PROTOCOL,
 			    "PROXY header has the unknown version or command 0x%02x", h->bytes[12]);
-	size_t rest = (size_t)h->bytes[14] << 8 | h->bytes[15];
+	size_t rest = get_be16(h->bytes + 14);
 	if (rest > V2_LONGEST - V2_FIXED)
 		return fail(
 		    e, EX_PROTOCOL,
 		    "PROXY header longer than %d bytes: let the load balancer send fewer TLVs",
 		    V2_LONGEST);
-	if (!more(h, rest, e))
+	if (!read_header_bytes(h, rest, e))
 		return false;
-	/* LOCAL: the load balancer speaks for itself, whatever the rest says, its family included. */
+	/* LOCAL: the load balancer speaks for itself, whatever the rest says. */
 	return command == 0 || v2_parse(h, client, e);
 }
 
 bool proxy_read(struct stream *s, struct proxy_client *client, deadline when, struct error *e)
 {
 	struct header h;
-	bool good;
 
 	h.stream = s;
 	h.when = when;
 	h.len = 0;
+	h.bad = false;
 	*client = (struct proxy_client){0};
-	/* One byte first: a client that speaks PostgreSQL or TLS sends 8 bytes and waits; it is to be told at once, not at the deadline. */
-	good = more(&h, 1, e);
+	/* One byte first: a client without a header sends 8 bytes and waits; refuse it at once. */
+	bool good = read_header_bytes(&h, 1, e);
 	if (good && h.bytes[0] == 'P')
 		good = v1_read(&h, client, e);
 	else if (good && h.bytes[0] == v2_signature[0])

@@ -2,80 +2,86 @@
  *
  * wire/startup.c - PostgreSQL's packets before a session (steps 2, 6 and 8).
  *
- * What is allowed where stands in `requests`, what a client can be told in `refusals`. A StartupMessage is read as PostgreSQL reads it
- * (ProcessStartupPacket in its backend_startup.c), or a check of the user could be walked around.
+ * `requests` says what is allowed where, `refusals` what a client can be told. A StartupMessage
+ * must be read as PostgreSQL reads it (ProcessStartupPacket in backend_startup.c), or the check of
+ * the user could be bypassed.
  */
 #include "wire/startup.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
-#define CODE(major, minor) ((uint32_t)(major) << 16 | (minor))
+#define CODE(major, minor)  ((uint32_t)(major) << 16 | (minor))
+#define MESSAGE_HEAD        5    /* type and length of a message */
+#define RELAY_MAX           8192 /* longer messages are not looked into */
+#define AUTHENTICATION_SASL 10
 
+#define UNENCRYPTED (STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL)
+#define EVERYWHERE  (UNENCRYPTED | STARTUP_NEGOTIATED)
+
+/* STARTUP_DIRECT counts as unencrypted too: the inner client does not know of the TLS around it. */
+/* clang-format off */
 static const struct request {
 	uint32_t code;
-	uint32_t min, max; /* length of the packet, the length word included */
+	uint32_t min, max; /* length of the packet, with its length word */
 	unsigned places;
 	bool once;
 	enum startup_kind kind;
 } requests[] = {
-    {CODE(1234, 5678), 16, 268, STARTUP_CLEAR | STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL,
-     false, STARTUP_CANCEL},
-    {CODE(1234, 5679), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true,
-     STARTUP_SSL_REQUEST},
-    {CODE(1234, 5680), 8, 8, STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL, true,
-     STARTUP_GSS_REQUEST},
-    {CODE(3, 0), 8, STARTUP_MAX, STARTUP_NEGOTIATED | STARTUP_DIRECT | STARTUP_LOCAL, false,
-     STARTUP_SESSION}, /* of any minor version */
+	{CODE(1234, 5678), 16, 268, EVERYWHERE, false, STARTUP_CANCEL},
+	{CODE(1234, 5679), 8, 8, UNENCRYPTED, true, STARTUP_SSL_REQUEST},
+	{CODE(1234, 5680), 8, 8, UNENCRYPTED, true, STARTUP_GSS_REQUEST},
+	{CODE(3, 0), 8, STARTUP_MAX, EVERYWHERE & ~STARTUP_CLEAR, false, STARTUP_SESSION}, /* 3.x */
 };
-
-#define REQUESTS (sizeof requests / sizeof requests[0])
 
 static const struct {
-	const char *sqlstate, *message, *hint; /* %s in the message is the detail */
+	const char *sqlstate, *message, *hint; /* %s stands for the detail */
 } refusals[] = {
-    [REFUSE_NO_TLS] = {"28000", "this port accepts only TLS connections",
-		       "Use sslmode=require or stronger. If another error stands above this one, "
-		       "that is the cause: "
-		       "libpq's default, sslmode=prefer, tries again in clear after one."},
-    [REFUSE_REPEATED] = {"0A000", "encryption has already been negotiated on this connection",
-			 NULL},
-    [REFUSE_VERSION] = {"0A000", "unsupported frontend protocol %s: server supports 3.0 and later",
-			NULL},
-    [REFUSE_VERSION_2] = {"0A000",
-			  "unsupported frontend protocol 2.0: server supports 3.0 and later", NULL},
-    [REFUSE_LENGTH] = {"08P01", "invalid length of startup packet",
-		       "This port speaks the PostgreSQL protocol."},
-    [REFUSE_LAYOUT] = {"08P01", "invalid startup packet layout: expected terminator as last byte",
-		       NULL},
-    [REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
-    [REFUSE_NO_CERTIFICATE] = {"28000", "connection requires a valid client certificate", NULL},
-    [REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
-    [REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
-    [REFUSE_BACKEND_TLS] = {"08006", "could not establish a TLS connection to PostgreSQL at %s",
-			    NULL},
-    [REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
+	[REFUSE_NO_TLS] = {"28000", "this port accepts only TLS connections",
+		"Use sslmode=require or stronger. If another error stands above this one, that is "
+		"the cause: libpq's default, sslmode=prefer, tries again in clear after one."},
+	[REFUSE_REPEATED] = {"0A000",
+		"encryption has already been negotiated on this connection", NULL},
+	[REFUSE_VERSION] = {"0A000",
+		"unsupported frontend protocol %s: server supports 3.0 and later", NULL},
+	[REFUSE_VERSION_2] = {"0A000",
+		"unsupported frontend protocol 2.0: server supports 3.0 and later", NULL},
+	[REFUSE_LENGTH] = {"08P01", "invalid length of startup packet",
+		"This port speaks the PostgreSQL protocol."},
+	[REFUSE_LAYOUT] = {"08P01",
+		"invalid startup packet layout: expected terminator as last byte", NULL},
+	[REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
+	[REFUSE_NO_CERTIFICATE] = {"28000", "connection requires a valid client certificate", NULL},
+	[REFUSE_CERTIFICATE] = {"28000", "certificate authentication failed for user \"%s\"", NULL},
+	[REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
+	[REFUSE_BACKEND_TLS] = {"08006",
+		"could not establish a TLS connection to PostgreSQL at %s", NULL},
+	[REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
 };
+/* clang-format on */
 
-const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE] = {0,    0,    0,    8,
-								 0x04, 0xd2, 0x16, 0x2f};
-const unsigned char startup_gss_request[STARTUP_REQUEST_SIZE] = {0,    0,    0,    8,
-								 0x04, 0xd2, 0x16, 0x30};
+const unsigned char startup_ssl_request[] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
+const unsigned char startup_gss_request[] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30};
 
 static uint32_t get_be32(const unsigned char *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void refuse(struct startup *st, enum refusal why)
+static void put_be32(unsigned char *p, size_t value)
+{
+	for (int i = 0; i < 4; i++)
+		p[i] = (unsigned char)(value >> (24 - 8 * i));
+}
+
+static void refuse_packet(struct startup *st, enum refusal why)
 {
 	st->kind = STARTUP_REFUSED;
 	st->why = why;
 }
 
-/* Read up to `size` bytes of the packet in all. */
-static bool more(struct startup *st, struct stream *s, size_t size, deadline when)
+/* Read until the packet has `size` bytes. */
+static bool read_packet(struct startup *st, struct stream *s, size_t size, deadline when)
 {
 	size_t got;
 
@@ -91,7 +97,7 @@ static const struct request *find_request(uint32_t code)
 {
 	if (code >> 16 == 3)
 		code = CODE(3, 0);
-	for (size_t i = 0; i < REQUESTS; i++)
+	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
 		if (requests[i].code == code)
 			return &requests[i];
 	return NULL;
@@ -100,21 +106,21 @@ static const struct request *find_request(uint32_t code)
 static void refuse_version(struct startup *st, uint32_t code)
 {
 	snprintf(st->detail, sizeof st->detail, "%u.%u", code >> 16, code & 0xffff);
-	refuse(st, code == CODE(2, 0) ? REFUSE_VERSION_2 : REFUSE_VERSION);
+	refuse_packet(st, code == CODE(2, 0) ? REFUSE_VERSION_2 : REFUSE_VERSION);
 }
 
-/* May this request come here and now? */
-static bool allowed(struct startup *st, const struct request *r, uint32_t len,
-		    enum startup_place place)
+/* Is this request allowed here and now? */
+static bool accept_request(struct startup *st, const struct request *r, uint32_t len,
+			   enum startup_place place)
 {
 	unsigned bit = 1u << r->kind;
 
 	if (len < r->min || len > r->max)
-		refuse(st, REFUSE_LENGTH);
+		refuse_packet(st, REFUSE_LENGTH);
 	else if (r->kind == STARTUP_SESSION && place == STARTUP_CLEAR)
-		refuse(st, REFUSE_NO_TLS);
+		refuse_packet(st, REFUSE_NO_TLS);
 	else if ((r->places & place) == 0 || (r->once && (st->seen & bit) != 0))
-		refuse(st, REFUSE_REPEATED);
+		refuse_packet(st, REFUSE_REPEATED);
 	else {
 		st->seen |= bit;
 		st->kind = r->kind;
@@ -125,52 +131,47 @@ static bool allowed(struct startup *st, const struct request *r, uint32_t len,
 
 static void take_parameter(struct startup *st, const char *name, const char *value)
 {
-	const char **where = NULL;
-
-	if (strcmp(name, "user") == 0)
-		where = &st->user;
-	else if (strcmp(name, "database") == 0)
-		where = &st->database;
-	else if (strcmp(name, "application_name") == 0)
-		where = &st->application_name;
+	if (strcmp(name, "application_name") == 0)
+		st->application_name = value;
+	const char **where = strcmp(name, "user") == 0       ? &st->user
+			     : strcmp(name, "database") == 0 ? &st->database
+							     : NULL;
 	if (where == NULL)
 		return;
-	if (where != &st->application_name) {
-		st->user_twice |= *where != NULL;
-		st->name_too_long |= strlen(value) > STARTUP_NAME_MAX;
-	}
+	st->user_twice |= *where != NULL;
+	st->name_too_long |= strlen(value) > STARTUP_NAME_MAX;
 	*where = value;
 }
 
 /* Names and values, each ended by a NUL, then one more NUL, which must be the last byte. */
 static void parse_parameters(struct startup *st)
 {
-	const char *at = (const char *)st->packet + 8,
-		   *last = (const char *)st->packet + st->len - 1;
+	const char *packet = (const char *)st->packet;
+	size_t at = 8, last = st->len - 1;
 
-	st->packet[st->len] = '\0'; /* so that no string can run out of the packet */
-	while (at <= last && *at != '\0') {
-		const char *value = at + strlen(at) + 1;
+	st->packet[st->len] = '\0'; /* no string can run out of the packet */
+	while (at <= last && packet[at] != '\0') {
+		size_t value = at + strlen(packet + at) + 1;
 
 		if (value > last)
 			break;
-		take_parameter(st, at, value);
-		at = value + strlen(value) + 1;
+		take_parameter(st, packet + at, packet + value);
+		at = value + strlen(packet + value) + 1;
 	}
 	if (at != last)
-		refuse(st, REFUSE_LAYOUT);
+		refuse_packet(st, REFUSE_LAYOUT);
 	else if (st->user == NULL || st->user[0] == '\0')
-		refuse(st, REFUSE_NO_USER);
+		refuse_packet(st, REFUSE_NO_USER);
 	else if (st->database == NULL || st->database[0] == '\0')
 		st->database = st->user;
 }
 
 /*
- * The length of the prefix of `name` that fits into `room` bytes when PostgreSQL shows it. From version 16 on
- * it shows \\xC3 for every byte that is not printable ASCII (pg_clean_ascii in its common/string.c).
- * Never ends inside a character of UTF-8 (RFC 3629: all bytes but the first are 10xxxxxx).
+ * The length of the longest prefix of `name` that PostgreSQL shows in `room` bytes. From version 16
+ * on it shows a byte that is not printable ASCII as \\xC3 (pg_clean_ascii). Never ends inside a
+ * UTF-8 character (RFC 3629: all bytes but the first are 10xxxxxx).
  */
-static size_t cut(const char *name, size_t room)
+static size_t fitting_prefix(const char *name, size_t room)
 {
 	size_t len = 0;
 
@@ -184,25 +185,23 @@ static size_t cut(const char *name, size_t room)
 	return len;
 }
 
-/* Put `size` bytes in the place of the `old` bytes at `at`. */
-static bool replace(struct startup *st, size_t at, size_t old, const char *bytes, size_t size)
+/* Replace `old` bytes at `at`. */
+static bool replace_bytes(struct startup *st, size_t at, size_t old, const char *bytes, size_t size)
 {
 	if (st->len - old + size > STARTUP_MAX)
 		return false;
 	memmove(st->packet + at + size, st->packet + at + old, st->len - at - old);
 	memcpy(st->packet + at, bytes, size);
 	st->len += size - old;
-	uint32_t len = htonl((uint32_t)st->len);
-	memcpy(st->packet, &len, sizeof len);
-	st->user = st->database = st->application_name =
-	    NULL; /* they point to where the bytes were */
+	put_be32(st->packet, st->len);
+	st->user = st->database = st->application_name = NULL;
 	parse_parameters(st);
 	return true;
 }
 
 bool startup_append_host(struct startup *st, const char *host, const char *port)
 {
-	static const char key[] = "application_name"; /* goes with its NUL */
+	static const char key[] = "application_name"; /* sent with its NUL */
 	char suffix[STARTUP_NAME_MAX + 1], text[sizeof key + STARTUP_NAME_MAX + 1];
 	const char *name = st->application_name != NULL ? st->application_name : "app";
 	const char *form = port[0] == '\0'             ? " - %s"
@@ -210,13 +209,14 @@ bool startup_append_host(struct startup *st, const char *host, const char *port)
 						       : " - %s:%s";
 
 	snprintf(suffix, sizeof suffix, form, host, port);
-	int n = snprintf(text, sizeof text, "%s%c%.*s%s", key, '\0',
-			 (int)cut(name, STARTUP_NAME_MAX - strlen(suffix)), name, suffix);
+	int n =
+	    snprintf(text, sizeof text, "%s%c%.*s%s", key, '\0',
+		     (int)fitting_prefix(name, STARTUP_NAME_MAX - strlen(suffix)), name, suffix);
 	size_t size = (size_t)n + 1;
 	if (st->application_name == NULL)
-		return replace(st, st->len - 1, 0, text, size);
+		return replace_bytes(st, st->len - 1, 0, text, size);
 	size_t at = (size_t)((const unsigned char *)name - st->packet);
-	return replace(st, at, strlen(name) + 1, text + sizeof key, size - sizeof key);
+	return replace_bytes(st, at, strlen(name) + 1, text + sizeof key, size - sizeof key);
 }
 
 void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first,
@@ -225,28 +225,28 @@ void startup_read(struct startup *st, struct stream *s, enum startup_place place
 	st->len = 0;
 	st->user = st->database = st->application_name = NULL;
 	st->user_twice = st->name_too_long = false;
-	if (!more(st, s, 1, when))
+	if (!read_packet(st, s, 1, when))
 		return;
 	if (first && st->packet[0] == 0x16) { /* RFC 8446, 5.1: ContentType handshake */
 		st->kind = STARTUP_DIRECT_TLS;
 		return;
 	}
-	if (!more(st, s, 4, when))
+	if (!read_packet(st, s, 4, when))
 		return;
 
 	uint32_t len = get_be32(st->packet);
 	if (len < 8 || len > STARTUP_MAX) {
-		refuse(st, REFUSE_LENGTH);
+		refuse_packet(st, REFUSE_LENGTH);
 		return;
 	}
-	if (!more(st, s, 8, when))
+	if (!read_packet(st, s, 8, when))
 		return;
 
 	uint32_t code = get_be32(st->packet + 4);
 	const struct request *r = find_request(code);
 	if (r == NULL)
 		refuse_version(st, code);
-	else if (allowed(st, r, len, place) && more(st, s, len, when) &&
+	else if (accept_request(st, r, len, place) && read_packet(st, s, len, when) &&
 		 st->kind == STARTUP_SESSION)
 		parse_parameters(st);
 }
@@ -258,68 +258,33 @@ enum io_status startup_answer(struct stream *s, char answer, deadline when)
 
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size)
 {
-	const char *message = refusals[why].message, *gap = strstr(message, "%s");
-
-	if (gap == NULL)
-		snprintf(buf, size, "%s", message);
-	else
-		snprintf(buf, size, "%.*s%s%s", (int)(gap - message), message, detail, gap + 2);
+	snprintf(buf, size, refusals[why].message, detail);
 	return buf;
 }
 
-/* An ErrorResponse under construction: it is cut, never overrun. */
-struct message {
-	unsigned char bytes[2048];
-	size_t len;
-};
-
-static void put_field(struct message *m, char type, const char *text)
-{
-	size_t n = strlen(text) + 1;
-
-	if (m->len + 1 + n + 1 > sizeof m->bytes)
-		return;
-	m->bytes[m->len++] = (unsigned char)type;
-	memcpy(m->bytes + m->len, text, n);
-	m->len += n;
-}
-
-/* ErrorResponse, "Message Formats" and "Error and Notice Message Fields" of PostgreSQL's protocol. */
-static void build_error(struct message *m, enum refusal why, const char *text)
-{
-	m->len = 5; /* 'E' and the length, known at the end */
-	put_field(m, 'S', "FATAL");
-	put_field(m, 'V', "FATAL");
-	put_field(m, 'C', refusals[why].sqlstate);
-	put_field(m, 'M', text);
-	if (refusals[why].hint != NULL)
-		put_field(m, 'H', refusals[why].hint);
-	m->bytes[m->len++] = '\0';
-	m->bytes[0] = 'E';
-	uint32_t len = htonl((uint32_t)(m->len - 1));
-	memcpy(m->bytes + 1, &len, sizeof len);
-}
-
+/* See "Message Formats" and "Error and Notice Message Fields" in PostgreSQL's manual. */
 enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail, deadline when)
 {
-	struct message m = {.len = 0};
-	char text[1024];
+	const char *state = refusals[why].sqlstate, *hint = refusals[why].hint;
+	char text[1024], message[2048] = "E";
+	size_t len = why == REFUSE_VERSION_2 ? 1 : MESSAGE_HEAD, room = sizeof message - len;
 
 	startup_refusal_text(why, detail, text, sizeof text);
-	if (why == REFUSE_VERSION_2)
-		put_field(&m, 'E', text); /* protocol 2: 'E', the text, a NUL */
-	else
-		build_error(&m, why, text);
-	return stream_write_all(s, m.bytes, m.len, when);
+	if (why == REFUSE_VERSION_2) { /* protocol 2 has no length and no fields */
+		len += (size_t)snprintf(message + len, room, "%s", text);
+	} else {
+		len += (size_t)snprintf(message + len, room, "SFATAL%cVFATAL%cC%s%cM%s%c", 0, 0,
+					state, 0, text, 0);
+		if (hint != NULL)
+			len +=
+			    (size_t)snprintf(message + len, sizeof message - len, "H%s%c", hint, 0);
+		put_be32((unsigned char *)message + 1, len);
+	}
+	return stream_write_all(s, message, len + 1, when);
 }
 
-#define AUTHENTICATION_SASL 10
-#define MESSAGE_HEAD        5 /* type and length */
-#define RELAY_MAX                                                                                  \
-	8192 /* the longest message looked into; errors before authentication are far shorter */
-
-/* Take SCRAM-SHA-256-PLUS out of the list of names in an AuthenticationSASL, message `m` of `len` bytes. Returns its new length. */
-static size_t take_plus(unsigned char *m, size_t len)
+/* Remove SCRAM-SHA-256-PLUS from the names in an AuthenticationSASL. Returns the new length. */
+static size_t remove_scram_plus(unsigned char *m, size_t len)
 {
 	static const char plus[] = "SCRAM-SHA-256-PLUS";
 	size_t at = MESSAGE_HEAD + 4;
@@ -327,7 +292,7 @@ static size_t take_plus(unsigned char *m, size_t len)
 	while (at < len && m[at] != '\0') { /* an empty name ends the list */
 		size_t n = strnlen((char *)m + at, len - at) + 1;
 
-		if (at + n > len) /* no NUL: not ours to repair */
+		if (at + n > len) /* malformed: leave it to the client */
 			break;
 		if (n == sizeof plus && memcmp(m + at, plus, n) == 0) {
 			memmove(m + at, m + at + n, len - at - n);
@@ -336,8 +301,7 @@ static size_t take_plus(unsigned char *m, size_t len)
 			at += n;
 		}
 	}
-	uint32_t length = htonl((uint32_t)(len - 1));
-	memcpy(m + 1, &length, sizeof length);
+	put_be32(m + 1, len - 1);
 	return len;
 }
 
@@ -347,12 +311,12 @@ static bool is_sasl_request(const unsigned char *m, size_t len)
 	       get_be32(m + MESSAGE_HEAD) == AUTHENTICATION_SASL;
 }
 
-/* Read one message of the server's; of one that is too long, or is none, only the head: then `whole` is false. */
-static enum io_status read_message(struct stream *server, unsigned char *m, size_t *len,
-				   bool *whole, deadline when)
+/* Read one message. If it is too long or malformed, read only the head; `whole` is then false. */
+static enum io_status read_backend_message(struct stream *backend, unsigned char *m, size_t *len,
+					   bool *whole, deadline when)
 {
 	size_t body;
-	enum io_status io = stream_read_exactly(server, m, MESSAGE_HEAD, len, when);
+	enum io_status io = stream_read_exactly(backend, m, MESSAGE_HEAD, len, when);
 
 	*whole = false;
 	if (io != IO_DONE)
@@ -360,13 +324,13 @@ static enum io_status read_message(struct stream *server, unsigned char *m, size
 	size_t size = (size_t)get_be32(m + 1) + 1;
 	if (size < MESSAGE_HEAD || size > RELAY_MAX)
 		return IO_DONE;
-	io = stream_read_exactly(server, m + MESSAGE_HEAD, size - MESSAGE_HEAD, &body, when);
+	io = stream_read_exactly(backend, m + MESSAGE_HEAD, size - MESSAGE_HEAD, &body, when);
 	*len += body;
 	*whole = io == IO_DONE;
 	return io;
 }
 
-enum io_status startup_relay_authentication(struct stream *server, struct stream *client,
+enum io_status startup_relay_authentication(struct stream *backend, struct stream *client,
 					    deadline when)
 {
 	unsigned char m[RELAY_MAX];
@@ -374,29 +338,23 @@ enum io_status startup_relay_authentication(struct stream *server, struct stream
 	bool whole;
 
 	do {
-		enum io_status io = read_message(server, m, &len, &whole, when);
+		enum io_status io = read_backend_message(backend, m, &len, &whole, when);
 		if (io != IO_DONE)
 			return io;
 		if (whole && is_sasl_request(m, len))
-			len = take_plus(m, len);
+			len = remove_scram_plus(m, len);
 		io = stream_write_all(client, m, len, when);
 		if (io != IO_DONE)
 			return io == IO_FAILED ? IO_DONE : io;
-	} while (whole &&
-		 (m[0] == 'N' || m[0] == 'v')); /* NoticeResponse, NegotiateProtocolVersion */
+		/* Go on after NoticeResponse and NegotiateProtocolVersion. */
+	} while (whole && (m[0] == 'N' || m[0] == 'v'));
 	return IO_DONE;
 }
 
 const char *startup_broken_text(const struct startup *st)
 {
-	switch (st->io) {
-	case IO_END:
-		return "client closed the connection inside a packet";
-	case IO_TIMEOUT:
-		return "client did not send its startup packet in time";
-	case IO_TERMINATED:
-		return "terminated by SIGTERM before the session began";
-	default:
-		return "connection to client lost";
-	}
+	return st->io == IO_END          ? "client closed the connection inside a packet"
+	       : st->io == IO_TIMEOUT    ? "client did not send its startup packet in time"
+	       : st->io == IO_TERMINATED ? "terminated by SIGTERM before the session began"
+					 : "connection to client lost";
 }

@@ -2,9 +2,10 @@
  *
  * wire/startup.h - PostgreSQL's packets before a session: read, classify, check, answer.
  *
- * The protocol is PostgreSQL's documentation, chapter "Frontend/Backend Protocol", sections Start-up, Cancelling Requests in Progress, SSL Session
- * Encryption and GSSAPI Session Encryption. Knows nothing of TLS or sockets: it gets a stream. Never reads a byte past the packet at hand: bytes sent in clear
- * behind an SSLRequest must never be taken for bytes received under TLS (CVE-2021-23222).
+ * See "Frontend/Backend Protocol" in PostgreSQL's manual: Start-up, Canceling Requests in Progress,
+ * SSL Session Encryption, GSSAPI Session Encryption. Never reads a byte after the current packet:
+ * bytes sent in clear behind an SSLRequest must never be taken for bytes received under TLS
+ * (CVE-2021-23222).
  */
 #ifndef PGSSL_WIRE_STARTUP_H
 #define PGSSL_WIRE_STARTUP_H
@@ -16,35 +17,33 @@
 #include "log.h"
 #include "net/stream.h"
 
-#define STARTUP_MAX 10004 /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH and the length word */
-#define STARTUP_NAME_MAX                                                                           \
-	63 /* NAMEDATALEN - 1: what PostgreSQL takes of a user's or database's name */
-#define STARTUP_REQUEST_SIZE 8 /* SSLRequest and GSSENCRequest */
+#define STARTUP_MAX          10004 /* PostgreSQL's MAX_STARTUP_PACKET_LENGTH, and the length */
+#define STARTUP_NAME_MAX     63    /* NAMEDATALEN - 1: PostgreSQL cuts longer names */
+#define STARTUP_REQUEST_SIZE 8     /* SSLRequest and GSSENCRequest */
 
 extern const unsigned char startup_ssl_request[STARTUP_REQUEST_SIZE];
 extern const unsigned char startup_gss_request[STARTUP_REQUEST_SIZE];
 
-/* Where a packet is read: what is allowed differs. */
+/* Where a packet is read decides what is allowed. */
 enum startup_place {
 	STARTUP_CLEAR = 1,      /* outside TLS */
 	STARTUP_NEGOTIATED = 2, /* inside TLS that began with SSLRequest */
-	STARTUP_DIRECT = 4,     /* inside TLS that began at once */
-	STARTUP_LOCAL =
-	    8, /* client mode: from a client on this machine, which needs no encryption */
+	STARTUP_DIRECT = 4,     /* inside direct TLS */
+	STARTUP_LOCAL = 8,      /* client mode: from a local client, which needs no encryption */
 };
 
 enum startup_kind {
-	STARTUP_NOTHING, /* the client left without a byte */
-	STARTUP_DIRECT_TLS, /* TLS begins at once; its first byte is packet[0], for the caller to put back */
-	STARTUP_SSL_REQUEST, /* answered 'S' or 'N' by startup_answer */
+	STARTUP_NOTHING,     /* the client left without sending a byte */
+	STARTUP_DIRECT_TLS,  /* packet[0] is the first byte of TLS: put it back */
+	STARTUP_SSL_REQUEST, /* answer with startup_answer */
 	STARTUP_GSS_REQUEST,
 	STARTUP_CANCEL,
 	STARTUP_SESSION, /* StartupMessage of version 3 */
-	STARTUP_REFUSED, /* `why` says it */
-	STARTUP_BROKEN, /* the stream failed or ended inside a packet, `io` says how: nobody is left to be told */
+	STARTUP_REFUSED, /* for the reason in `why` */
+	STARTUP_BROKEN,  /* the stream failed or ended inside a packet, see `io` */
 };
 
-/* All that a client can be told before its session; see the table in startup.c. */
+/* What a client can be told before its session; the texts are in startup.c. */
 enum refusal {
 	REFUSE_NO_TLS,
 	REFUSE_REPEATED,
@@ -60,58 +59,61 @@ enum refusal {
 	REFUSE_TOO_MANY,
 };
 
-/* One packet. About 10 kB: the caller keeps it static or on the stack. */
+/* One packet. */
 struct startup {
 	enum startup_kind kind;
 	enum refusal why;
 	enum io_status io;
-	unsigned seen;   /* requests so far: each is allowed once a connection */
+	unsigned seen;   /* requests so far: each is allowed once per connection */
 	char detail[64]; /* for startup_refuse */
 	size_t len;
 	unsigned char packet[STARTUP_MAX + 1];
-	/* Of a STARTUP_SESSION; they point into `packet`, are NUL-terminated, and are what PostgreSQL would take: the last one given wins. */
+	/* Of a STARTUP_SESSION; inside `packet`. As in PostgreSQL, the last value counts. */
 	const char *user, *database, *application_name;
-	bool user_twice; /* user or database stood in the packet more than once */
-	bool
-	    name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes: PostgreSQL would cut it */
+	bool user_twice;    /* user or database was given more than once */
+	bool name_too_long; /* user or database has more than STARTUP_NAME_MAX bytes */
 };
 
 /*
- * Read the next packet, which must be the first thing on `s`, in `place`, until `when`. `first` is true for the very first bytes of a connection (only there does 0x16
- * mean TLS at once). The result is in st->kind; never fails otherwise. Set `st` to zeros before the first call.
+ * Read the next packet, blocking until `when` at most. `first` is true for the first bytes of a
+ * connection: only there does 0x16 mean direct TLS. The result is in st->kind. `st` must be zeroed
+ * before the first call.
  */
 void startup_read(struct startup *st, struct stream *s, enum startup_place place, bool first,
 		  deadline when);
 
 /*
- * --application-name-host: append " - HOST:PORT" (IPv6: " - [HOST]:PORT"; " - HOST" without a port) to the application_name of a STARTUP_SESSION, as pgbouncer's
- * application_name_add_host does; an absent one is taken for "app". The name is cut at a character's border so that all has at most
- * STARTUP_NAME_MAX bytes. False, and nothing is changed, if the packet would become longer than PostgreSQL takes.
+ * --application-name-host: append " - HOST:PORT" (" - [HOST]:PORT" for IPv6, " - HOST" without a
+ * port) to the application_name of a STARTUP_SESSION, like pgbouncer's application_name_add_host. A
+ * missing name counts as "app". The name is cut between characters to make room within
+ * STARTUP_NAME_MAX bytes. Returns false and changes nothing if the packet would get too long.
  */
 bool startup_append_host(struct startup *st, const char *host, const char *port) MUST_USE;
 
-/* Answer an SSLRequest or GSSENCRequest with exactly one byte: libpq checks that nothing follows it. */
+/* Answer a request with exactly one byte: libpq checks that nothing follows it. */
 enum io_status startup_answer(struct stream *s, char answer, deadline when) MUST_USE;
 
 /*
- * Send ErrorResponse, severity FATAL. `detail` is what the row's message leaves open (may be NULL). For REFUSE_VERSION_2 in the old form.
+ * Send an ErrorResponse of severity FATAL. `detail` fills the gap in the message, if it has one.
+ * REFUSE_VERSION_2 is sent in the form of protocol 2.
  */
 enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail,
 			      deadline when);
 
 /*
- * Client mode, step 8: hand the server's messages to the client up to and with its first authentication request, out of which SCRAM-SHA-256-PLUS is
- * taken: libpq without TLS gives up when that is offered, and we may take it out since we verified the server ourselves. Nothing else is changed or
- * looked at. IO_DONE when it is done, or when what comes is not for us to judge, or the client is gone: all that can be carried on as it is. Else as
- * the server's stream; the client then got whole messages only, so that it can be told.
+ * Client mode, step 8: relay the backend's messages up to its first authentication request, and
+ * remove SCRAM-SHA-256-PLUS from that: libpq without TLS fails if it is offered, and pgssl has
+ * verified the backend itself. IO_DONE if the rest can be relayed unchanged, which includes a
+ * message that is not understood and a client that is gone. Else the status of the backend's
+ * stream; the client then got whole messages only and can be sent an error.
  */
-enum io_status startup_relay_authentication(struct stream *server, struct stream *client,
+enum io_status startup_relay_authentication(struct stream *backend, struct stream *client,
 					    deadline when) MUST_USE;
 
-/* The message of a refusal as the client gets it, for the log. Returns `buf`. */
+/* The message of a refusal, for the log. Returns `buf`. */
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size);
 
-/* The name of an io that broke a packet, for the log: "client closed the connection inside a packet", ... */
+/* What happened to a STARTUP_BROKEN packet, for the log. */
 const char *startup_broken_text(const struct startup *st);
 
 #endif
