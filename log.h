@@ -31,9 +31,6 @@ void log_leave_stderr(void);
 /* Is the log a file? Then step 5 must not limit file sizes to 0. */
 bool log_is_file(void);
 
-/* Are lines of this level written? For callers whose line is expensive to build. */
-bool log_wants(int level);
-
 /* Set the client's address for log_peer_line. Copied. "[local]" and "" if there is none. */
 void log_set_peer(const char *host, const char *port);
 
