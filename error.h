@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * error.h - the program's errors: struct error for a caller that can handle them, die() and bug() to
- * end the process.
+ * error.h - the program's errors: struct error for a caller that can handle them, die() and bug()
+ * to end the process.
  */
 #ifndef PGSSL_ERROR_H
 #define PGSSL_ERROR_H

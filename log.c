@@ -79,11 +79,6 @@ bool log_is_file(void)
 	return sink.is_file;
 }
 
-bool log_wants(int level)
-{
-	return level <= sink.level;
-}
-
 void log_set_peer(const char *host, const char *port)
 {
 	if (port[0] == '\0')
@@ -135,7 +130,7 @@ static void PRINTF_LIKE(3, 0) log_v(int level, const char *suffix, const char *f
 	int saved = errno;
 	char text[2816];
 
-	if (log_wants(level)) {
+	if (level <= sink.level) {
 		vsnprintf(text, sizeof text, fmt, args);
 		if (sink.fd < 0)
 			syslog(level, "%s%s", text, suffix);
@@ -203,7 +198,7 @@ void log_authorized(const struct log_session *s)
 {
 	char line[2560] = "";
 
-	if (!log_wants(LOG_NOTICE))
+	if (sink.level < LOG_NOTICE)
 		return;
 	append_field(line, sizeof line, "user", s->user);
 	append_field(line, sizeof line, "database", s->database);

@@ -2,8 +2,8 @@
  *
  * log.h - the log: syslog, a file, or standard error.
  *
- * Never writes to the client: step 0 made sure that descriptor 2 is not the client. Callers never pass
- * a secret or payload. A line blocks as long as the write does; errno is kept.
+ * Never writes to the client: step 0 made sure that descriptor 2 is not the client. Callers never
+ * pass a secret or payload. A line blocks as long as the write does; errno is kept.
  */
 #ifndef PGSSL_LOG_H
 #define PGSSL_LOG_H
@@ -18,9 +18,9 @@
 
 /*
  * Open the log: append to `file` if not NULL (created with mode 0640), else use standard error if
- * `use_stderr`, else syslog, facility daemon, under the name `service` (not copied). Drop lines above
- * `level` (LOG_EMERG to LOG_DEBUG). Everything that a later line needs is opened here, since step 5
- * closes the file system. Fails only if `file` cannot be opened.
+ * `use_stderr`, else syslog, facility daemon, under the name `service` (not copied). Drop lines
+ * above `level` (LOG_EMERG to LOG_DEBUG). Everything that a later line needs is opened here, since
+ * step 5 closes the file system. Fails only if `file` cannot be opened.
  */
 bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	      struct error *e) MUST_USE;
@@ -30,9 +30,6 @@ void log_leave_stderr(void);
 
 /* Is the log a file? Then step 5 must not limit file sizes to 0. */
 bool log_is_file(void);
-
-/* Are lines of this level written? For callers whose line is expensive to build. */
-bool log_wants(int level);
 
 /* Set the client's address for log_peer_line. Copied. "[local]" and "" if there is none. */
 void log_set_peer(const char *host, const char *port);
@@ -44,9 +41,9 @@ void log_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void log_peer_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /*
- * Copy `len` bytes of `name` to `buf` with blanks, backslashes and everything but printable ASCII as
- * \xHH, so that a stranger's name cannot forge a field or control a terminal. Cut to `size`, always
- * NUL-terminated. Returns `buf`.
+ * Copy `len` bytes of `name` to `buf` with blanks, backslashes and everything but printable ASCII
+ * as \xHH, so that a stranger's name cannot forge a field or control a terminal. Cut to `size`,
+ * always NUL-terminated. Returns `buf`.
  */
 const char *log_escape(char *buf, size_t size, const char *name, size_t len);
 
@@ -65,9 +62,9 @@ struct log_session {
 };
 
 /*
- * "connection authorized: ..." when the startup packet is forwarded, and "disconnection: ..." at the
- * end, in PostgreSQL's words. Without a user (the startup packet is under GSSAPI encryption) the first
- * is "connection received: ...".
+ * "connection authorized: ..." when the startup packet is forwarded, and "disconnection: ..." at
+ * the end, in PostgreSQL's words. Without a user (the startup packet is under GSSAPI encryption)
+ * the first is "connection received: ...".
  */
 void log_authorized(const struct log_session *s);
 void log_disconnection(const struct log_session *s, int64_t now_ms);

@@ -26,12 +26,18 @@ enum kind {
 	PASSED_FLAG,
 	REFUSED, /* option that is not supported: `help` says what to use instead */
 	REFUSED_FLAG,
+	KIND = 15, /* the bits of these. What an option needs: */
+	SERVER = 16,
+	CLIENT = 32,
+	LISTENER = 64,
+	MATCHED = 128, /* --clientcert=verify-full */
+	TRUST = 256,   /* -A */
 };
 
 static const struct row {
 	int letter;       /* 0: none */
 	const char *word; /* NULL: none */
-	enum kind kind;
+	int kind;         /* enum kind, and what is needed */
 	size_t target;
 	int min, max;
 	const char *argument; /* of a CHOICE: "a|b"; else its name in --help */
@@ -50,25 +56,26 @@ static const struct row {
      "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
     {'I', "local", TEXT, AT(local), "ADDR", "connect to PostgreSQL from this address"},
     {'d', "listen", TEXT, AT(listen), "ADDR", "listen on [HOST:]PORT, without a super-server"},
-    {'f', "foreground", FLAG, AT(foreground), NULL, "with -d: do not go to the background"},
-    {0, "max-connections", NUMBER, RANGE(max_connections, 1, 100000), "N",
+    {'f', "foreground", FLAG | LISTENER, AT(foreground), NULL,
+     "with -d: do not go to the background"},
+    {0, "max-connections", NUMBER | LISTENER, RANGE(max_connections, 1, 100000), "N",
      "with -d: further clients get SQLSTATE 53300 [100]"},
-    {0, "grace", NUMBER, RANGE(grace, 0, INT_MAX / 1000), "S",
+    {0, "grace", NUMBER | LISTENER, RANGE(grace, 0, INT_MAX / 1000), "S",
      "with -d: seconds for sessions to end after SIGTERM [0]"},
-    {0, "proxy-protocol", FLAG, AT(proxy_protocol), NULL,
+    {0, "proxy-protocol", FLAG | SERVER, AT(proxy_protocol), NULL,
      "expect a PROXY v1 or v2 header from each client"},
-    {'T', "transparent", FLAG, AT(transparent), NULL,
+    {'T', "transparent", FLAG | SERVER, AT(transparent), NULL,
      "connect to PostgreSQL from the client's address (needs CAP_NET_ADMIN and a route back)"},
-    {0, "application-name-host", FLAG, AT(application_name_host), NULL,
+    {0, "application-name-host", FLAG | SERVER, AT(application_name_host), NULL,
      "append the client's address and port to application_name"},
     {'P', "pidfile", TEXT, AT(pidfile), "PATH", "write a pid file: a directory or a file name"},
     {'c', "client", FLAG, AT(client), NULL,
      "client mode: plaintext on standard input, TLS to PostgreSQL"},
-    {0, "sslmode", CHOICE, AT(sslmode), "require|verify-ca|verify-full",
+    {0, "sslmode", CHOICE | CLIENT, AT(sslmode), "require|verify-ca|verify-full",
      "client mode: how to verify the server [verify-full with -A]"},
-    {0, "sslnegotiation", CHOICE, AT(sslnegotiation), "postgres|direct",
+    {0, "sslnegotiation", CHOICE | CLIENT, AT(sslnegotiation), "postgres|direct",
      "client mode: how TLS begins [postgres]"},
-    {0, "servername", TEXT, AT(servername), "NAME",
+    {0, "servername", TEXT | CLIENT, AT(servername), "NAME",
      "client mode: name for SNI and verification [the host of -r]"},
     {'C', "ciphers", TEXT, AT(ciphers), "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
     {0, "ciphersuites", TEXT, AT(ciphersuites), "LIST", "TLS 1.3 cipher suites"},
@@ -76,21 +83,21 @@ static const struct row {
     {0, "min-protocol", CHOICE, AT(min_protocol), "TLSv1.2|TLSv1.3",
      "lowest TLS version [TLSv1.2]"},
     {0, "max-protocol", CHOICE, AT(max_protocol), "TLSv1.2|TLSv1.3", "highest TLS version"},
-    {0, "alpn", CHOICE, AT(alpn), "optional|require",
+    {0, "alpn", CHOICE | SERVER, AT(alpn), "optional|require",
      "must direct TLS offer ALPN \"postgresql\"? [optional]"},
     {'A', "ca", TEXT, AT(ca), "FILE",
      "PEM file of the authorities to trust; client mode: or \"system\""},
-    {0, "crl", TEXT, AT(crl), "FILE", "PEM file of revocation lists, for the whole chain"},
-    {0, "clientcert", CHOICE, AT(clientcert), "verify-ca|verify-full",
+    {0, "crl", TEXT | TRUST, AT(crl), "FILE", "PEM file of revocation lists, for the whole chain"},
+    {0, "clientcert", CHOICE | SERVER | TRUST, AT(clientcert), "verify-ca|verify-full",
      "require a client certificate; one that names the user [with -A: verified if sent]"},
-    {0, "clientname", CHOICE, AT(clientname), "CN|DN|SAN",
+    {0, "clientname", CHOICE | MATCHED, AT(clientname), "CN|DN|SAN",
      "which name in the certificate is the user [CN]"},
-    {0, "clientcert-expiry", FLAG, AT(clientcert_expiry), NULL,
+    {0, "clientcert-expiry", FLAG | SERVER | TRUST, AT(clientcert_expiry), NULL,
      "end the session when the certificate expires"},
-    {0, "ident-map", TEXT, AT(ident_map), "FILE",
+    {0, "ident-map", TEXT | MATCHED, AT(ident_map), "FILE",
      "map of certificate names to users, in the format of pg_ident.conf"},
-    {0, "map", TEXT, AT(map), "NAME", "name of the map in that file"},
-    {0, "gss", FLAG, AT(gss), NULL,
+    {0, "map", TEXT | MATCHED, AT(map), "NAME", "name of the map in that file"},
+    {0, "gss", FLAG | SERVER, AT(gss), NULL,
      "relay GSSAPI-encrypted (Kerberos) connections to PostgreSQL unchanged"},
     {'s', "user", TEXT, AT(user), "USER", "run as this user [as started; root becomes nobody]"},
     {'g', "group", TEXT, AT(group), "GROUP", "run as this group [the user's]"},
@@ -109,11 +116,11 @@ static const struct row {
     {'N', "service", TEXT, AT(service), "NAME", "name in the log [pgssl]"},
     {0, "sessions", TEXT, AT(sessions), "DIRECTORY",
      "list the live sessions that have a pid file there, and exit"},
-    {0, "check", FLAG, AT(check), NULL,
+    {0, "check", FLAG | SERVER, AT(check), NULL,
      "examine everything that a connection would use, report what is wrong, and exit"},
     {'h', "help", FLAG, AT(help), NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), NULL, "print the version and exit"},
-    {'v', NULL, CHOICE, AT(classic_verify), "0|1|2", NULL},
+    {'v', NULL, CHOICE | SERVER, AT(classic_verify), "0|1|2", NULL},
     {'n', NULL, PASSED, NONE, "pgsql", NULL},
     {'t', NULL, PASSED, NONE, NULL, NULL},
     {'O', NULL, PASSED, NONE, NULL, NULL},
@@ -138,7 +145,9 @@ static const struct row {
 
 static bool takes_argument(const struct row *r)
 {
-	return r->kind != FLAG && r->kind != PASSED_FLAG && r->kind != REFUSED_FLAG;
+	int kind = r->kind & KIND;
+
+	return kind != FLAG && kind != PASSED_FLAG && kind != REFUSED_FLAG;
 }
 
 /* Make the arguments of getopt_long from the table. */
@@ -248,14 +257,14 @@ static bool add_cert(struct options *o, const char *name, const char *file, stru
 		    file);
 }
 
-static bool set_option(struct options *o, const struct row *r, const char *name, const char *text,
-		       struct error *e)
+static bool apply_option(struct options *o, const struct row *r, const char *name, const char *text,
+			 struct error *e)
 {
 	char *base = (char *)o;
 
 	if (takes_argument(r) && text[0] == '\0')
 		return fail(e, EX_USAGE, "%s: its argument is empty", name);
-	switch (r->kind) {
+	switch ((enum kind)(r->kind & KIND)) {
 	case FLAG:
 		*(bool *)(base + r->target) = true;
 		return true;
@@ -281,8 +290,9 @@ static bool set_option(struct options *o, const struct row *r, const char *name,
 	case REFUSED:
 	case REFUSED_FLAG:
 		return fail(e, EX_USAGE, "%s %s", name, r->help);
+	default:
+		return false;
 	}
-	return false;
 }
 
 static bool bad_option(int value, char **argv, struct error *e)
@@ -298,7 +308,8 @@ static bool bad_option(int value, char **argv, struct error *e)
 	return fail(e, EX_USAGE, "-%c: unknown option (see --help)", optopt);
 }
 
-static bool parse_arguments(struct options *o, int argc, char **argv, struct error *e)
+static bool parse_arguments(struct options *o, int argc, char **argv, int given[ROWS],
+			    struct error *e)
 {
 	char letters[2 * ROWS + 2], name[64];
 	struct option words[ROWS + 1];
@@ -310,7 +321,8 @@ static bool parse_arguments(struct options *o, int argc, char **argv, struct err
 		if (value == '?' || value == ':')
 			return bad_option(value, argv, e);
 		const struct row *r = find_row(value);
-		if (!set_option(o, r, option_as_given(r, value, name, sizeof name), optarg, e))
+		given[r - rows] = value;
+		if (!apply_option(o, r, option_as_given(r, value, name, sizeof name), optarg, e))
 			return false;
 	}
 	if (optind < argc)
@@ -318,75 +330,73 @@ static bool parse_arguments(struct options *o, int argc, char **argv, struct err
 	return true;
 }
 
+/* Refuse an option without what it needs. `given` has getopt's value of each row, or 0. */
+static bool check_needs(const struct options *o, const int given[ROWS], struct error *e)
+{
+	const struct {
+		int bit;
+		bool met;
+		const char *text;
+	} needs[] = {
+	    {SERVER, !o->client, "makes no sense in client mode (-c)"},
+	    {CLIENT, o->client, "makes sense in client mode (-c) only"},
+	    {LISTENER, o->listen != NULL, "makes no sense without -d"},
+	    {MATCHED, o->clientcert == CLIENTCERT_VERIFY_FULL,
+	     "makes sense only with --clientcert=verify-full"},
+	    {TRUST, o->ca != NULL, "needs -A: the authorities to trust"},
+	};
+	char name[64];
+
+	for (size_t i = 0; i < ROWS; i++)
+		for (size_t k = 0; k < sizeof needs / sizeof needs[0]; k++)
+			if (given[i] != 0 && (rows[i].kind & needs[k].bit) != 0 && !needs[k].met)
+				return fail(e, EX_USAGE, "%s %s",
+					    option_as_given(&rows[i], given[i], name, sizeof name),
+					    needs[k].text);
+	return true;
+}
+
 /* Refuse options that make no sense together. */
 static bool check_combination(const struct options *o, struct error *e)
 {
-	bool demanded = o->clientcert != CLIENTCERT_UNSET,
-	     full = o->clientcert == CLIENTCERT_VERIFY_FULL;
+	bool required = o->clientcert != CLIENTCERT_UNSET;
 	bool classic = o->classic_verify != CLASSIC_UNSET;
 	bool verified = o->sslmode == SSLMODE_VERIFY_CA || o->sslmode == SSLMODE_VERIFY_FULL;
+	/* clang-format off */
 	const struct {
 		bool wrong;
 		const char *text;
 	} rules[] = {
 	    {o->key != NULL && o->cert[1] != NULL,
 	     "--key makes no sense with two certificates: each -p file must hold its own key"},
-	    {o->crl != NULL && o->ca == NULL,
-	     "--crl needs -A: the authorities whose lists they are"},
-	    {classic && demanded, "-v makes no sense with --clientcert: leave out -v"},
+	    {classic && required, "-v makes no sense with --clientcert: leave out -v"},
 	    {o->classic_verify == CLASSIC_IGNORE && o->ca != NULL,
 	     "-v 0 makes no sense with -A, which asks for certificates"},
 	    {classic && o->classic_verify != CLASSIC_IGNORE && o->ca == NULL,
 	     "-v 1 and -v 2 need -A: the authorities to trust"},
-	    {demanded && o->ca == NULL, "--clientcert needs -A: the authorities to trust"},
-	    {o->clientcert_expiry && o->ca == NULL,
-	     "--clientcert-expiry needs -A: the authorities to trust"},
-	    {o->clientname != CLIENTNAME_UNSET && !full,
-	     "--clientname makes sense only with --clientcert=verify-full"},
-	    {o->ident_map != NULL && !full,
-	     "--ident-map makes sense only with --clientcert=verify-full"},
-	    {o->map != NULL && !full, "--map makes sense only with --clientcert=verify-full"},
 	    {o->ident_map != NULL && o->map == NULL,
 	     "--ident-map needs --map: the name of the map to use"},
 	    {o->map != NULL && o->ident_map == NULL,
 	     "--map needs --ident-map: the file that it is in"},
-	    {o->gss && (demanded || o->classic_verify == CLASSIC_REQUIRE),
-	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no "
-	     "certificate"},
-	    {o->client && o->check, "--check examines server mode: leave out -c"},
-	    {o->client && o->gss, "--gss makes no sense in client mode (-c)"},
-	    {o->client && o->alpn != ALPN_UNSET, "--alpn makes no sense in client mode (-c)"},
-	    {o->client && (demanded || classic || o->clientcert_expiry),
-	     "--clientcert, --clientcert-expiry and -v make no sense in client mode (-c): see "
-	     "--sslmode"},
-	    {o->client && o->connect[0] == '/', "-r: PostgreSQL speaks no TLS on a Unix socket: "
-						"client mode (-c) needs a host and port"},
+	    {o->gss && (required || o->classic_verify == CLASSIC_REQUIRE),
+	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no"
+	     " certificate"},
+	    {o->client && o->connect[0] == '/',
+	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host"},
 	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
 	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
 	    {o->client && verified && o->ca == NULL,
 	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
 	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL &&
-		 o->ca != NULL && strcmp(o->ca, "system") == 0,
-	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those "
-	     "authorities"},
-	    {o->listen == NULL && o->foreground, "-f makes no sense without -d"},
-	    {o->listen == NULL && o->max_connections != 0,
-	     "--max-connections makes no sense without -d"},
-	    {o->listen == NULL && o->grace != 0, "--grace makes no sense without -d"},
+	     o->ca != NULL && strcmp(o->ca, "system") == 0,
+	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those"
+	     " authorities"},
 	    {o->transparent && o->local != NULL,
 	     "-I makes no sense with --transparent: the address is the client's"},
-	    {o->client && (o->proxy_protocol || o->transparent || o->application_name_host),
-	     "--proxy-protocol, --transparent and --application-name-host make no sense in client "
-	     "mode (-c)"},
-	    {!o->client && o->sslmode != SSLMODE_UNSET,
-	     "--sslmode makes sense in client mode (-c) only"},
-	    {!o->client && o->sslnegotiation != SSLNEGOTIATION_UNSET,
-	     "--sslnegotiation makes sense in client mode (-c) only"},
 	    {o->servername != NULL && o->servername[0] == '.',
 	     "--servername: expected a name, not a domain's suffix"},
-	    {!o->client && o->servername != NULL,
-	     "--servername makes sense in client mode (-c) only"},
 	};
+	/* clang-format on */
 
 	for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
 		if (rules[i].wrong)
@@ -419,10 +429,11 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
 	    .service = "pgssl",
 	    .debug = LOG_NOTICE,
 	};
-	bool ok = parse_arguments(o, argc, argv, e);
+	int given[ROWS] = {0};
+	bool ok = parse_arguments(o, argc, argv, given, e);
 	if (o->cert[0] == NULL && !o->client)
 		o->cert[0] = DEFAULT_CERT;
-	ok = ok && check_combination(o, e);
+	ok = ok && check_needs(o, given, e) && check_combination(o, e);
 	set_defaults(o);
 	return ok;
 }
@@ -437,7 +448,7 @@ void options_help(void)
 		const struct row *r = &rows[i];
 		char letter[8] = "    ", left[64];
 
-		if (r->help == NULL || r->kind == REFUSED || r->kind == REFUSED_FLAG)
+		if (r->help == NULL || (r->kind & KIND) >= REFUSED)
 			continue;
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);

@@ -55,9 +55,9 @@ struct options {
 };
 
 /*
- * Parse argv[1..argc); argv[0] is a name, or an option that inetd.conf put there, and is skipped. Fails
- * with EX_USAGE, and `e` names option and fault. What was parsed before is in `o` even then, so that
- * the log can be opened where it belongs.
+ * Parse argv[1..argc); argv[0] is a name, or an option that inetd.conf put there, and is skipped.
+ * Fails with EX_USAGE, and `e` names option and fault. What was parsed before is in `o` even then,
+ * so that the log can be opened where it belongs.
  */
 bool options_parse(struct options *o, int argc, char **argv, struct error *e) MUST_USE;
 

@@ -2,9 +2,9 @@
  *
  * wrapper.c - pgssl: TLS in front of PostgreSQL, one process per connection.
  *
- * main() is the table of contents: one connection in ten steps, whose order is the security argument
- * (DESIGN). The client is on standard input and output. Standard error may be the client too; then
- * nothing is ever written there.
+ * main() is the table of contents: one connection in ten steps, whose order is the security
+ * argument (DESIGN, "The steps"). The client is on standard input and output. If standard error is
+ * the client too, nothing is ever written there.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -21,7 +21,9 @@
 #include "sandbox/sandbox.h"
 #include "session/session.h"
 
-/* How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert. */
+/*
+ * How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert.
+ */
 #define LATE_REQUEST_MS 2000
 
 /* ---- 0: descriptors and signals ---- */
@@ -139,7 +141,9 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 
 /* ---- 2: greet ---- */
 
-/* A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first. */
+/*
+ * A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first.
+ */
 static void answer_waiting_request(struct session *s)
 {
 	const struct options *o = &s->options;
@@ -211,23 +215,10 @@ static void open_sockets(struct session *s)
 
 /* ---- 5: sandbox ---- */
 
-/* Called with the final user: the pid file must belong to it. */
-static void write_pidfile(const struct options *o)
-{
-	struct sock_name local;
-	struct error e;
-
-	if (o->pidfile == NULL || o->listen != NULL)
-		return;
-	sock_local(STDIN_FILENO, &local);
-	if (!pidfile_create(o->pidfile, local.host, local.port, &e))
-		log_peer_line(LOG_WARNING, "%s", e.text);
-	atexit(pidfile_delete);
-}
-
 static void enter_sandbox(struct session *s)
 {
 	const struct options *o = &s->options;
+	struct sock_name local;
 	struct error e;
 	char danger[256];
 
@@ -236,7 +227,11 @@ static void enter_sandbox(struct session *s)
 	if (!sandbox_drop_privileges(&s->who, &e))
 		fail_here(s, &e);
 	listen_tie_child();
-	write_pidfile(o);
+	sock_local(STDIN_FILENO, &local);
+	if (o->listen == NULL && o->pidfile != NULL &&
+	    !pidfile_create(o->pidfile, local.host, local.port, &e))
+		log_peer_line(LOG_WARNING, "%s", e.text);
+	atexit(pidfile_delete);
 	bool ready = s->backend_error.status == 0;
 	struct sandbox_needs needs = {
 	    .remove_in = pidfile_directory(),
@@ -276,7 +271,7 @@ static void describe_session(const struct session *s, struct log_session *line)
 	}
 }
 
-static void relay(struct session *s, struct log_session *line)
+static void relay_session(struct session *s, struct log_session *line)
 {
 	describe_session(s, line);
 	log_authorized(line);
@@ -291,7 +286,7 @@ static void relay(struct session *s, struct log_session *line)
 	splice_run(&s->splice);
 }
 
-static noreturn void end_session(struct session *s, struct log_session *line)
+static noreturn void finish_session(struct session *s, struct log_session *line)
 {
 	line->received = s->splice.received;
 	line->sent = s->splice.sent;
@@ -324,11 +319,11 @@ int main(int argc, char **argv, char **envp)
 		open_tls(&s); /* 3 */
 		look_up(&s);  /* 4 */
 	}
-	open_sockets(&s);        /* 4 */
-	enter_sandbox(&s);       /* 5: from here on client bytes are parsed */
-	s.mode->negotiate(&s);   /* 6 */
-	s.mode->shake_hands(&s); /* 7 */
-	s.mode->admit(&s);       /* 8 */
-	relay(&s, &line);        /* 9 */
-	end_session(&s, &line);  /* 10 */
+	open_sockets(&s);          /* 4 */
+	enter_sandbox(&s);         /* 5: from here on client bytes are parsed */
+	s.mode->negotiate(&s);     /* 6 */
+	s.mode->shake_hands(&s);   /* 7 */
+	s.mode->admit(&s);         /* 8 */
+	relay_session(&s, &line);  /* 9 */
+	finish_session(&s, &line); /* 10 */
 }

@@ -2,10 +2,11 @@
  *
  * auth/identmap.c - pg_ident.conf maps, read in step 3 and used in step 8.
  *
- * The file is the operator's and trusted. The name that is matched comes from a certificate that our
- * CA signed, but a stranger chose it. glibc's matcher is exponential in back-references (\1 within an
- * expression), so these are refused when the file is read, and the length of a name is bounded.
- * Nested repetitions can still be slow; they cost one process its time, before any backend is taken.
+ * The file is the operator's and trusted. The name that is matched comes from a certificate that
+ * our CA signed, but a stranger chose it. glibc's matcher is exponential in back-references (\1
+ * within an expression), so these are refused when the file is read, and the length of a name is
+ * bounded. Nested repetitions can still be slow; they cost one process its time, before any backend
+ * is taken.
  */
 #include "auth/identmap.h"
 
@@ -156,7 +157,8 @@ struct token {
 
 /*
  * Take a token off *at. Quotes may stand within a token (a"b c"d is one); "" within quotes is a
- * quote; an unclosed quote ends with the line. -1: too long, 0: none left, 1: a token, perhaps empty.
+ * quote; an unclosed quote ends with the line. -1: too long, 0: none left, 1: a token, perhaps
+ * empty.
  */
 static int next_token(const char **at, struct token *t)
 {
@@ -183,8 +185,10 @@ static int next_token(const char **at, struct token *t)
 	return any || len > 0;
 }
 
-/* Fill in the fields, which are the caller's to free; *count is 0 for a blank line. Tokens joined by
- * a comma are one field with several values, which no field here may have. */
+/*
+ * Fill in the fields, which are the caller's to free; *count is 0 for a blank line. Tokens joined
+ * by a comma are one field with several values, which no field here may have.
+ */
 static bool split_line(const struct source *s, char *field[FIELDS], unsigned *count,
 		       struct error *e)
 {
@@ -218,7 +222,8 @@ static bool split_line(const struct source *s, char *field[FIELDS], unsigned *co
  *
  * regcomp(3) takes \d for d, reads .*? as greedy and \1 as a back-reference. A map copied from
  * PostgreSQL must not quietly admit others here, so what the two read differently is refused. The
- * rules were found by trying both on 150,000 random expressions. Malformed ones are left to regcomp.
+ * rules were found by trying both on 150,000 random expressions. Malformed ones are left to
+ * regcomp.
  */
 
 /* The ']' of the bracket expression that begins at `p`, or NULL. Sets *odd if PostgreSQL reads a
@@ -248,6 +253,14 @@ enum before { BEGIN, ATOM, GROUP, FIRST_GROUP, OTHER };
 static enum before before_next(char c)
 {
 	return (unsigned char)c < 0x80 ? ATOM : OTHER;
+}
+
+static const char *escape_doubt(const char *p)
+{
+	if (!isalnum((unsigned char)p[1]) && (p[1] == '\0' || strchr("<>`'", p[1]) == NULL))
+		return NULL;
+	return "backslash before a letter, digit, <, >, ` or '; write [0-9] for \\d, "
+	       "[[:alnum:]_] for \\w";
 }
 
 /* glibc lets anchors in the middle match at a line break. */
@@ -286,10 +299,7 @@ static const char *regex_doubt(const char *regex, bool captures)
 	for (const char *p = regex; *p != '\0' && doubt == NULL; p++) {
 		switch (*p) {
 		case '\\':
-			if (isalnum((unsigned char)p[1]) ||
-			    (p[1] != '\0' && strchr("<>`'", p[1]) != NULL))
-				return "backslash before a letter, digit, <, >, ` or '; write "
-				       "[0-9] for \\d, [[:alnum:]_] for \\w";
+			doubt = escape_doubt(p);
 			p += p[1] != '\0';
 			before = before_next(*p);
 			break;

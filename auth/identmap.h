@@ -16,8 +16,9 @@ struct identmap;
 
 /*
  * Read map `name` from `file`; nothing opens a file later. The lines of other maps are checked too;
- * a file without a line of `name` is an error. The caller frees the result with identmap_free. Fails
- * with EX_NOINPUT (cannot be read) or EX_CONFIG; `e` names file and line. Blocks on reading the file.
+ * a file without a line of `name` is an error. The caller frees the result with identmap_free.
+ * Fails with EX_NOINPUT (cannot be read) or EX_CONFIG; `e` names file and line. Blocks on reading
+ * the file.
  */
 bool identmap_load(const char *file, const char *name, struct identmap **map,
 		   struct error *e) MUST_USE;

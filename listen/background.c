@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/background.c - -d without -f: go to the background, and report a failed start to the starter.
+ * listen/background.c - -d without -f: go to the background, and report a failed start to the
+ * starter.
  *
  * The fork comes before anything is bound, opened or locked: all that belongs to the process that
  * stays.
@@ -16,7 +17,10 @@
 static int starter_pipe = -1;
 static int null_fd = -1; /* opened before the sandbox closes the file system */
 
-/* In the starter: a byte means that all is well, the end of the pipe that the other process is gone. */
+/*
+ * In the starter: a byte means that all is well, the end of the pipe that the other process is
+ * gone.
+ */
 static noreturn void await_ready(pid_t pid, int fd)
 {
 	char byte;

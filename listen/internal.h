@@ -19,14 +19,14 @@ void reload_if_changed(struct session *s, bool force);
 
 /*
  * Without -f: fork. Returns in the process that stays, a session leader that keeps the starter's
- * standard error for now. The starter waits, and exits with EX_OK after background_ready, or with the
- * status of the other process.
+ * standard error for now. The starter waits, and exits with EX_OK after background_ready, or with
+ * the status of the other process.
  */
 void background_begin(void);
 
 /*
- * Everything is ready: put /dev/null on descriptors 0, 1 and 2, and let the starter exit. Does nothing
- * without background_begin.
+ * Everything is ready: put /dev/null on descriptors 0, 1 and 2, and let the starter exit. Does
+ * nothing without background_begin.
  */
 void background_ready(void);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/reload.c - step 3 for the parent of -d: a new certificate needs neither signal nor restart.
+ * listen/reload.c - step 3 for the parent of -d: a new certificate needs neither signal nor
+ * restart.
  *
  * The stamps are taken before the files are read: a change in between is noticed next time.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * session/client.c - steps 6 to 8 of client mode: plaintext from a program on this machine, TLS to a
- * backend elsewhere.
+ * session/client.c - steps 6 to 8 of client mode: plaintext from a program on this machine, TLS to
+ * a backend elsewhere.
  *
  * The client gets every failure as a FATAL. An ErrorResponse that arrives before TLS is up is not
  * authenticated and not forwarded (CVE-2024-10977).

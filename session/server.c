@@ -15,9 +15,9 @@
 /* ---- 6: the client's requests, outside TLS ---- */
 
 /*
- * --gss: connect, and forward the GSSENCRequest. 'G': the rest is between client and backend. 'N': the
- * backend refuses and waits for a startup packet, or s->backend_error says why there is no answer.
- * Exactly one byte is read: the next one would be the client's.
+ * --gss: connect, and forward the GSSENCRequest. 'G': the rest is between client and backend. 'N':
+ * the backend refuses and waits for a startup packet, or s->backend_error says why there is no
+ * answer. Exactly one byte is read: the next one would be the client's.
  */
 static char forward_gss_request(struct session *s)
 {
@@ -58,7 +58,9 @@ static void answer_gss_request(struct session *s)
 	s->gss = answer == 'G';
 }
 
-/* Take the client's address from the load balancer. Send nothing to a peer without a valid header. */
+/*
+ * Take the client's address from the load balancer. Send nothing to a peer without a valid header.
+ */
 static void take_proxy_header(struct session *s)
 {
 	struct proxy_client client;
@@ -119,7 +121,9 @@ static void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	/* Connect while the client writes its startup packet. With --gss this may be done already. */
+	/*
+	 * Connect while the client writes its startup packet. With --gss this may be done already.
+	 */
 	if (s->backend == NULL && s->backend_error.status == 0 && !s->too_many &&
 	    certauth_may_connect(&s->options, s->tls))
 		backend_start(&s->connector);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * session/session.c - what several steps do: loading, the backend's connection, cancel requests, the
- * ways to end.
+ * session/session.c - what several steps do: loading, the backend's connection, cancel requests,
+ * the ways to end.
  */
 #include "session/session.h"
 

@@ -82,8 +82,8 @@ struct session {
 #define SESSION_FILES 8
 
 /*
- * Load certificates, keys and the map. On failure nothing is left loaded. Fails and blocks as tls_open
- * and identmap_load.
+ * Load certificates, keys and the map. On failure nothing is left loaded. Fails and blocks as
+ * tls_open and identmap_load.
  */
 bool session_load(const struct options *o, struct tls **t, struct identmap **map,
 		  struct error *e) MUST_USE;

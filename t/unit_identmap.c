@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is refused.
+ * t/unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is
+ * refused.
  *
- * sabotage: auth/identmap.c s/groups == 1 ? FIRST_GROUP/groups == 9 ? FIRST_GROUP/
+ * sabotage: auth/identmap.c s/groups == 1 /groups == 9 /
  * sabotage: auth/identmap.c s/return REFUSE;/return PASS;/
  */
 #include "auth/identmap.h"
