@@ -24,7 +24,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define PATIENCE 30 /* seconds without an answer */
+#define PATIENCE 60 /* seconds without an answer */
 
 static const char ssl_request[] = "\0\0\0\010\004\322\026\057";
 static const char startup[] = "\0\0\0\024\0\003\0\0user\0alice\0";
