@@ -27,22 +27,6 @@
 #define RETRY_PAUSE_NS (25 * 1000000L)
 #define RETRY_LIMIT_MS 1000 /* large revocation lists take long */
 
-struct tls {
-	struct stream stream; /* first: a pointer to it is a pointer to this */
-	SSL_CTX *ctx;
-	SSL *ssl;
-	struct stream *raw;
-	const struct options *options;
-	bool direct;       /* the client began without an SSLRequest */
-	bool retry;        /* it could not be opened, perhaps because a file is being replaced */
-	char failure[128]; /* why the connection broke */
-	unsigned reads;    /* of the transport, in the current call of OpenSSL */
-	bool more;         /* another read may succeed without new input */
-	bool out_failed;   /* the transport is broken */
-	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
-	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
-};
-
 /* ---- the BIO: OpenSSL's side of the transport ---- */
 
 static enum io_status send_records(struct tls *t)
@@ -401,18 +385,6 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 const char *tls_failure(const struct tls *t)
 {
 	return t->failure;
-}
-
-const char *tls_reason(const char *otherwise)
-{
-	const char *reason = ERR_reason_error_string(ERR_peek_error());
-
-	return reason != NULL ? reason : otherwise;
-}
-
-SSL *tls_ssl(const struct tls *t)
-{
-	return t->ssl;
 }
 
 struct stream *tls_stream(struct tls *t)

@@ -397,8 +397,8 @@ void check_tls(const struct options *o)
 	if (o->ca != NULL)
 		report_trust(o->ca, o->crl);
 	if (open) {
-		report_settings(tls_ssl(t));
-		report_handshake(tls_ssl(t), o);
+		report_settings(t->ssl);
+		report_handshake(t->ssl, o);
 		tls_wipe_key(t);
 	}
 }

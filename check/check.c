@@ -6,7 +6,6 @@
 
 #include <grp.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,38 +18,6 @@
 #include "pidfile.h"
 #include "sandbox/sandbox.h"
 #include "wire/startup.h"
-
-static unsigned line_counts[LOG_DEBUG];
-
-/* Flushes each line: it keeps its place among the log's, and is there if the next trial hangs. */
-void check_line(int level, const char *fmt, ...)
-{
-	static const char *const words[] = {[LOG_ERR] = "ERROR",
-					    [LOG_WARNING] = "WARNING",
-					    [LOG_NOTICE] = "note",
-					    [LOG_INFO] = "ok"};
-	va_list args;
-
-	line_counts[level]++;
-	printf("%-8s ", words[level]);
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static int end_report(void)
-{
-	unsigned errors = line_counts[LOG_ERR], warnings = line_counts[LOG_WARNING];
-
-	printf("%u error%s, %u warning%s%s\n", errors, errors == 1 ? "" : "s", warnings,
-	       warnings == 1 ? "" : "s",
-	       errors > 0     ? ": connections will fail until the errors are corrected"
-	       : warnings > 0 ? ": connections work, but see the warnings"
-			      : "");
-	return fflush(stdout) == 0 && errors == 0 ? EX_OK : EX_CONFIG;
-}
 
 static void report_path(const char *what, const char *path)
 {
@@ -273,7 +240,7 @@ int check_run(const struct options *o)
 	}
 	if (!ok) {
 		check_error("%s", e.text);
-		return end_report();
+		return check_end();
 	}
 	report_pidfile(o->pidfile);
 	for (int i = 0; i < 3; i++)
@@ -283,5 +250,5 @@ int check_run(const struct options *o)
 		check_ok("sandbox: entered");
 	else
 		check_error("sandbox: %s", e.text);
-	return end_report();
+	return check_end();
 }

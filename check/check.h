@@ -25,6 +25,9 @@ void check_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 #define check_warning(...) check_line(LOG_WARNING, __VA_ARGS__)
 #define check_error(...)   check_line(LOG_ERR, __VA_ARGS__)
 
+/* Print the last line. Returns EX_OK, or EX_CONFIG if there was an error. */
+int check_end(void) MUST_USE;
+
 /* Step 3: certificates, keys, authorities, revocation lists, settings, and a trial handshake. */
 void check_tls(const struct options *o);
 

@@ -219,7 +219,8 @@ sub columns { my ($line) = @_; 1 while $line =~ s/^([^\t]*)\t/$1 . ' ' x (8 - le
 sub wide {
 	my ($file, $text) = @_;
 	my $n = 0;
-	my @wide = map { $n++; columns($_) > 100 ? $n : () } split /\n/, $text;
+	# A sabotage is one line by its form.
+	my @wide = map { $n++; columns($_) > 100 && !/^ \* sabotage: / ? $n : () } split /\n/, $text;
 	return @wide ? "$file: " . join(' ', @wide) : ();
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
-# sabotage: check/check.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
 # sabotage: check/certificates.c s/days < soon ? LOG_WARNING/days < 0 ? LOG_WARNING/
 # sabotage: check/certificates.c s/X509_verify_cert(ctx) == 1/X509_verify_cert(ctx) < 2/
 use lib 't/lib';

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it makes them itself, with the keys of its own handshake.
+ * t/tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it
+ * makes them itself, with the keys of its own handshake.
  *
  *	tls13_records WORD...           on descriptor 0, which is a socket to pgssl; says each word when it is done
  *	  cert:FILE                     present this certificate (before anything else)
@@ -8,7 +9,8 @@
  *	  handshake:HEX                 one handshake record of these bytes, whole messages or not
  *	  keyupdates                    KeyUpdates without end, made faster than OpenSSL takes them
  *	  data                          small records of data without end
- * Then, or when a write fails ("cut"), it waits for the end of standard input's other side, throwing away what comes.
+ * Then, or when a write fails ("cut"), it waits for the end of standard input's other side,
+ * throwing away what comes.
  */
 #include <openssl/core_names.h>
 #include <openssl/ssl.h>

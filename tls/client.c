@@ -20,21 +20,6 @@
 
 static const char *wanted; /* the server's name */
 
-const char *tls_authorities(const struct options *o)
-{
-	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
-					    "/etc/pki/tls/certs/ca-bundle.crt",
-					    "/etc/ssl/cert.pem"};
-	const char *file = getenv(X509_get_default_cert_file_env());
-
-	if (!o->client || o->ca == NULL || strcmp(o->ca, "system") != 0)
-		return o->ca;
-	for (size_t i = 0; file == NULL && i < sizeof usual / sizeof usual[0]; i++)
-		if (access(usual[i], R_OK) == 0)
-			file = usual[i];
-	return file != NULL ? file : X509_get_default_cert_file();
-}
-
 static bool is_address(const char *name)
 {
 	unsigned char binary[sizeof(struct in6_addr)];

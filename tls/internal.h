@@ -12,7 +12,22 @@
 
 #include "tls.h"
 
-SSL *tls_ssl(const struct tls *t);
+/* The connection. Its fields belong to tls.c; the others only read `ssl`. */
+struct tls {
+	struct stream stream; /* first: a pointer to it is a pointer to this */
+	SSL_CTX *ctx;
+	SSL *ssl;
+	struct stream *raw;
+	const struct options *options;
+	bool direct;       /* the client began without an SSLRequest */
+	bool retry;        /* it could not be opened, perhaps because a file is being replaced */
+	char failure[128]; /* why the connection broke */
+	unsigned reads;    /* of the transport, in the current call of OpenSSL */
+	bool more;         /* another read may succeed without new input */
+	bool out_failed;   /* the transport is broken */
+	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
+	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
+};
 
 /* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
 const char *tls_reason(const char *otherwise);

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/names.c - the names in a certificate.
+ * tls/names.c - texts for people: OpenSSL's reasons, and the names in a certificate.
  */
 #include "tls/internal.h"
 
 #include <stdio.h>
 
+#include <openssl/err.h>
 #include <openssl/x509v3.h>
+
+const char *tls_reason(const char *otherwise)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	return reason != NULL ? reason : otherwise;
+}
 
 bool tls_write_name(const X509_NAME *name, char *buf, size_t size)
 {

@@ -44,6 +44,21 @@ static bool load_trust_file(X509_STORE *store, load_file *load, const char *what
 		    tls_reason("damaged file"));
 }
 
+const char *tls_authorities(const struct options *o)
+{
+	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
+					    "/etc/pki/tls/certs/ca-bundle.crt",
+					    "/etc/ssl/cert.pem"};
+	const char *file = getenv(X509_get_default_cert_file_env());
+
+	if (!o->client || o->ca == NULL || strcmp(o->ca, "system") != 0)
+		return o->ca;
+	for (size_t i = 0; file == NULL && i < sizeof usual / sizeof usual[0]; i++)
+		if (access(usual[i], R_OK) == 0)
+			file = usual[i];
+	return file != NULL ? file : X509_get_default_cert_file();
+}
+
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
 	/* Not the context's own store, to which openssl.cnf may have added authorities
@@ -128,7 +143,7 @@ void tls_request_client_cert(SSL_CTX *ctx)
 /* After a successful handshake any certificate is verified. */
 static X509 *client_certificate(const struct tls *t)
 {
-	const SSL *ssl = tls_ssl(t);
+	const SSL *ssl = t->ssl;
 
 	return SSL_get_verify_result(ssl) == X509_V_OK ? SSL_get0_peer_certificate(ssl) : NULL;
 }
@@ -228,18 +243,18 @@ bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits
 
 const char *tls_version(const struct tls *t)
 {
-	return SSL_get_version(tls_ssl(t));
+	return SSL_get_version(t->ssl);
 }
 
 const char *tls_cipher(const struct tls *t)
 {
-	return SSL_get_cipher_name(tls_ssl(t));
+	return SSL_get_cipher_name(t->ssl);
 }
 
 const char *tls_group(const struct tls *t)
 {
-	int group = (int)SSL_get_negotiated_group(tls_ssl(t));
-	const char *name = group == 0 ? NULL : SSL_group_to_name(tls_ssl(t), group);
+	int group = (int)SSL_get_negotiated_group(t->ssl);
+	const char *name = group == 0 ? NULL : SSL_group_to_name(t->ssl, group);
 
 	return name != NULL ? name : "none";
 }

@@ -124,9 +124,10 @@ struct startup_reply {
 };
 
 /*
- * Ask the backend for a login, as a client of protocol 3.0: send a StartupMessage with `parameters`,
- * names and values in turn with a NULL at the end, and read one message. Returns its type, 'R' or 'E'
- * if it was understood; 0 if `parameters` are too long or no whole message came until `when`.
+ * Ask the backend for a login, as a client of protocol 3.0: send a StartupMessage with
+ * `parameters`, names and values in turn with a NULL at the end, and read one message. Returns its
+ * type, 'R' or 'E' if it was understood; 0 if `parameters` are too long or no whole message came
+ * until `when`.
  */
 char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
 		 deadline when) MUST_USE;
