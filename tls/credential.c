@@ -266,9 +266,11 @@ static bool use_credential(SSL *ssl, const struct credential *c, const struct op
 			   const char *file, struct error *e)
 {
 	const char *type = EVP_PKEY_get0_type_name(c->key);
+	/* Without a chain, OpenSSL looks for one in -A. */
+	STACK_OF(X509) *chain = sk_X509_num(c->chain) > 0 ? c->chain : NULL;
 
 	ERR_clear_error();
-	if (SSL_use_cert_and_key(ssl, c->leaf, c->key, c->chain, 0) == 1)
+	if (SSL_use_cert_and_key(ssl, c->leaf, c->key, chain, 0) == 1)
 		return true;
 	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_NOT_REPLACING_CERTIFICATE)
 		return fail(e, EX_CONFIG,

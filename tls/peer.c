@@ -61,13 +61,8 @@ const char *tls_authorities(const struct options *o)
 
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
-	/* Not the context's own store, to which openssl.cnf may have added authorities
-	 * (VerifyCAFile). */
-	X509_STORE *store = X509_STORE_new();
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
 
-	if (store == NULL)
-		return fail(e, EX_OSERR, "out of memory");
-	SSL_CTX_set_cert_store(ctx, store);
 	if (!load_trust_file(store, X509_load_cert_file, "certificate", tls_authorities(o), e))
 		return false;
 	if (o->crl == NULL)
