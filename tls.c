@@ -1,33 +1,31 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls.c - the TLS connection: context, handshake, and the connection as a stream (steps 3, 7 and 9).
+ * tls.c - the TLS connection: context, handshake, and the connection as a stream (steps 3, 7 and
+ * 9).
  *
- * OpenSSL reads and writes through a BIO of ours over the transport's stream, so that several records leave in one write and nothing ever blocks. One
- * function, judge(), says what a call of OpenSSL came to; SSL_get_error stands nowhere else.
+ * OpenSSL reads and writes through a BIO of ours over the transport's stream, so that several
+ * records leave in one write and no call blocks. map_result() alone calls SSL_get_error.
  */
 #include "tls.h"
 #include "tls/internal.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
-#include <openssl/x509_vfy.h>
 
-#define RECORD_MAX                                                                                 \
-	8192 /* plaintext in a record to the client: PostgreSQL's own limit, see DESIGN */
-#define WRITE_MAX 65536 /* plaintext taken in one write */
-/* The same as records, and room for an alert or a KeyUpdate. */
-#define OUT_SIZE (WRITE_MAX + WRITE_MAX / RECORD_MAX * 256 + 4096)
-/* Reads of the transport in one call of OpenSSL, which goes on by itself as long as KeyUpdates come. */
+#define WRITE_MAX 65536 /* plaintext per write */
+/* WRITE_MAX bytes as records, and room for an alert or a KeyUpdate. */
+#define OUT_SIZE (WRITE_MAX + WRITE_MAX / TLS_RECORD_MAX * 256 + 4096)
+/* Reads of the transport in one call of OpenSSL, which would go on as long as KeyUpdates come. */
 #define READS_MAX 4
-/* What one such read may bring in the handshake, one record of any size (RFC 8446, 5.2), and after it. */
-#define IN_SIZE   (16384 + 2048)
-#define BULK_SIZE 65536
-#define KIND_SIZE 32 /* the name of a key type: "RSA", "SLH-DSA-SHAKE-128s" */
+#define BULK_SIZE 65536 /* size of a read once the handshake is done */
+/* Files that may be being replaced are read again, for a quarter of a second or so. */
+#define RETRIES        10
+#define RETRY_PAUSE_NS (25 * 1000000L)
+#define RETRY_LIMIT_MS 1000 /* large revocation lists take long */
 
 struct tls {
 	struct stream stream; /* first: a pointer to it is a pointer to this */
@@ -35,18 +33,19 @@ struct tls {
 	SSL *ssl;
 	struct stream *raw;
 	const struct options *options;
-	bool direct;
-	char failure[128];      /* why the connection broke */
-	unsigned reads;         /* of the transport, within the call of OpenSSL at hand */
-	bool more;              /* what was read may not be all that is inside */
-	bool out_failed;        /* the transport took no more */
-	size_t out_at, out_len; /* records not yet sent: out[out_at..out_len) */
-	unsigned char *out;     /* OUT_SIZE bytes, while there are any: idle connections are many */
+	bool direct;       /* the client began without an SSLRequest */
+	bool retry;        /* it could not be opened, perhaps because a file is being replaced */
+	char failure[128]; /* why the connection broke */
+	unsigned reads;    /* of the transport, in the current call of OpenSSL */
+	bool more;         /* another read may succeed without new input */
+	bool out_failed;   /* the transport is broken */
+	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
+	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
 };
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
 
-static enum io_status flush(struct tls *t)
+static enum io_status send_records(struct tls *t)
 {
 	while (t->out_at < t->out_len && !t->out_failed) {
 		size_t n = 0;
@@ -66,14 +65,14 @@ static enum io_status flush(struct tls *t)
 	return IO_DONE;
 }
 
-/* Records are only collected here; judge() sends them. */
+/* Only collects records; map_result() sends them. */
 static int bio_write(BIO *bio, const char *buf, int len)
 {
 	struct tls *t = BIO_get_data(bio);
 	size_t room, n = (size_t)len;
 
 	BIO_clear_retry_flags(bio);
-	if (OUT_SIZE - t->out_len < n && flush(t) == IO_FAILED)
+	if (OUT_SIZE - t->out_len < n && send_records(t) == IO_FAILED)
 		return -1;
 	if (t->out == NULL && (t->out = malloc(OUT_SIZE)) == NULL)
 		return -1;
@@ -96,7 +95,7 @@ static int bio_read(BIO *bio, char *buf, int len)
 
 	BIO_clear_retry_flags(bio);
 	BIO_clear_flags(bio, BIO_FLAGS_IN_EOF);
-	if (t->reads++ == READS_MAX) { /* back to whoever watches the deadline */
+	if (t->reads++ == READS_MAX) { /* let the caller check its deadline */
 		BIO_set_retry_read(bio);
 		return -1;
 	}
@@ -116,10 +115,9 @@ static int bio_read(BIO *bio, char *buf, int len)
 
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
-	(void)number;
-	(void)pointer;
+	(void)number, (void)pointer;
 	if (command == BIO_CTRL_FLUSH)
-		return 1; /* judge() does it */
+		return 1; /* left to map_result() */
 	if (command == BIO_CTRL_EOF)
 		return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
 	return 0;
@@ -145,19 +143,19 @@ static bool attach_bio(struct tls *t, struct stream *raw)
 	return true;
 }
 
-/* Before each call of OpenSSL. */
-static void begin(struct tls *t)
+/* Must precede each call of OpenSSL whose result goes to map_result(). */
+static void prepare_call(struct tls *t)
 {
 	ERR_clear_error();
 	t->reads = 0;
 }
 
-/* What a call of OpenSSL that returned `result` came to. The error queue was empty before the call. Sends what the call made. */
-static enum io_status judge(struct tls *t, int result)
+/* Map the result of a call of OpenSSL to a status, and send the records that it produced. */
+static enum io_status map_result(struct tls *t, int result)
 {
 	int error = SSL_get_error(t->ssl, result);
 
-	enum io_status sent = flush(t);
+	enum io_status sent = send_records(t);
 	switch (error) {
 	case SSL_ERROR_NONE:
 		return IO_DONE;
@@ -168,7 +166,7 @@ static enum io_status judge(struct tls *t, int result)
 	case SSL_ERROR_ZERO_RETURN:
 		return IO_END;
 	default:
-		strlcpy(t->failure, openssl_reason(""), sizeof t->failure);
+		strlcpy(t->failure, tls_reason(""), sizeof t->failure);
 		return IO_FAILED;
 	}
 }
@@ -179,9 +177,9 @@ static enum io_status tls_read(struct stream *s, void *buf, size_t size, size_t 
 {
 	struct tls *t = (struct tls *)s;
 
-	begin(t);
-	enum io_status io = judge(t, SSL_read_ex(t->ssl, buf, size, got));
-	/* Part of a record may lie inside, which a further read cannot use: only a success makes another try worth while. */
+	prepare_call(t);
+	enum io_status io = map_result(t, SSL_read_ex(t->ssl, buf, size, got));
+	/* After a failure only part of a record can be pending, which a further read cannot use. */
 	t->more = io == IO_DONE && SSL_has_pending(t->ssl) == 1;
 	return io;
 }
@@ -190,14 +188,14 @@ static enum io_status tls_write(struct stream *s, const void *buf, size_t size, 
 {
 	struct tls *t = (struct tls *)s;
 
-	enum io_status io = flush(t);
+	enum io_status io = send_records(t);
 	if (io != IO_DONE)
 		return io;
 	*put = 0;
 	if (size == 0)
 		return IO_DONE;
-	begin(t);
-	io = judge(t, SSL_write_ex(t->ssl, buf, size < WRITE_MAX ? size : WRITE_MAX, put));
+	prepare_call(t);
+	io = map_result(t, SSL_write_ex(t->ssl, buf, size < WRITE_MAX ? size : WRITE_MAX, put));
 	return t->out_failed ? IO_FAILED : io;
 }
 
@@ -214,35 +212,18 @@ static enum io_status tls_shut(struct stream *s)
 	struct tls *t = (struct tls *)s;
 
 	if ((SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) == 0) {
-		begin(t);
-		SSL_shutdown(t->ssl); /* close_notify; the peer's is not waited for */
+		prepare_call(t);
+		SSL_shutdown(t->ssl); /* sends close_notify; does not wait for the peer's */
 	}
-	return flush(t);
+	return send_records(t);
 }
 
 static const struct stream_verbs tls_verbs = {tls_read, tls_write, tls_pending, tls_shut};
 
 /* ---- the context ---- */
 
-/* PostgreSQL's protocol name for ALPN (PostgreSQL 17, "SSL Session Encryption"; RFC 7301). */
-const unsigned char alpn_postgresql[] = "\012postgresql";
-
-static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
-		       const unsigned char *in, unsigned in_len, void *arg)
-{
-	unsigned char *chosen;
-
-	(void)ssl;
-	(void)arg;
-	if (SSL_select_next_proto(&chosen, out_len, alpn_postgresql, ALPN_POSTGRESQL_LEN, in,
-				  in_len) != OPENSSL_NPN_NEGOTIATED)
-		return SSL_TLSEXT_ERR_ALERT_FATAL;
-	*out = chosen;
-	return SSL_TLSEXT_ERR_OK;
-}
-
-/* --alpn=require: a client that begins TLS at once must say that it wants PostgreSQL (ALPACA attack: a browser would not). */
-static int demand_alpn(SSL *ssl, int *alert, void *arg)
+/* --alpn=require: a direct client must ask for PostgreSQL, as no browser does (ALPACA attack). */
+static int require_alpn(SSL *ssl, int *alert, void *arg)
 {
 	struct tls *t = arg;
 	const unsigned char *extension;
@@ -256,124 +237,84 @@ static int demand_alpn(SSL *ssl, int *alert, void *arg)
 	return SSL_CLIENT_HELLO_ERROR;
 }
 
-static bool set_context(struct tls *t, const struct options *o, struct error *e)
-{
-	static const unsigned char session_context[] = "pgssl";
-
-	/* No cache, no tickets (TLS 1.2; TLS 1.3 below), no renegotiation, no compression. */
-	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_options(t->ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-					SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-					SSL_OP_IGNORE_UNEXPECTED_EOF);
-	SSL_CTX_clear_options(t->ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION |
-					  SSL_OP_LEGACY_SERVER_CONNECT);
-	SSL_CTX_set_session_id_context(t->ctx, session_context, sizeof session_context - 1);
-	SSL_CTX_set_alpn_select_cb(t->ctx, select_alpn, NULL);
-	SSL_CTX_set_client_hello_cb(t->ctx, demand_alpn, t);
-	/* One read takes all that is there, and an idle session holds no buffers. */
-	SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_read_ahead(t->ctx, 1);
-	SSL_CTX_set_default_read_buffer_len(t->ctx, IN_SIZE);
-	if (SSL_CTX_set_num_tickets(t->ctx, 0) != 1 ||
-	    SSL_CTX_set_max_send_fragment(t->ctx, RECORD_MAX) != 1)
-		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s",
-			    openssl_reason("no reason given"));
-	return settings_apply(t->ctx, o, e);
-}
-
-/*
- * Give the certificate `which` to the SSL object. `kinds` holds the key types of all certificates: OpenSSL keeps
- * one certificate of each, so a second of the same type would replace the first.
- */
-static bool use_certificate(struct tls *t, const struct options *o, int which,
-			    char kinds[OPTIONS_CERTS][KIND_SIZE], struct error *e)
-{
-	const char *file = o->cert[which];
-	struct credential c;
-
-	if (!credential_load(&c, file, which == 0 ? o->key : NULL, o->passphrase_command, e))
-		return false;
-	strlcpy(kinds[which], EVP_PKEY_get0_type_name(c.key), KIND_SIZE);
-	bool ok = credential_use(t->ssl, &c, file, e);
-	credential_free(&c);
-	if (ok && which > 0 && strcmp(kinds[0], kinds[which]) == 0)
-		return fail(e, EX_CONFIG,
-			    "\"%s\" and \"%s\" both have %s keys: two certificates must have "
-			    "different types of "
-			    "keys, for instance RSA and EC",
-			    o->cert[0], file, kinds[which]);
-	return ok;
-}
-
-/* Not everything is freed at exit: the kernel does that. */
 static void init_library(void)
 {
-	static bool begun;
+	static bool done;
 
-	if (begun) /* the parent of -d loads changed files */
+	if (done)
 		return;
-	begun = true;
-	wiping_memory_install();
+	done = true;
+	tls_install_wiping();
+	/* No clean-up at exit: the kernel does it faster. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+}
+
+static bool set_trust(struct tls *t, const struct options *o, struct error *e)
+{
+	/* Overrules VerifyMode of openssl.cnf: without -A no certificate could be verified. */
+	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);
+	if (o->ca == NULL)
+		return true;
+	t->retry = !tls_load_trust(t->ctx, o, e);
+	if (!t->retry && !o->client)
+		tls_request_client_cert(t->ctx);
+	return !t->retry;
 }
 
 static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 {
-	char kinds[OPTIONS_CERTS][KIND_SIZE];
-
 	t->stream.verbs = &tls_verbs;
 	t->options = o;
 	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
 	if (t->ctx == NULL)
 		return fail(e, EX_SOFTWARE,
 			    "could not initialise OpenSSL (is openssl.cnf in order?): %s",
-			    openssl_reason("no reason given"));
-	if (!set_context(t, o, e))
+			    tls_reason("no reason given"));
+	SSL_CTX_set_client_hello_cb(t->ctx, require_alpn, t);
+	if (!tls_apply_settings(t->ctx, o, e) || !set_trust(t, o, e))
 		return false;
-	if (o->ca != NULL && !o->client) {
-		if (!trust_load(t->ctx, o->ca, o->crl, e))
-			return false;
-		peer_ask(t->ctx);
-	} else {
-		/* Over VerifyMode of openssl.cnf: without -A no certificate could be verified. */
-		SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);
-	}
 	t->ssl = SSL_new(t->ctx);
 	if (t->ssl == NULL)
 		return fail(e, EX_OSERR, "out of memory");
-	wiping_memory_begin();
+	tls_wiping(true);
 	for (int i = 0; i < OPTIONS_CERTS && o->cert[i] != NULL; i++)
-		if (!use_certificate(t, o, i, kinds, e))
+		if (!tls_load_certificate(t->ssl, o, i, &t->retry, e))
 			return false;
-	return !o->client || client_open(t->ssl, o, e);
+	return !o->client || tls_set_up_client(t->ssl, o, e);
 }
 
 bool tls_open(struct tls **out, const struct options *o, struct error *e)
 {
-	struct tls *t = calloc(1, sizeof *t);
+	deadline limit = deadline_in(RETRY_LIMIT_MS);
 
-	if (t == NULL)
-		return fail(e, EX_OSERR, "out of memory");
 	init_library();
-	if (!open_ssl(t, o, e)) {
+	for (int i = 1;; i++) {
+		struct tls *t = calloc(1, sizeof *t);
+
+		if (t == NULL)
+			return fail(e, EX_OSERR, "out of memory");
+		if (open_ssl(t, o, e)) {
+			*out = t;
+			return true;
+		}
+		bool retry = t->retry && i < RETRIES && deadline_left(limit) > 0;
 		tls_discard(t);
-		return false;
+		if (!retry)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = RETRY_PAUSE_NS}, NULL);
 	}
-	*out = t;
-	return true;
 }
 
 void tls_discard(struct tls *t)
 {
 	SSL_free(t->ssl);
 	SSL_CTX_free(t->ctx);
-	free(t->out);
 	free(t);
 }
 
 void tls_send_internal_error(struct stream *raw, deadline when)
 {
-	/* RFC 8446, 5.1 and 6: alert, TLS 1.2 on the wire, length 2, fatal, internal_error. There is no SSL object that could say it. */
+	/* RFC 8446, 5.1 and 6: alert, TLS 1.2 on the wire, length 2, fatal, internal_error. */
 	static const unsigned char alert[] = {21, 3, 3, 0, 2, 2, 80};
 
 	if (stream_write_all(raw, alert, sizeof alert, when) != IO_DONE)
@@ -385,14 +326,14 @@ void tls_send_internal_error(struct stream *raw, deadline when)
 void tls_wipe_key(struct tls *t)
 {
 	SSL_certs_clear(t->ssl);
-	wiping_memory_end();
+	tls_wiping(false);
 }
 
-static enum io_status handshake(struct tls *t, deadline when)
+static enum io_status run_handshake(struct tls *t, deadline when)
 {
 	for (;;) {
-		begin(t);
-		enum io_status io = judge(t, SSL_do_handshake(t->ssl));
+		prepare_call(t);
+		enum io_status io = map_result(t, SSL_do_handshake(t->ssl));
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io;
@@ -402,81 +343,71 @@ static enum io_status handshake(struct tls *t, deadline when)
 	}
 }
 
-static bool handshake_failed(struct error *e, enum io_status io)
+static bool handshake_failed(const struct tls *t, enum io_status io, struct error *e)
 {
-	if (peer_refusal.status != 0) {
-		*e = peer_refusal;
+	bool client = t->options->client;
+	int status = client ? EX_UNAVAILABLE : EX_PROTOCOL;
+	const char *peer = client ? "the server" : "client";
+	const char *prefix = client ? "" : "could not accept TLS connection: ";
+
+	if (tls_refusal.status != 0) {
+		*e = tls_refusal;
 		return false;
 	}
 	if (io == IO_TIMEOUT)
-		return fail(e, EX_PROTOCOL, "client did not finish the TLS handshake in time");
+		return fail(e, status, "%s did not finish the TLS handshake in time", peer);
 	if (io == IO_TERMINATED)
-		return fail(e, EX_PROTOCOL, "terminated by SIGTERM during the TLS handshake");
-	if (io == IO_END || ERR_peek_error() == 0 ||
+		return fail(e, status, "terminated by SIGTERM during the TLS handshake");
+	if (io == IO_END || t->failure[0] == '\0' ||
 	    ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-		return fail(e, EX_PROTOCOL,
-			    "could not accept TLS connection: client closed the connection during "
-			    "the handshake");
-	return fail(e, EX_PROTOCOL, "could not accept TLS connection: %s",
-		    openssl_reason("unknown error"));
+		return fail(e, status, "%s%s closed the connection during the handshake", prefix,
+			    peer);
+	return fail(e, status, "%s%s", prefix, t->failure);
 }
 
-static void begin_session(struct tls *t)
+static bool start_session(struct tls *t, struct stream *raw, deadline when, struct error *e)
 {
+	if (t->options->client)
+		SSL_set_connect_state(t->ssl);
+	else
+		SSL_set_accept_state(t->ssl);
+	if (!attach_bio(t, raw))
+		return fail(e, EX_OSERR, "out of memory");
+	enum io_status io = run_handshake(t, when);
+	tls_wipe_key(t);
+	if (io != IO_DONE)
+		return handshake_failed(t, io, e);
 	SSL_set_default_read_buffer_len(t->ssl, BULK_SIZE);
 	t->more = SSL_has_pending(t->ssl) == 1;
+	return true;
 }
 
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when, struct error *e)
 {
 	t->direct = direct;
-	SSL_set_accept_state(t->ssl);
-	if (!attach_bio(t, raw))
-		return fail(e, EX_OSERR, "out of memory");
-	enum io_status io = handshake(t, when);
-	tls_wipe_key(t);
-	if (io != IO_DONE)
-		return handshake_failed(e, io);
-	begin_session(t);
-	return true;
-}
-
-static bool connect_failed(struct tls *t, struct error *e, enum io_status io)
-{
-	if (peer_refusal.status != 0) {
-		*e = peer_refusal;
-		return false;
-	}
-	if (io == IO_TIMEOUT)
-		return fail(e, EX_UNAVAILABLE,
-			    "the server did not finish the TLS handshake in time");
-	if (io == IO_TERMINATED)
-		return fail(e, EX_UNAVAILABLE, "terminated by SIGTERM during the TLS handshake");
-	return fail(e, EX_UNAVAILABLE, "%s",
-		    t->failure[0] != '\0'
-			? t->failure
-			: "the server closed the connection during the handshake");
+	return start_session(t, raw, when, e);
 }
 
 bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e)
 {
-	SSL_set_connect_state(t->ssl);
-	if (!attach_bio(t, raw))
-		return fail(e, EX_OSERR, "out of memory");
-	enum io_status io = handshake(t, when);
-	tls_wipe_key(t);
-	if (io != IO_DONE)
-		return connect_failed(t, e, io);
+	if (!start_session(t, raw, when, e))
+		return false;
 	/* Anonymous ciphers (-C) have no certificate to verify. */
-	if (t->options->sslmode != SSLMODE_REQUIRE && SSL_get0_peer_certificate(t->ssl) == NULL)
-		return fail(e, EX_UNAVAILABLE, "the server has no certificate");
-	begin_session(t);
-	return true;
+	return t->options->sslmode == SSLMODE_REQUIRE ||
+	       SSL_get0_peer_certificate(t->ssl) != NULL ||
+	       fail(e, EX_UNAVAILABLE, "the server has no certificate");
 }
 
 const char *tls_failure(const struct tls *t)
 {
 	return t->failure;
+}
+
+const char *tls_reason(const char *otherwise)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
+
+	return reason != NULL ? reason : otherwise;
 }
 
 SSL *tls_ssl(const struct tls *t)

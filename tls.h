@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls.h - everything of OpenSSL: contexts, certificates, handshake, reading, writing, the end, wiping of the key.
+ * tls.h - all use of OpenSSL: certificates and keys, handshake, the connection as a stream.
  *
- * No other file includes an OpenSSL header. There is one TLS connection a process (in the parent of -d none). Its transport is a stream; the TLS connection is a stream itself.
+ * There is one TLS connection per process (none in the parent of -d). Its transport is a stream,
+ * and so is the connection itself. The private key is wiped from memory after the handshake.
  */
 #ifndef PGSSL_TLS_H
 #define PGSSL_TLS_H
@@ -17,42 +18,55 @@
 struct tls;
 
 /*
- * Step 3: initialise OpenSSL, read certificates and keys, check them, and make the one SSL object that will carry the connection. A key that
- * does not match its certificate, or a file that cannot be parsed, is read again for a quarter of a second, since it may be being replaced;
- * a passphrase command adds its own time. Fails with EX_NOINPUT, EX_NOPERM or EX_CONFIG and names file, cause and cure.
- * The parent of -d does this, and each of its children has a copy, keys included, which tls_accept then wipes as ever. `o` must live as long as `t`.
+ * Step 3: initialise OpenSSL, read and check certificates, keys, authorities and revocation lists,
+ * and make the SSL object of the connection. `o` must outlive `t`. Files that cannot be used are
+ * read again for a quarter of a second, since they may be being replaced; a passphrase command adds
+ * its own time. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG or EX_USAGE and names file, cause and
+ * cure.
+ *
+ * The parent of -d calls this once; each child has a copy, keys included, that its handshake wipes.
  */
 bool tls_open(struct tls **t, const struct options *o, struct error *e) MUST_USE;
 
-/* The file that `ca` "system" means in client mode. */
-const char *tls_system_authorities(void);
-
-/* Free what tls_open made and nobody used; the keys are wiped. */
+/* Free what tls_open made, if there was no handshake; the keys are wiped. */
 void tls_discard(struct tls *t);
 
-/* Step 3 failed although the client was promised TLS: send the alert internal_error (RFC 8446, 6.2), so that it learns more than an end of file. */
+/*
+ * The parent of -d, whose sandbox runs no program: keep the passphrase that the command prints
+ * next, for reloads. Its children forget it.
+ */
+void tls_keep_passphrase(void);
+void tls_forget_passphrase(void);
+
+/* The file of -A, or NULL. "system" in client mode means a file, not a directory as in OpenSSL. */
+const char *tls_authorities(const struct options *o);
+
+/* Step 3 failed after TLS was promised to the client: send the alert internal_error. */
 void tls_send_internal_error(struct stream *raw, deadline when);
 
 /*
- * Step 7: the server's handshake over `raw`, which must live as long as `t`. `direct` says that the client began without SSLRequest. Waits until `when`. Whatever the
- * result, the private key is wiped from memory afterwards. Fails with EX_PROTOCOL (e->text says why, of a refused certificate also whose it was; the client was sent an alert where TLS has one),
- * and for IO_TIMEOUT and IO_TERMINATED too.
+ * Step 7: the server's handshake over `raw`, which must outlive `t`. `direct`: the client began
+ * without an SSLRequest. Blocks until `when` at most. The private key is wiped in any case. Fails
+ * with EX_PROTOCOL, also for a timeout and SIGTERM; e->text says why, and whose certificate was
+ * refused.
  */
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when,
 		struct error *e) MUST_USE;
 
 /*
- * Step 7 in client mode: the client's handshake over `raw`, with SNI, ALPN "postgresql" and the verification that was asked for. As tls_accept; fails
- * with EX_UNAVAILABLE.
+ * Step 7 in client mode: the same for the client's handshake, with SNI, ALPN and the verification
+ * that the options ask for. Fails with EX_UNAVAILABLE.
  */
 bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e) MUST_USE;
 
-/* Why the connection broke, after IO_FAILED: OpenSSL's words, such as the alert that the other side sent. "" if it has none. */
+/* Why the connection broke (IO_FAILED), in OpenSSL's words, such as the peer's alert; "" if
+ * unknown. */
 const char *tls_failure(const struct tls *t);
-/* There will be no handshake: wipe the private key from memory. */
+
+/* Without a handshake: wipe the private key from memory. */
 void tls_wipe_key(struct tls *t);
 
-/* The TLS connection as a stream; lives as long as `t`. shut() sends close_notify: it ends our direction only. */
+/* The connection as a stream, which lives as long as `t`. shut() sends close_notify. */
 struct stream *tls_stream(struct tls *t);
 
 /* For the log: "TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519". */
@@ -60,32 +74,31 @@ const char *tls_version(const struct tls *t);
 const char *tls_cipher(const struct tls *t);
 const char *tls_group(const struct tls *t);
 
-/* A client's certificate in words: distinguished names as RFC 2253 writes them, cut where they are too long, and the serial number in hexadecimal. For the log: not escaped. */
+/*
+ * A certificate for the log, not escaped: distinguished names as RFC 2253 writes them, cut if they
+ * are too long, and the serial number in hexadecimal.
+ */
 struct tls_peer {
 	char subject[256], issuer[256], serial[44];
 };
 
-/* True if the client has given a certificate, which then has been verified. After tls_accept. */
+/* After tls_accept: describe the client's certificate, which is verified; false if it sent none. */
 bool tls_peer(const struct tls *t, struct tls_peer *peer);
 
 /* Milliseconds until the client's certificate expires, 0 if it has; INT64_MAX without one. */
 int64_t tls_peer_ms_left(const struct tls *t);
 
 /*
- * Give the names of that kind in the client's certificate to `fits`, until it says yes: the first CN, or the whole subject as RFC 2253 writes it, or every DNS, URI and mail
- * name. A name that is empty, has more than 1024 bytes, holds a NUL or is in an odd encoding is none, and a subject with such a part is none. False if none fits.
+ * Call `fits` for the names of that kind in the client's certificate until it returns true; return
+ * whether it did. The names are the first CN, or the subject as RFC 2253 writes it, or all DNS, URI
+ * and mail names. A name that is empty, longer than 1024 bytes, contains a NUL or has an ambiguous
+ * encoding is skipped.
  */
 typedef bool tls_name_fits(const char *name, void *arg);
 bool tls_peer_has_name(const struct tls *t, enum clientname which, tls_name_fits *fits,
 		       void *arg) MUST_USE;
 
-/*
- * --check: report on certificates, keys, authorities, revocation lists and the settings in force; tls_open and a handshake with ourselves are part of it. Waits as
- * tls_open does. False if tls_open failed.
- */
-bool tls_report(const struct options *o);
-
-/* OpenSSL's version, the one compiled with and the one running, for --version. Returns `buf`. */
+/* OpenSSL's version, compiled-in and running, for --version. Returns `buf`. */
 const char *tls_library(char *buf, size_t size);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * client.c - the measuring client of bench/run: PostgreSQL's protocol with a time stamp per step.
+ * bench/client.c - the measuring client of bench/run: PostgreSQL's protocol with a time stamp per step.
  *
  * Not part of the product, so it may include OpenSSL. It does what libpq does where that affects a
  * figure: TCP_NODELAY, a new SSL_CTX for each connection, made after the `S`, and COPY data in

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * nosandbox.c - replaces step 5, which would kill valgrind, when instructions are counted.
+ * bench/nosandbox.c - replaces step 5, which would kill valgrind, when instructions are counted.
  *
  * Linked with --wrap into bench/out/pgssl-nosandbox, which is never installed. The look-up of the
  * user still runs.

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * check/check.h - --check: examine all that a connection would use, and say what is wrong.
- *
- * Does the steps 3 to 7 of a connection in their order, but without a client, and with the sandbox last: files are read as the starting user, PostgreSQL is reached
- * as the final user. Nothing is left behind but lines in PostgreSQL's log.
+ * check/check.h - --check: examine what a connection would use, and report what is wrong.
  */
 #ifndef PGSSL_CHECK_CHECK_H
 #define PGSSL_CHECK_CHECK_H
@@ -11,9 +8,24 @@
 #include "options.h"
 
 /*
- * Print a report to standard output, a line a finding. Gives up privileges for good: the caller can only exit with what is returned, EX_OK or EX_CONFIG. May block
- * for the passphrase command, the resolver, and --connect-timeout for each of three connections to PostgreSQL.
+ * Take steps 3 to 7 of a connection in their order, without a client and with the sandbox last, and
+ * print a report to standard output. Drops privileges for good: the caller can only exit with the
+ * result, EX_OK or EX_CONFIG. May block for the passphrase command, for the resolver, and for
+ * --connect-timeout at each of three connections to PostgreSQL, whose log is all that is left.
  */
 int check_run(const struct options *o) MUST_USE;
+
+/*
+ * Between the files of check/. Print a line that names the cause, and the cure if one is needed: an
+ * error if connections fail, a warning if they work, a note if only the user can judge it.
+ */
+void check_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
+#define check_ok(...)      check_line(LOG_INFO, __VA_ARGS__)
+#define check_note(...)    check_line(LOG_NOTICE, __VA_ARGS__)
+#define check_warning(...) check_line(LOG_WARNING, __VA_ARGS__)
+#define check_error(...)   check_line(LOG_ERR, __VA_ARGS__)
+
+/* Step 3: certificates, keys, authorities, revocation lists, settings, and a trial handshake. */
+void check_tls(const struct options *o);
 
 #endif

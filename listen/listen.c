@@ -19,7 +19,6 @@
 
 #include "listen/internal.h"
 #include "pidfile.h"
-#include "tls/passphrase.h"
 
 #define SHORTAGE_MS   500  /* the pause when processes, memory or descriptors are short */
 #define LAST_WORDS_MS 5000 /* how long a session may take to end after SIGTERM */
@@ -113,7 +112,7 @@ static void load_for_children(struct session *s)
 	struct backend sockets;
 	struct error e;
 
-	passphrase_keep();
+	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
 	    !reload_first(s, &e) || !session_look_up_backend(s, &e) ||
 	    !backend_open(&sockets, &s->addresses, &s->options, &e)) /* as -T and -I ask */
@@ -217,7 +216,7 @@ static void become_child(struct session *s, int client)
 	restore_signals();
 	close_listeners();
 	pidfile_close_copy();
-	passphrase_forget();
+	tls_forget_passphrase();
 	if (dup2(client, STDIN_FILENO) < 0 || dup2(client, STDOUT_FILENO) < 0)
 		die(EX_OSERR, "could not put the client on standard input: %s", strerror(errno));
 	close(client);

@@ -85,10 +85,8 @@ bool session_load(const struct options *o, struct tls **t, struct identmap **map
 
 unsigned session_files(const struct options *o, const char *files[SESSION_FILES])
 {
-	bool system = o->client && o->ca != NULL && strcmp(o->ca, "system") == 0;
-	const char *ca = system ? tls_system_authorities() : o->ca;
-	const char *const all[SESSION_FILES] = {o->cert[0], o->cert[1], o->key,
-						ca,         o->crl,     o->ident_map};
+	const char *const all[SESSION_FILES] = {o->cert[0],         o->cert[1], o->key,
+						tls_authorities(o), o->crl,     o->ident_map};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < SESSION_FILES; i++)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
 # --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
-# sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
-# sabotage: check/tls_report.c s/left < soon ? FOUND_WARNING/left < 0 ? FOUND_WARNING/
+# sabotage: check/check.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: check/certificates.c s/days < soon ? LOG_WARNING/days < 0 ? LOG_WARNING/
+# sabotage: check/certificates.c s/X509_verify_cert(ctx) == 1/X509_verify_cert(ctx) < 2/
 use lib 't/lib';
 use T;
 use T::X509;
@@ -63,6 +64,7 @@ my @certificates = (
 	[ 'few days left', { days => 29 }, 0, qr/^WARNING  certificate: valid until .*: 2[89] days left: replace it soon$/m ],
 	[ 'no name but the CN', { san => undef }, 0, qr/^WARNING  names: none \(no subjectAltName\)/m ],
 	[ 'many names', { san => 'DNS:*.example.org,IP:::1,email:a@b.c,URI:pg://x' }, 0, qr/^ok       names: DNS:\*\.example\.org, IP:::1, email:a\@b\.c, URI:pg:\/\/x$/m ],
+	[ 'an iPAddress of 3 bytes', { san => undef, ext => ['subjectAltName=DER:30:0A:82:03:61:2E:62:87:03:01:02:03'] }, 0, qr/^ok       names: DNS:a\.b$/m, qr/^WARNING  names: an iPAddress has 3 bytes, not 4 or 16$/m ],
 	[ 'for clients only', { ext => ['extendedKeyUsage=clientAuth'] }, 78, qr/^ERROR    purpose: .*not for servers/m ],
 	[ 'RSA', { key => 'rsa' }, 0, qr/^ok       key: RSA, 2048 bits$/m ],
 	[ 'RSA of 1024 bits', { key => 'rsa1024' }, 78, qr/^WARNING  key: RSA, 1024 bits: weak/m ],
@@ -72,8 +74,8 @@ my @certificates = (
 );
 
 for my $case (@certificates) {
-	my ($title, $made, $status, $line) = @$case;
-	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status, $line);
+	my ($title, $made, $status, @lines) = @$case;
+	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status, @lines);
 }
 
 expect('two certificates', with_cert($good, '-p', make_pem(make_cert(cn => 'two', key => 'rsa', issuer => $ca, days => 90))), 0, qr/^ok       in "\Q$good\E":\nok       subject: CN=localhost$/m, qr/^ok       in "[^"]+":\nok       subject: CN=two$/m);
@@ -90,7 +92,7 @@ chmod 0666, my $writable = spew("$TMP/writable.crt", slurp($other->{chain}), 066
 expect('a certificate that all may write', with_cert($writable, "--key=$other->{key}"), 0, qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
 mkdir "$TMP/shared";
 chmod 0777, "$TMP/shared";
-expect('a folder that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  folder "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
+expect('a directory that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  directory "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
 
 # --- the chain
 my $middle = make_ca(name => 'middle', cn => 'Middle', issuer => $ca, days => 90);
@@ -102,6 +104,10 @@ expect('with the root', with_cert(chain('root', $leaf_pem, $middle_pem, $root_pe
 expect('a root that this machine knows', check('-p', chain('known', $leaf_pem, $middle_pem, $key), '-r', $pg->port, { env => { SSL_CERT_FILE => $ca->{cert} } }), 0,
 	qr/^ok       chain: complete, 2 certificates; this machine knows their root, CN=Test CA$/m);
 expect('out of order', with_cert(chain('disorder', $leaf_pem, $root_pem, $middle_pem, $key)), 0, qr/^WARNING  chain: out of order: "CN=Test CA" has not signed "CN=localhost"/m);
+my ($signer, $impostor) = map { issue(cn => 'Middle', ca => 1, until => 90 * 86400) } 1, 2;
+my $signed = issue(cn => 'localhost', san => 'DNS:localhost', issuer => $signer, until => 90 * 86400);
+expect('an intermediate with another key', with_cert(chain('impostor', map { slurp($_) } $signed->{cert}, $impostor->{cert}, $signed->{key})), 78,
+	qr/^ERROR    chain: "CN=localhost" does not verify: certificate signature failure at depth 0$/m);
 my $old = make_ca(name => 'old', cn => 'Old', issuer => $ca, expired => 1);
 my $below_old = make_cert(issuer => $old, days => 90);
 expect('an expired intermediate', with_cert(make_pem($below_old)), 78, qr/^ERROR    chain: CN=Old: EXPIRED/m);
@@ -132,6 +138,9 @@ expect("a list by another of the same name", trust([ $root->{cert} ], [ crl($nam
 expect('a stray list', trust([ $sub->{cert} ], [ $crl, crl($sub, until => 30 * 86400) ]), 0, qr/^note     revocation list of "CN=Clients": no such authority/m);
 expect('an expired authority', trust([ issue(cn => 'Gone', ca => 1, from => -86400, until => -3600)->{cert} ], []), 78, qr/^ERROR    authority: CN=Gone: EXPIRED/m);
 expect("a client's certificate as an authority", trust([ issue(cn => 'x', issuer => $root, until => 90 * 86400)->{cert} ], []), 0, qr/^WARNING  authority: "CN=x" is none/m);
+expect('an intermediate authority without its root', trust([ $sub->{cert} ], []), 0, qr/^WARNING  authority: "CN=Below" has no issuer in the file.*: unable to get (?:local )?issuer certificate at depth 0$/m);
+expect('a root with another key', trust([ $sub->{cert}, $namesake->{cert} ], []), 78, qr/^ERROR    authority: "CN=Below" does not verify: certificate signature failure at depth 0$/m);
+expect('two roots of one name', trust([ $root->{cert}, $namesake->{cert} ], []), 0, qr/^WARNING  authority: "CN=Clients" has the name of another in the file, which OpenSSL takes instead: /m);
 expect('no authorities', with_cert($good, '-A', spew("$TMP/none.crt", '')), 78, qr/^ERROR    no certificate in/m);
 my $map = spew("$TMP/ident.map", "staff CN=a alice\n");
 my @full = ('--clientcert=verify-full', "--ident-map=$map", '--map=staff');
@@ -154,6 +163,16 @@ my $dead = free_port();
 expect('not there', check('-p', $good, '-r', $dead), 78, qr/^ERROR    PostgreSQL cannot be reached at 127\.0\.0\.1:$dead: Connection refused: is it running/m);
 my $fake = fake_backend(sub { my ($socket) = @_; sysread $socket, my $x, 1; print $socket "HTTP/1.0 400 Bad Request\r\n\r\n"; close $socket });
 expect('something else', check('-p', $good, '-r', $fake->port), 78, qr/^ERROR    PostgreSQL at 127\.0\.0\.1:\d+: what answers there does not speak its protocol/m);
+my %odd = (
+	'an authentication request without a method' => [ "R\0\0\0\4", 78, qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol/m ],
+	'an error without an end' => [ "E\0\0\0\x0aC28P01", 0, qr/^note     login of user "postgres": PostgreSQL refuses:  \(28P01\)$/m ],
+	'an unknown method' => [ "R\0\0\0\x08\0\0\0\x63", 0, qr/^note     login of user "postgres": PostgreSQL asks for something that pgssl does not know$/m ],
+);
+for my $title (sort keys %odd) {
+	my ($answer, $status, $line) = @{ $odd{$title} };
+	my $backend = fake_backend(sub { my ($socket) = @_; sysread $socket, my $x, 1000; print $socket $answer; close $socket });
+	expect($title, check('-p', $good, '-r', $backend->port), $status, $line);
+}
 my $silent = fake_backend();
 expect('silent', check('-p', $good, '-r', $silent->port, '--connect-timeout=1'), 78, qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol, or not in time/m);
 
@@ -196,7 +215,7 @@ SKIP: {
 	$s->conn->close;
 	expect('no such user', with_cert($good, '-s', 'nosuchuser'), 78, qr/^ERROR    there is no user "nosuchuser"/m);
 	mkdir "$TMP/closed", 0700;
-	expect('a folder for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
+	expect('a directory for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
 	mkdir "$TMP/pids";
 	chmod 01777, "$TMP/pids";
 	expect('one that it may', with_cert($good, "-P$TMP/pids/"), 0, qr/^ok       pid files: "\Q$TMP\E\/pids\/" can be written$/m);

@@ -99,7 +99,7 @@ sub works {
 		push @lengths, length $hello;
 		for my $piece ($split->($hello)) {
 			$s->conn->raw_send($piece);
-			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) });
+			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) }) if length $piece > 1; # so many waits would take too long
 		}
 	}
 	relay($client, $s->conn);
@@ -107,7 +107,6 @@ sub works {
 	return @lengths;
 }
 
-my @tls12 = qw(-max_protocol TLSv1.2);
 for my $over (qw(tcp pipes)) {
 	for my $direct (0, 1) {
 		subtest +($direct ? 'direct TLS' : 'SSLRequest') . ", $over" => sub {
@@ -116,11 +115,12 @@ for my $over (qw(tcp pipes)) {
 				my ($length) = works($name, $way{$name}, @how);
 				cmp_ok($length, '>=', 1536, "of $length bytes");
 			}
-			works("TLS 1.2: $_", $way{$_}, @how, tls => \@tls12) for sort keys %way;
-			works('a byte each', sub { split //, $_[0] }, @how, pad => 1, tls => \@tls12);
+			works('a byte each', sub { split //, $_[0] }, @how);
 		};
 	}
 }
+
+subtest 'TLS 1.2' => sub { works($_, $way{$_}, tls => [qw(-max_protocol TLSv1.2)]) for sort keys %way };
 
 subtest 'longer than a record' => sub {
 	for my $name (grep { !/records of one byte/ } sort keys %way) {

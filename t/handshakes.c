@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
+ * t/handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
  *
  * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (an SSLRequest first, a StartupMessage after the
  * handshake), direct (no SSLRequest) or http (a GET after the handshake). The options are those of SSL_CONF_cmd(3):
@@ -24,7 +24,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define PATIENCE 30 /* seconds without an answer */
+#define PATIENCE 60 /* seconds without an answer */
 
 static const char ssl_request[] = "\0\0\0\010\004\322\026\057";
 static const char startup[] = "\0\0\0\024\0\003\0\0user\0alice\0";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * memstream.h - a stream in memory, for unit tests of code that gets a stream.
+ * t/memstream.h - a stream in memory, for unit tests of code that gets a stream.
  *
  * It feeds the given bytes and records what is written:
  *

@@ -94,7 +94,7 @@ subtest 'a certificate that cannot be read: an alert after S, not a bare end' =>
 };
 
 subtest 'psql trusts another authority: its alert, one line in the log' => sub {
-	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other')->{cert});
+	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
 	like($r->{err}, qr/certificate verify failed/, 'psql says so');
 	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/, 'logged with host and port');
 };

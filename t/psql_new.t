@@ -2,8 +2,7 @@
 #
 # What psql, libpq and PostgreSQL learned in versions 16 to 18 works through pgssl, with the psql and the PostgreSQL that are installed here.
 # never: Plaintext to or from the client where TLS was promised.
-# sabotage: s/SSL_CTX_set_alpn_select_cb(t->ctx, select_alpn, NULL);// tls.c
-# sabotage: s/CODE(1234, 5678)/CODE(1234, 5699)/ wire/startup.c
+# sabotage: s/CODE(1234, 5679)/CODE(1234, 5699)/ wire/startup.c
 use lib 't/lib';
 use IO::Select;
 use T;
@@ -29,6 +28,8 @@ sub from {
 sub in { return psql('select 1', port => $service->port, password => 'secret', rootcert => $c->{root}, @_) }
 sub is_in { my ($what, @how) = @_; my $r = in(@how); is($r->{out}, "1\n", $what) or diag($r->{err}) }
 sub is_out { my ($what, $words, @how) = @_; my $r = in(@how); isnt($r->{status}, 0, $what); like($r->{err}, $words, 'with the reason') }
+
+is_in('sslmode=verify-full, as all versions have it', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
 
 from(17, 'sslnegotiation=direct', sub {
 	my @direct = (sslnegotiation => 'direct', host => 'localhost', PGHOSTADDR => '127.0.0.1');
@@ -125,7 +126,7 @@ sub relay {
 	POSIX::_exit(0);
 }
 
-sub sleeping { return psql("select count(*) from pg_stat_activity where query like '%pg_sleep(6%' and pid <> pg_backend_pid() and state = 'active'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable')->{out} == $_[0] }
+sub sleeping { return psql("select count(*) from pg_stat_activity where query like '%pg_sleep(6%' and pid <> pg_backend_pid() and state = 'active'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres')->{out} == $_[0] }
 
 # psql's own Ctrl-C sends its CancelRequest in clear (t/cancel.t); dblink does as libpq 17 can.
 from(17, 'a cancel request under TLS, as libpq sends it', sub {

@@ -2,7 +2,7 @@
 #
 # libpq's asynchronous calls do not see what OpenSSL holds back of a longer record: pg_basebackup -X stream hung behind a tunnel in one of three runs
 # (supabase/supavisor#993, cockroachdb/cockroach#148222). So no record to a client carries more than 8192 bytes.
-# sabotage: s/define RECORD_MAX 8192/define RECORD_MAX 16384/ tls.c
+# sabotage: s/define TLS_RECORD_MAX 8192/define TLS_RECORD_MAX 16384/ tls/internal.h
 use lib 't/lib';
 use T;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * sandbox_harness.h - for the tests of sandbox/: kernels that lack a layer, children after step 5.
+ * t/sandbox_harness.h - for the tests of sandbox/: kernels that lack a layer, children after step 5.
  *
  * Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts (--wrap);
  * the program itself has no hook.

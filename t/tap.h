@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tap.h - the Test Anything Protocol for unit tests in C: ok(), done_testing().
+ * t/tap.h - the Test Anything Protocol for unit tests in C: ok(), done_testing().
  *
  * Print with ok() and note() only, and end main with `return done_testing();`.
  */

@@ -2,7 +2,7 @@
 #
 # TLS as a client sees it: versions, no tickets, no resumption, no renegotiation, the whole chain, all kinds of keys, openssl.cnf.
 # never: A session cache or session tickets; renegotiation; compression.
-# sabotage: s/SSL_CTX_set_num_tickets(t->ctx, 0) != 1/0/ tls.c
+# sabotage: s/SSL_CTX_set_num_tickets(ctx, 0) != 1/0/ tls/settings.c
 use lib 't/lib';
 use T;
 

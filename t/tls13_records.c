@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it makes them itself, with the keys of its own handshake.
+ * t/tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it makes them itself, with the keys of its own handshake.
  *
  *	tls13_records WORD...           on descriptor 0, which is a socket to pgssl; says each word when it is done
  *	  cert:FILE                     present this certificate (before anything else)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_appname.c - startup_append_host changes application_name and nothing else in the packet.
+ * t/unit_appname.c - startup_append_host changes application_name and nothing else in the packet.
  *
  * sabotage: wire/startup.c s/((unsigned char)name\[len\] \& 0xc0) == 0x80/false/
  */

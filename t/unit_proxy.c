@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_proxy.c - PROXY headers from memory, whole and in pieces; valid ones also cut at every byte.
+ * t/unit_proxy.c - PROXY headers from memory, whole and in pieces; valid ones also cut at every byte.
  *
  * sabotage: wire/proxy.c s/? 1 : 2;/? 1 : 3;/
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_relay.c - client mode removes SCRAM-SHA-256-PLUS from the backend's first messages, and
+ * t/unit_relay.c - client mode removes SCRAM-SHA-256-PLUS from the backend's first messages, and
  * changes nothing else.
  *
  * sabotage: wire/startup.c s/SCRAM-SHA-256-PLUS";/SCRAM-SHA-512-PLUS";/

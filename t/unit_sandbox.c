@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_sandbox.c - step 5: children enter the sandbox and try what an intruder would, and what a
+ * t/unit_sandbox.c - step 5: children enter the sandbox and try what an intruder would, and what a
  * session must be able to do.
  *
  * Each row names the result after sandbox_enter and after sandbox_connected. "SIGSYS": the filter

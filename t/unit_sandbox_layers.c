@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_sandbox_layers.c - each layer of step 5 alone, the process seen from outside, privileges,
+ * t/unit_sandbox_layers.c - each layer of step 5 alone, the process seen from outside, privileges,
  * the parent's sandbox, and the cost.
  *
  * sabotage: sandbox/landlock.c s/NET_BIND_TCP | NET_CONNECT_TCP/NET_BIND_TCP/

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_splice.c - the relay between two streams in memory: half-closes, broken connections, what
+ * t/unit_splice.c - the relay between two streams in memory: half-closes, broken connections, what
  * TLS waits for, back pressure, and the reason of the end.
  *
  * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED/SPLICE_BACKEND_CLOSED/

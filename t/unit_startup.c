@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * unit_startup.c - PostgreSQL's packets before a session, from memory: each request in each place,
+ * t/unit_startup.c - PostgreSQL's packets before a session, from memory: each request in each place,
  * each packet cut at every byte, parameters as PostgreSQL reads them, the bytes of each refusal.
  *
  * sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/

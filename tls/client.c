@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/client.c - client mode: whom to trust, which name to ask for, what to verify (steps 3 and 7).
+ * tls/client.c - client mode: SNI and ALPN, and the verification of the server (steps 3 and 7).
  *
- * libpq's rules (PostgreSQL's documentation, "SSL Support" of libpq; fe-secure-common.c): a name is compared with the certificate's DNS names, or its
- * common name if it has none; a wildcard stands for one label (OpenSSL wants two more behind it); an address is compared with its IP addresses, or
- * with its common name if it has none.
+ * The rules are libpq's (PostgreSQL's documentation, "SSL Support" of libpq; fe-secure-common.c). A
+ * name is compared with the certificate's DNS names, or with its common name if it has none; a
+ * wildcard stands for one label. An address is compared with the IP addresses, or with the common
+ * name if there are none.
  */
 #include "tls/internal.h"
 
@@ -17,7 +18,22 @@
 
 #include "net/address.h"
 
-static const char *wanted; /* the server's name: there is one server per process */
+static const char *wanted; /* the server's name */
+
+const char *tls_authorities(const struct options *o)
+{
+	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
+					    "/etc/pki/tls/certs/ca-bundle.crt",
+					    "/etc/ssl/cert.pem"};
+	const char *file = getenv(X509_get_default_cert_file_env());
+
+	if (!o->client || o->ca == NULL || strcmp(o->ca, "system") != 0)
+		return o->ca;
+	for (size_t i = 0; file == NULL && i < sizeof usual / sizeof usual[0]; i++)
+		if (access(usual[i], R_OK) == 0)
+			file = usual[i];
+	return file != NULL ? file : X509_get_default_cert_file();
+}
 
 static bool is_address(const char *name)
 {
@@ -26,97 +42,64 @@ static bool is_address(const char *name)
 	return inet_pton(AF_INET, name, binary) == 1 || inet_pton(AF_INET6, name, binary) == 1;
 }
 
-/* The system's authorities as one file: OpenSSL would look into a folder during the handshake, when no file can be opened any more. */
-const char *tls_system_authorities(void)
+static bool is_ip_name(int type, const ASN1_STRING *value, void *arg)
 {
-	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
-					    "/etc/pki/tls/certs/ca-bundle.crt",
-					    "/etc/ssl/cert.pem"};
-	const char *file = getenv(X509_get_default_cert_file_env());
-
-	if (file != NULL)
-		return file;
-	for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
-		if (access(usual[i], R_OK) == 0)
-			return usual[i];
-	return X509_get_default_cert_file();
+	(void)value, (void)arg;
+	return type == GEN_IPADD || type == TLS_BAD_ADDRESS;
 }
 
-static bool set_trust(SSL *ssl, const struct options *o, struct error *e)
+/* libpq also looks for an address in DNS names and in the common name. */
+static bool has_address_as_name(X509 *cert, const char *address)
 {
-	const char *ca = strcmp(o->ca, "system") == 0 ? tls_system_authorities() : o->ca;
+	unsigned subject = tls_each_alt_name(cert, is_ip_name, NULL)
+			       ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
+			       : X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT;
 
-	return trust_load(SSL_get_SSL_CTX(ssl), ca, o->crl, e);
+	return X509_check_host(cert, address, 0, subject | X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
 }
 
-/* --servername, or the host of -r. */
-static const char *server_name(const struct options *o)
-{
-	static char host[256];
+#define SHOWN_SIZE 128
 
-	if (o->servername != NULL)
-		return o->servername;
-	address_host(o->connect, host, sizeof host);
-	return host;
+static bool show_dns_name(int type, const ASN1_STRING *value, void *arg)
+{
+	if (type == GEN_DNS)
+		log_escape(arg, SHOWN_SIZE, (const char *)ASN1_STRING_get0_data(value),
+			   (size_t)ASN1_STRING_length(value));
+	return type == GEN_DNS;
 }
 
-static bool has_addresses(const X509 *cert)
+/* The certificate's first DNS name, or its common name, escaped. */
+static void show_name(const X509 *cert, char buf[SHOWN_SIZE])
 {
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	bool found = false;
+	const ASN1_STRING *cn = tls_common_name(cert);
 
-	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
-		found |= sk_GENERAL_NAME_value(names, i)->type == GEN_IPADD;
-	GENERAL_NAMES_free(names);
-	return found;
+	*buf = '\0';
+	if (!tls_each_alt_name(cert, show_dns_name, buf) && cn != NULL)
+		show_dns_name(GEN_DNS, cn, buf);
 }
 
-/* An address that the certificate does not have as one may stand in its common name, unless it has others. Wildcards never stand for one. */
-static bool names_address(X509 *cert, const char *address)
-{
-	unsigned subject = has_addresses(cert) ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
-					       : X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT;
-
-	return X509_check_ip_asc(cert, address, 0) == 1 ||
-	       X509_check_host(cert, address, 0, subject | X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
-}
-
-/* The certificate's first DNS name, or its common name: a stranger's text, escaped. */
-static void shown_name(const X509 *cert, char *buf, size_t size)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	const X509_NAME *subject = X509_get_subject_name(cert);
-	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-	const ASN1_STRING *name =
-	    at < 0 ? NULL : X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
-
-	for (int i = sk_GENERAL_NAME_num(names) - 1; i >= 0; i--)
-		if (sk_GENERAL_NAME_value(names, i)->type == GEN_DNS)
-			name = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), NULL);
-	log_escape(buf, size, name == NULL ? "" : (const char *)ASN1_STRING_get0_data(name),
-		   name == NULL ? 0 : (size_t)ASN1_STRING_length(name));
-	GENERAL_NAMES_free(names);
-}
-
-/* Called by OpenSSL for each certificate and each error. Adds libpq's rule for addresses, and records why the server is refused. */
+/*
+ * OpenSSL calls this for each certificate and each error. Records why the server is refused, and
+ * adds libpq's rule for addresses.
+ */
 static int verify_server(int ok, X509_STORE_CTX *store)
 {
 	int error = X509_STORE_CTX_get_error(store);
 	X509 *leaf = X509_STORE_CTX_get0_cert(store);
-	char name[128];
+	char name[SHOWN_SIZE];
 
 	if (ok)
 		return ok;
-	if (error == X509_V_ERR_IP_ADDRESS_MISMATCH && names_address(leaf, wanted)) {
+	if (error == X509_V_ERR_IP_ADDRESS_MISMATCH && has_address_as_name(leaf, wanted)) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
 	if (error == X509_V_ERR_IP_ADDRESS_MISMATCH || error == X509_V_ERR_HOSTNAME_MISMATCH) {
-		shown_name(leaf, name, sizeof name);
-		fail(&peer_refusal, EX_UNAVAILABLE,
+		show_name(leaf, name);
+		fail(&tls_refusal, EX_UNAVAILABLE,
 		     "the server's certificate is for \"%s\", not for \"%s\"", name, wanted);
 	} else {
-		fail(&peer_refusal, EX_UNAVAILABLE,
+		fail(&tls_refusal, EX_UNAVAILABLE,
 		     "the server's certificate cannot be verified: %s",
 		     X509_verify_cert_error_string(error));
 	}
@@ -124,7 +107,7 @@ static int verify_server(int ok, X509_STORE_CTX *store)
 }
 
 /* OpenSSL checks the name while it verifies the certificate, before ours is sent. */
-static bool set_name(SSL *ssl)
+static bool set_server_name(SSL *ssl)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 
@@ -133,20 +116,21 @@ static bool set_name(SSL *ssl)
 				  : X509_VERIFY_PARAM_set1_host(param, wanted, 0) == 1;
 }
 
-bool client_open(SSL *ssl, const struct options *o, struct error *e)
+bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e)
 {
-	wanted = server_name(o);
-	if (o->ca != NULL && !set_trust(ssl, o, e))
-		return false;
+	static char host[256];
+
+	address_host(o->connect, host, sizeof host);
+	wanted = o->servername != NULL ? o->servername : host;
 	if (o->sslmode == SSLMODE_REQUIRE)
 		SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
 	else
 		SSL_set_verify(ssl, SSL_VERIFY_PEER, verify_server);
-	if (SSL_set_alpn_protos(ssl, alpn_postgresql, ALPN_POSTGRESQL_LEN) != 0)
+	if (SSL_set_alpn_protos(ssl, tls_alpn, TLS_ALPN_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
 	/* RFC 6066, 3: no addresses in SNI. */
 	if ((!is_address(wanted) && SSL_set_tlsext_host_name(ssl, wanted) != 1) ||
-	    (o->sslmode == SSLMODE_VERIFY_FULL && !set_name(ssl)))
+	    (o->sslmode == SSLMODE_VERIFY_FULL && !set_server_name(ssl)))
 		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
 			    wanted);
 	return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/internal.h - between the files tls*.c, which are one module: only they include OpenSSL's headers.
+ * tls/internal.h - between tls.c, the files of tls/ and the report of --check: only they include
+ * OpenSSL's headers.
  */
 #ifndef PGSSL_TLS_INTERNAL_H
 #define PGSSL_TLS_INTERNAL_H
@@ -9,91 +10,102 @@
 
 #include <openssl/ssl.h>
 
-#include "log.h"
 #include "tls.h"
 
-/* A file that may be being replaced is read again for a quarter of a second while it makes no sense. */
-#define TEXT_TRIES    10
-#define TEXT_PAUSE_NS (25 * 1000000L)
+SSL *tls_ssl(const struct tls *t);
 
-/* A PEM file's text. */
-struct text {
+/* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
+const char *tls_reason(const char *otherwise);
+
+/* ---- files (credential.c, peer.c) ---- */
+
+/* The text of a PEM file, which may hold a private key. */
+struct tls_pem_file {
 	char *bytes;
 	size_t len;
 	struct stat st;
 };
 
 /*
- * Open a regular file and examine it. Returns the descriptor, or -1 and EX_NOINPUT or EX_NOPERM in `e`;
+ * Open a regular file and examine it. Returns the descriptor, or -1 and EX_NOINPUT or EX_NOPERM;
  * `cure` is added to the text if there is no such file.
  */
-int text_open(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
+int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
 
-/* Read a regular file whole, for text_wipe. Fails as text_open, and with EX_CONFIG if it is too large. */
-bool text_read(struct text *t, const char *file, const char *cure, struct error *e) MUST_USE;
+/* Read a file whole, for tls_pem_file_wipe. Fails as tls_open_file, or EX_CONFIG: too large. */
+bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure,
+		       struct error *e) MUST_USE;
+void tls_pem_file_wipe(struct tls_pem_file *f);
 
-void text_wipe(struct text *t);
-
-struct tls;
-
-/* A certificate with what belongs to it. */
-struct credential {
-	X509 *leaf;
-	STACK_OF(X509) * chain; /* the rest of the file, in its order */
-	EVP_PKEY *key;
-	bool final; /* it could not be loaded, and reading it again would not help */
-};
+/* All certificates in `f`, at least one, in their order, for the caller to free; else NULL. */
+STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char *file,
+					struct error *e) MUST_USE;
 
 /*
- * Read a certificate chain and its private key from PEM files (key_file NULL: the same file). Reads again for a quarter of a second while they do not fit together.
- * On success `c` is the caller's, for credential_free. The files' text has been wiped. Fails as tls_open does.
+ * Give certificate number `which` of the options, with its chain and key, to the SSL object. Never
+ * to an SSL_CTX: no public call wipes what that holds, as SSL_certs_clear does for an SSL object.
+ * *retry says whether the files may have been read while they were being replaced.
  */
-bool credential_load(struct credential *c, const char *cert_file, const char *key_file,
-		     const char *passphrase_command, struct error *e) MUST_USE;
+bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *retry,
+			  struct error *e) MUST_USE;
 
 /*
- * Give `c` to the SSL object, never to an SSL_CTX: what a context holds survives every public call that frees it, what the SSL
- * object holds is gone after SSL_certs_clear.
+ * Trust the authorities of -A and the lists of --crl; with --crl each certificate of a chain must
+ * have its issuer's list. A file that holds nothing or is damaged is an error.
  */
-bool credential_use(SSL *ssl, const struct credential *c, const char *file,
-		    struct error *e) MUST_USE;
-
-void credential_free(struct credential *c);
+bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
 /* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
-void wiping_memory_install(void);
+void tls_install_wiping(void);
 
-/* A key will be read: memory that OpenSSL frees is wiped from now on, since decoding leaves pieces of the key in it. */
-void wiping_memory_begin(void);
+/* Wipe memory that OpenSSL frees: decoding leaves pieces of the private key in it. */
+void tls_wiping(bool on);
 
-/* The key is gone: memory freed from now on need not be wiped. */
-void wiping_memory_end(void);
-
-/* Client mode, step 3: ALPN, SNI, whom to trust and which name the server must have. Fails as tls_open does. */
-bool client_open(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
-
-/* PostgreSQL's protocol name for ALPN, as it stands on the wire. */
-extern const unsigned char alpn_postgresql[];
-#define ALPN_POSTGRESQL_LEN 11
 /*
- * Trust the authorities in `ca` and their revocation lists in `crl` (may be NULL; every certificate of a chain is then looked up in them). A
- * file that holds nothing or cannot be read is an error, never an open door. Read again as credential_load does. Fails as tls_open does.
+ * Copy the first line that `command` prints, without the newline, into `buf`; the caller wipes it.
+ * Blocks for 10 s at most, then kills the command. Fails with EX_CONFIG, EX_OSERR or EX_TEMPFAIL.
  */
-bool trust_load(SSL_CTX *ctx, const char *ca, const char *crl, struct error *e) MUST_USE;
+bool tls_read_passphrase(const char *command, char *buf, size_t size, struct error *e) MUST_USE;
 
-/* Ask clients for a certificate, naming the authorities that trust_load read; one that is given must verify. */
-void peer_ask(SSL_CTX *ctx);
+/* ---- settings (settings.c, client.c) ---- */
 
-/* Why the peer's certificate was refused in the handshake; status 0 if it was not. There is one peer per process. */
-extern struct error peer_refusal;
+#define TLS_RECORD_MAX 8192           /* plaintext per record: see DESIGN, "Records" */
+#define TLS_IN_SIZE    (16384 + 2048) /* a record of any size: RFC 8446, 5.2 */
 
-/* Protocol versions, ciphers and groups: openssl.cnf's, narrowed to what pgssl promises, and the options'. Fails with EX_CONFIG or EX_USAGE. */
-bool settings_apply(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
+/* PostgreSQL's name for ALPN, in wire format. */
+extern const unsigned char tls_alpn[];
+#define TLS_ALPN_LEN 11
 
-/* For the other files of the module. */
-SSL *tls_ssl(const struct tls *t);
+/* The settings of both modes. Fails with EX_CONFIG or EX_USAGE. */
+bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
-/* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
-const char *openssl_reason(const char *otherwise);
+/* Client mode: ALPN, SNI, what to verify of the server. Fails with EX_USAGE. */
+bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
+
+/* ---- peers and names: a certificate's names are a stranger's text (peer.c, names.c) ---- */
+
+/* Request a certificate from clients, naming the authorities; one that is sent must verify. */
+void tls_request_client_cert(SSL_CTX *ctx);
+
+/* Why the peer's certificate was refused; status 0 if it was not. One process has one peer. */
+extern struct error tls_refusal;
+
+/*
+ * Write a distinguished name as RFC 2253 and PostgreSQL do, which escapes control characters. False
+ * if it was cut or cannot be written; `buf` is always terminated.
+ */
+bool tls_write_name(const X509_NAME *name, char *buf, size_t size);
+
+/* The first common name, or NULL. */
+const ASN1_STRING *tls_common_name(const X509 *x);
+
+/*
+ * Call `each` for the subject alternative names of type GEN_DNS, GEN_URI, GEN_EMAIL and GEN_IPADD
+ * until it returns true; return whether it did. An address that has neither 4 nor 16 bytes has the
+ * type TLS_BAD_ADDRESS.
+ */
+#define TLS_BAD_ADDRESS (-1)
+typedef bool tls_alt_name(int type, const ASN1_STRING *value, void *arg);
+bool tls_each_alt_name(const X509 *x, tls_alt_name *each, void *arg);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/passphrase.c - --passphrase-command (step 3, before any client byte is parsed and before privileges are given up).
+ * tls/passphrase.c - --passphrase-command (step 3, before privileges are dropped).
  *
- * The command is the operator's; still it gets none of the client's descriptors: what it printed there would go to the client in clear.
+ * The command gets none of the client's descriptors: what it printed there would go to the client
+ * in clear.
  */
-#include "tls/passphrase.h"
+#include "tls/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,23 +18,23 @@
 #include "net/stream.h"
 
 #define TIMEOUT_MS 10000
-#define LOOK_MS    10 /* how often the command's end is looked for */
+#define POLL_MS    10 /* how often to look whether the command has ended */
 
 static bool keep;
 static char kept[1024]; /* "": not yet known */
 
-void passphrase_keep(void)
+void tls_keep_passphrase(void)
 {
 	keep = true;
 }
 
-void passphrase_forget(void)
+void tls_forget_passphrase(void)
 {
 	keep = false;
 	explicit_bzero(kept, sizeof kept);
 }
 
-static noreturn void run(const char *command, int out)
+static noreturn void run_passphrase_command(const char *command, int out)
 {
 	int null = open("/dev/null", O_RDWR);
 	sigset_t none;
@@ -42,7 +43,7 @@ static noreturn void run(const char *command, int out)
 	    dup2(null, STDERR_FILENO) < 0)
 		_exit(EX_OSERR);
 	closefrom(STDERR_FILENO + 1);
-	setpgid(0, 0); /* so that all that it starts can be killed */
+	setpgid(0, 0); /* to kill with it what it starts */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
@@ -50,92 +51,88 @@ static noreturn void run(const char *command, int out)
 	_exit(127);
 }
 
-/* Read until the end, a newline, or `size` bytes; true when something complete was read. */
-static bool read_line(int fd, char *buf, size_t size, deadline when)
+/* Read up to a newline or the end of file; false if the line does not fit or `when` has passed. */
+static bool read_passphrase_line(int fd, char *buf, size_t size, deadline when)
 {
-	size_t len = 0;
+	size_t len = 0, line;
+	ssize_t n;
 
-	for (;;) {
+	do {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		if (stream_poll(&p, 1, when) != IO_DONE)
-			return false;
-		ssize_t n = read(fd, buf + len, size - 1 - len);
-		if (n < 0)
+		if (stream_poll(&p, 1, when) != IO_DONE ||
+		    (n = read(fd, buf + len, size - 1 - len)) < 0)
 			return false;
 		len += (size_t)n;
 		buf[len] = '\0';
-		char *newline = strpbrk(buf, "\r\n");
-		if (newline != NULL)
-			*newline = '\0';
-		if (newline != NULL || n == 0)
-			return true;
-		if (len == size - 1)
-			return false;
-	}
+		line = strcspn(buf, "\r\n");
+	} while (n > 0 && line == len && len < size - 1);
+	buf[line] = '\0';
+	return n == 0 || line < len;
 }
 
-/* Wait for the command's end, until the same deadline: one that has closed its output may still run. */
-static bool await_end(pid_t pid, int *status, deadline when)
+/* A command that has closed its output may still run: the deadline holds for its end, too. */
+static bool await_command(pid_t pid, int *status, deadline when)
 {
-	for (;;) {
-		pid_t ended = waitpid(pid, status, WNOHANG);
+	pid_t ended;
 
-		if (ended != 0)
-			return ended == pid;
-		if (stream_poll(NULL, 0, deadline_min(when, deadline_in(LOOK_MS))) != IO_TIMEOUT ||
+	while ((ended = waitpid(pid, status, WNOHANG)) == 0)
+		if (stream_poll(NULL, 0, deadline_min(when, deadline_in(POLL_MS))) != IO_TIMEOUT ||
 		    deadline_left(when) == 0)
 			return false;
-	}
+	return ended == pid;
 }
 
-static bool ask(const char *command, char *buf, size_t size, struct error *e)
+/* True if the command ended in time. */
+static bool collect_passphrase(pid_t pid, int fd, char *buf, size_t size, int *status)
 {
-	int ends[2], status = 0;
-
-	buf[0] = '\0';
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fail(e, EX_OSERR, "--passphrase-command: %s", strerror(errno));
-	pid_t pid = fork();
-	if (pid == 0)
-		run(command, ends[1]);
-	close(ends[1]);
-	if (pid < 0) {
-		close(ends[0]);
-		return fail(e, EX_OSERR, "--passphrase-command: %s", strerror(errno));
-	}
 	deadline when = deadline_in(TIMEOUT_MS);
-	bool complete = read_line(ends[0], buf, size, when);
-	close(ends[0]);
-	complete = complete && await_end(pid, &status, when);
+	bool complete = read_passphrase_line(fd, buf, size, when);
+
+	close(fd);
+	complete = complete && await_command(pid, status, when);
 	if (!complete) {
 		kill(-pid, SIGKILL);
 		kill(pid, SIGKILL);
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 			;
 	}
-	if (!complete && stream_terminated())
-		return fail(e, EX_TEMPFAIL, "terminated by SIGTERM while --passphrase-command ran");
-	if (!complete)
-		return fail(e, EX_CONFIG,
-			    "--passphrase-command did not end within %d s with a passphrase of at "
-			    "most %zu bytes",
-			    TIMEOUT_MS / 1000, size - 1);
+	return complete;
+}
+
+static bool ask_passphrase(const char *command, char *buf, size_t size, struct error *e)
+{
+	int ends[2], status = 0;
+	pid_t pid = -1;
+
+	buf[0] = '\0';
+	if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+		return fail(e, EX_OSERR, "--passphrase-command: %s", strerror(errno));
+	if (pid == 0)
+		run_passphrase_command(command, ends[1]);
+	close(ends[1]);
+	if (!collect_passphrase(pid, ends[0], buf, size, &status))
+		return stream_terminated()
+			   ? fail(e, EX_TEMPFAIL,
+				  "terminated by SIGTERM while --passphrase-command ran")
+			   : fail(e, EX_CONFIG,
+				  "--passphrase-command did not end within %d s with a passphrase "
+				  "of at most %zu bytes",
+				  TIMEOUT_MS / 1000, size - 1);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d",
 			    WEXITSTATUS(status));
-	if (buf[0] == '\0')
-		return fail(
-		    e, EX_CONFIG,
-		    "--passphrase-command printed nothing; its first line must be the passphrase");
-	return true;
+	return buf[0] != '\0' ||
+	       fail(e, EX_CONFIG,
+		    "--passphrase-command printed nothing; its first line must be "
+		    "the passphrase");
 }
 
-bool passphrase_read(const char *command, char *buf, size_t size, struct error *e)
+bool tls_read_passphrase(const char *command, char *buf, size_t size, struct error *e)
 {
 	if (kept[0] != '\0')
 		return strlcpy(buf, kept, size) < size ||
 		       fail(e, EX_CONFIG, "--passphrase-command gave too much");
-	if (!ask(command, buf, size, e))
+	if (!ask_passphrase(command, buf, size, e))
 		return false;
 	if (keep)
 		strlcpy(kept, buf, sizeof kept);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/settings.c - protocol versions, ciphers, groups (step 3).
+ * tls/settings.c - protocol versions, ciphers, groups, ALPN, and what is never allowed (step 3).
  *
- * openssl.cnf comes first, since distributions and operators set their policy there; what pgssl promises narrows it, an option overrules both.
+ * Distributions and operators set their policy in openssl.cnf, which comes first. What pgssl
+ * promises narrows it, and an option overrules both.
  */
-#include "tls.h"
 #include "tls/internal.h"
 
 #include <string.h>
@@ -22,10 +22,10 @@ static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e
 		min = TLS1_2_VERSION;
 	if (min != 0 && SSL_CTX_set_min_proto_version(ctx, min) != 1)
 		return fail(e, EX_CONFIG, "OpenSSL does not accept --min-protocol: %s",
-			    openssl_reason("no reason given"));
+			    tls_reason("no reason given"));
 	if (max != 0 && SSL_CTX_set_max_proto_version(ctx, max) != 1)
 		return fail(e, EX_CONFIG, "OpenSSL does not accept --max-protocol: %s",
-			    openssl_reason("no reason given"));
+			    tls_reason("no reason given"));
 	min = (int)SSL_CTX_get_min_proto_version(ctx);
 	max = (int)SSL_CTX_get_max_proto_version(ctx);
 	if (max != 0 && max < min)
@@ -83,7 +83,42 @@ static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 	return true;
 }
 
-bool settings_apply(SSL_CTX *ctx, const struct options *o, struct error *e)
+/* PostgreSQL's manual, "SSL Session Encryption"; RFC 7301. */
+const unsigned char tls_alpn[] = "\012postgresql";
+
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+		       const unsigned char *in, unsigned in_len, void *arg)
 {
+	unsigned char *chosen;
+
+	(void)ssl, (void)arg;
+	if (SSL_select_next_proto(&chosen, out_len, tls_alpn, TLS_ALPN_LEN, in, in_len) !=
+	    OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	*out = chosen;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
+{
+	static const unsigned char session_context[] = "pgssl";
+
+	/* No session cache, tickets (below: of TLS 1.3), renegotiation or compression. */
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+				     SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+				     SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION |
+				       SSL_OP_LEGACY_SERVER_CONNECT);
+	SSL_CTX_set_session_id_context(ctx, session_context, sizeof session_context - 1);
+	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+	/* Read all that is available at once; hold no buffers while idle. */
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_read_ahead(ctx, 1);
+	SSL_CTX_set_default_read_buffer_len(ctx, TLS_IN_SIZE);
+	if (SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
+	    SSL_CTX_set_max_send_fragment(ctx, TLS_RECORD_MAX) != 1)
+		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s",
+			    tls_reason("no reason given"));
 	return set_protocols(ctx, o, e) && set_ciphers(ctx, o, e);
 }

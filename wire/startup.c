@@ -358,3 +358,49 @@ const char *startup_broken_text(const struct startup *st)
 	       : st->io == IO_TERMINATED ? "terminated by SIGTERM before the session began"
 					 : "connection to client lost";
 }
+
+/* A StartupMessage of version 3.0; its length, 0 if it does not fit. */
+static size_t build_startup(unsigned char *packet, size_t size, const char *const parameters[])
+{
+	size_t at = 8;
+
+	for (; *parameters != NULL; parameters++) {
+		size_t n = strlen(*parameters) + 1;
+		if (n >= size - at)
+			return 0;
+		memcpy(packet + at, *parameters, n);
+		at += n;
+	}
+	packet[at++] = '\0';
+	put_be32(packet, at);
+	put_be32(packet + 4, CODE(3, 0));
+	return at;
+}
+
+/* A field of an ErrorResponse, whose bytes end in a NUL; "" if there is none of that type. */
+static const char *error_field(const char *at, char type)
+{
+	while (*at != '\0' && *at != type)
+		at += strlen(at) + 1;
+	return *at == '\0' ? "" : at + 1;
+}
+
+char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
+		 deadline when)
+{
+	unsigned char packet[1024], m[RELAY_MAX + 2] = {0}; /* so that each string has an end */
+	size_t len = build_startup(packet, sizeof packet, parameters);
+	bool whole;
+
+	if (len == 0 || stream_write_all(backend, packet, len, when) != IO_DONE ||
+	    read_backend_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
+	    (m[0] == 'R' && len < MESSAGE_HEAD + 4))
+		return 0;
+	*r = (struct startup_reply){.method = get_be32(m + MESSAGE_HEAD)};
+	if (m[0] == 'E') {
+		const char *fields = (const char *)m + MESSAGE_HEAD;
+		snprintf(r->sqlstate, sizeof r->sqlstate, "%s", error_field(fields, 'C'));
+		snprintf(r->message, sizeof r->message, "%s", error_field(fields, 'M'));
+	}
+	return (char)m[0];
+}

@@ -116,4 +116,19 @@ const char *startup_refusal_text(enum refusal why, const char *detail, char *buf
 /* What happened to a STARTUP_BROKEN packet, for the log. */
 const char *startup_broken_text(const struct startup *st);
 
+/* What the backend says to a StartupMessage. */
+struct startup_reply {
+	uint32_t method;   /* AuthenticationRequest: what it asks for, 0 for nothing */
+	char sqlstate[6];  /* ErrorResponse; "" if it has none */
+	char message[512]; /* the same, cut if it is longer */
+};
+
+/*
+ * Ask the backend for a login, as a client of protocol 3.0: send a StartupMessage with `parameters`,
+ * names and values in turn with a NULL at the end, and read one message. Returns its type, 'R' or 'E'
+ * if it was understood; 0 if `parameters` are too long or no whole message came until `when`.
+ */
+char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
+		 deadline when) MUST_USE;
+
 #endif

@@ -61,6 +61,7 @@ sub start_pg {
 	my $conf = "fsync=off\nport=$self->{port}\nlisten_addresses='" . (defined $o{listen} ? $o{listen} : '127.0.0.1') . "'\nunix_socket_directories='$base'\n"
 		. 'max_connections=' . ($o{max_connections} || 30) . "\nsuperuser_reserved_connections=0\nmax_wal_senders=4\nwal_level=replica\nshared_buffers=16MB\n"
 		. "log_connections=on\nlog_disconnections=on\nlog_line_prefix='%m [%p] %u\@%d '\nautovacuum=off\njit=off\n" . ($o{conf} || '');
+	$conf .= "md5_password_warnings=off\n" if $self->version >= 18;
 	$conf .= ssl_files($self, $o{ssl}) if $o{ssl};
 	T::append("$self->{data}/postgresql.conf", $conf);
 	$self->start;
