@@ -107,26 +107,17 @@ static void close_listeners(void)
 
 /* ---- what all children need ---- */
 
-/* Fail now if sockets cannot be made as -T and -I ask. */
-static void try_sockets(const struct session *s)
-{
-	struct backend b;
-	struct error e;
-
-	if (!backend_open(&b, &s->addresses, &s->options, &e))
-		die(e.status, "%s", e.text);
-	backend_close(&b);
-}
-
 static void load_for_children(struct session *s)
 {
+	struct backend sockets;
 	struct error e;
 
 	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
-	    !reload_first(s, &e) || !session_look_up_backend(s, &e))
+	    !reload_first(s, &e) || !session_look_up_backend(s, &e) ||
+	    !backend_open(&sockets, &s->addresses, &s->options, &e)) /* as -T and -I ask */
 		die(e.status, "%s", e.text);
-	try_sockets(s);
+	backend_close(&sockets);
 	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);
 	if (children == NULL)
 		die(EX_OSERR, "out of memory");

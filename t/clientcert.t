@@ -205,7 +205,7 @@ subtest 'authorities or lists that cannot be read are no open door' => sub {
 		[ 'broken', "-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n-----BEGIN X509 CRL-----\nMIIBAAAA\n-----END X509 CRL-----\n", 78, 'could not load' ],
 		[ 'a good one and a broken one', slurp($root->{cert}) . slurp(crl($root)) . $half, 78, 'could not load', '-A' ],
 		[ 'missing', undef, 66, 'No such file' ],
-		[ 'a folder', undef, 66, 'not a regular file', '-A', $TMP ],
+		[ 'a directory', undef, 66, 'not a regular file', '-A', $TMP ],
 	);
 	for my $option ('-A', '--crl') {
 		for (@bad) {

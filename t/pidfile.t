@@ -8,45 +8,45 @@ use T;
 use Socket;
 
 my $pg = start_pg();
-my $folder = "$TMP/pids";
-mkdir $folder;
-chmod 01777, $folder;
+my $directory = "$TMP/pids";
+mkdir $directory;
+chmod 01777, $directory;
 
 sub files { return map { s{.*/}{}r } glob "$_[0]/*" }
 
 # The name that pgssl will take, found in the child before it starts: nobody else can know the process id.
 sub own_name {
 	my $port = (unpack_sockaddr_in(getsockname STDIN))[0];
-	return "$folder/pgssl.localhost.$port.$$.pid";
+	return "$directory/pgssl.localhost.$port.$$.pid";
 }
 
-subtest 'a folder' => sub {
-	my $s = session(pg => $pg, args => [ "-P$folder/" ]);
+subtest 'a directory' => sub {
+	my $s = session(pg => $pg, args => [ "-P$directory/" ]);
 	my $port = (unpack_sockaddr_in(getpeername $s->conn->{read}))[0];
 	ok($s->conn->login, 'login');
-	is_deeply([ files($folder) ], [ "pgssl.localhost.$port.$s->{pid}.pid" ], 'its name');
-	my ($file) = glob "$folder/*";
+	is_deeply([ files($directory) ], [ "pgssl.localhost.$port.$s->{pid}.pid" ], 'its name');
+	my ($file) = glob "$directory/*";
 	like(slurp($file), qr/^$s->{pid}\n?$/, 'the process id');
 	my $owner = (stat $file)[4];
 	is($owner, is_root() ? scalar getpwnam('nobody') : $>, 'written as the final user');
-	my $list = T::run([ $PGSSL, "--sessions=$folder" ]);
+	my $list = T::run([ $PGSSL, "--sessions=$directory" ]);
 	is($list->{status}, 0, '--sessions');
 	like($list->{out}, qr/\b$s->{pid}\b/, 'lists it');
 	$s->conn->close;
 	$s->wait;
-	is_deeply([ files($folder) ], [], 'removed');
+	is_deeply([ files($directory) ], [], 'removed');
 };
 
-subtest 'a folder without the slash, and a file name' => sub {
-	for my $case ([ $folder, qr/^pgssl\.localhost\.\d+\.PID\.pid$/ ], [ "$folder/mine.pid", qr/^mine\.PID\.pid$/ ]) {
+subtest 'a directory without the slash, and a file name' => sub {
+	for my $case ([ $directory, qr/^pgssl\.localhost\.\d+\.PID\.pid$/ ], [ "$directory/mine.pid", qr/^mine\.PID\.pid$/ ]) {
 		my ($path, $want) = @$case;
 		my $s = session(pg => $pg, args => [ '-P', $path ]);
 		ok($s->conn->login, $path);
-		my ($name) = files($folder);
+		my ($name) = files($directory);
 		like($name =~ s/\.$s->{pid}\./.PID./r, $want, 'its name');
 		$s->conn->close;
 		$s->wait;
-		is_deeply([ files($folder) ], [], 'removed');
+		is_deeply([ files($directory) ], [], 'removed');
 	}
 };
 
@@ -59,12 +59,12 @@ subtest 'every kind of end removes it' => sub {
 		"PostgreSQL's end" => sub { psql("select pg_terminate_backend(pid) from pg_stat_activity where usename='alice'", user => 'postgres', port => $pg->port, sslmode => 'disable'); $_[0]->rest },
 	);
 	for my $how (sort keys %end) {
-		my $s = session(pg => $pg, args => [ '-P', $folder ]);
+		my $s = session(pg => $pg, args => [ '-P', $directory ]);
 		ok($s->conn->login, $how);
-		is(scalar(files($folder)), 1, 'there');
+		is(scalar(files($directory)), 1, 'there');
 		$end{$how}->($s->conn, $s);
 		$s->wait;
-		is(scalar(files($folder)), 0, 'and gone');
+		is(scalar(files($directory)), 0, 'and gone');
 	}
 };
 
@@ -81,14 +81,14 @@ subtest 'so does every failure before a session' => sub {
 		'a reset in the handshake' => sub { $_[0]->send(ssl_request()); $_[0]->recv(1); $_[0]->reset },
 	);
 	for my $how (sort keys %failure) {
-		my $s = session(pg => $pg, args => [ '-P', $folder, '--handshake-timeout=1' ]);
+		my $s = session(pg => $pg, args => [ '-P', $directory, '--handshake-timeout=1' ]);
 		$failure{$how}->($s->conn);
 		if ($how !~ /reset/) {
 			$s->conn->rest;
 			$s->conn->close;
 		}
 		$s->wait;
-		is(scalar(files($folder)), 0, $how);
+		is(scalar(files($directory)), 0, $how);
 	}
 };
 
@@ -101,18 +101,18 @@ subtest 'so does what goes wrong here' => sub {
 	);
 	for my $how (sort keys %here) {
 		my %o = @{ $here{$how} };
-		my $s = session(pg => $pg, %o, args => [ '-P', $folder, @{ $o{args} || [] } ]);
+		my $s = session(pg => $pg, %o, args => [ '-P', $directory, @{ $o{args} || [] } ]);
 		$o{client} ? $s->conn->send(startup_packet(user => 'alice')) : $s->conn->login;
 		$s->conn->rest;
 		$s->conn->close;
 		$s->wait;
-		is(scalar(files($folder)), 0, $how);
+		is(scalar(files($directory)), 0, $how);
 	}
 };
 
-# Ten at a time, each ends in one of the ways of the real world; the last ones' files are looked for while they live, so that the empty folder means something.
-subtest '1,000 sessions leave an empty folder' => sub {
-	my $service = serve(pg => $pg, args => [ "-P$folder/", qw(-D warning) ]);
+# Ten at a time, each ends in one of the ways of the real world; the last ones' files are looked for while they live, so that the empty directory means something.
+subtest '1,000 sessions leave an empty directory' => sub {
+	my $service = serve(pg => $pg, args => [ "-P$directory/", qw(-D warning) ]);
 	my @end = (
 		sub { $_[0]->finish },
 		sub { $_[0]->send(ssl_request()); $_[0]->reset },
@@ -124,15 +124,15 @@ subtest '1,000 sessions leave an empty folder' => sub {
 	for my $turn (1 .. 100) {
 		my @conns = map { connect_to($service->port) } 1 .. 10;
 		if ($turn % 10 == 0) {
-			wait_for('ten pid files', sub { files($folder) >= 10 });
-			$seen{$_}++ for files($folder);
+			wait_for('ten pid files', sub { files($directory) >= 10 });
+			$seen{$_}++ for files($directory);
 		}
 		$end[ $n++ % @end ]->($_) for @conns;
 		wait_for('most of them to end', sub { $service->sessions < 6 }) if $turn % 10 == 0;
 	}
 	wait_for('the sessions to end', sub { !$service->sessions });
 	cmp_ok(scalar keys %seen, '>=', 100, 'pid files were there');
-	is(scalar(files($folder)), 0, 'and none is');
+	is(scalar(files($directory)), 0, 'and none is');
 };
 
 # What somebody else put where our file goes stays as it is; the session goes on with a warning.
@@ -144,25 +144,25 @@ subtest 'planted files are left alone' => sub {
 		'a dangling link' => sub { symlink "$TMP/created", $_[0] },
 		'a hard link' => sub { link $victim, $_[0] },
 		"another user's file" => sub { spew($_[0], "precious\n", 0666); chown 1, 1, $_[0] },
-		'a folder' => sub { mkdir $_[0] },
+		'a directory' => sub { mkdir $_[0] },
 		'a pipe' => sub { POSIX::mkfifo($_[0], 0666) },
 	);
 	for my $what (sort keys %plant) {
-		my $s = session(pg => $pg, args => [ '-P', $folder ], before => sub { $plant{$what}->(own_name()) });
+		my $s = session(pg => $pg, args => [ '-P', $directory ], before => sub { $plant{$what}->(own_name()) });
 		ok($s->conn->login, "$what: the session goes on");
 		$s->conn->close;
 		is($s->wait, 0, 'status');
 		is(slurp($victim), "precious\n", 'the victim is as it was');
 		ok(!-e "$TMP/created", 'nothing was made through a link');
 		like($s->log, qr/pid/i, 'a warning');
-		my @left = glob "$folder/*";
+		my @left = glob "$directory/*";
 		is(scalar @left, 1, 'not removed either');
 		is(slurp($left[0]), "precious\n", 'its contents are as they were') if $what =~ /file/;
 		T::run([ 'rm', '-rf', @left ]);
 	}
 };
 
-subtest 'a folder that all may write to without the sticky bit is refused' => sub {
+subtest 'a directory that all may write to without the sticky bit is refused' => sub {
 	my $open = "$TMP/open";
 	mkdir $open;
 	chmod 0777, $open;
@@ -174,7 +174,7 @@ subtest 'a folder that all may write to without the sticky bit is refused' => su
 	is($s->wait, 0, 'status');
 };
 
-subtest 'a folder that is not there: a warning, not the end' => sub {
+subtest 'a directory that is not there: a warning, not the end' => sub {
 	my $s = session(pg => $pg, args => [ '-P', "$TMP/nosuch/" ]);
 	ok($s->conn->login, 'the session goes on');
 	like($s->log, qr/\Q$TMP\E\/nosuch/, 'a warning');
@@ -183,9 +183,9 @@ subtest 'a folder that is not there: a warning, not the end' => sub {
 };
 
 subtest '--sessions passes over stale files' => sub {
-	spew("$folder/pgssl.localhost.9000.1.pid", "1\n");
-	spew("$folder/pgssl.localhost.9000.999999999.pid", "999999999\n");
-	my $list = T::run([ $PGSSL, "--sessions=$folder" ]);
+	spew("$directory/pgssl.localhost.9000.1.pid", "1\n");
+	spew("$directory/pgssl.localhost.9000.999999999.pid", "999999999\n");
+	my $list = T::run([ $PGSSL, "--sessions=$directory" ]);
 	is($list->{status}, 0, 'status');
 	unlike($list->{out}, qr/999999999/, 'not listed');
 };
