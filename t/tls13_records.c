@@ -3,7 +3,7 @@
  * t/tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it
  * makes them itself, with the keys of its own handshake.
  *
- *	tls13_records WORD...           on descriptor 0, which is a socket to pgssl; says each word when it is done
+ *	tls13_records WORD...           descriptor 0 is a socket to pgssl; prints each word
  *	  cert:FILE                     present this certificate (before anything else)
  *	  startup                       a StartupMessage of alice
  *	  handshake:HEX                 one handshake record of these bytes, whole messages or not
