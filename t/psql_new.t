@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # What psql, libpq and PostgreSQL learned in versions 16 to 18 works through pgssl, with the psql and the PostgreSQL that are installed here.
-# never: Plaintext to or from the client where TLS was promised.
-# sabotage: s/CODE(1234, 5679)/CODE(1234, 5699)/ wire/startup.c
+# sabotage: s/SSL_use_certificate(ssl, c->leaf) != 1/true/ tls/credential.c
 use lib 't/lib';
 use IO::Select;
 use T;

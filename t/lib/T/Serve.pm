@@ -58,11 +58,19 @@ sub wait_port {
 	return $self;
 }
 
-# Looked up, not tried: a trial connection would start a session.
+# Looked up, not tried: a trial connection would start a session. Listening sockets come first in these tables, before thousands of others.
 sub listening {
 	my ($port) = @_;
-	my $hex = sprintf ':%04X', $port;
-	return (T::slurp('/proc/net/tcp') . T::slurp('/proc/net/tcp6')) =~ /^\s*\d+: [0-9A-F]+$hex [0-9A-F:]+ 0A /m;
+	my $local = sprintf ':%04X', $port;
+	for my $table ('/proc/net/tcp', '/proc/net/tcp6') {
+		open my $fh, '<', $table or next;
+		readline $fh;
+		while (defined(my $line = readline $fh)) {
+			last if $line !~ /^\s*\d+: [0-9A-F]+(:[0-9A-F]+) [0-9A-F:]+ 0A /;
+			return 1 if $1 eq $local;
+		}
+	}
+	return 0;
 }
 
 # Our own inetd: stderr => 'client' (as inetd does, the default) or a path; env; program.
