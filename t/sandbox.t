@@ -160,7 +160,7 @@ subtest '-d: parent and children' => sub {
 	my $renewed = make_cert(name => 'renewed', issuer => $c->{ca});
 	rename make_pem($renewed, "$TMP/d.new"), $pem or die;
 	tls_psql($service->port);
-	$service->logged(qr/certificate.*(?:new|again|renew|changed|loaded)/i);
+	$service->logged(qr/reloaded certificate and key/);
 	ended(connect_to($service->port), $cancel);
 	my ($parent) = grep { slurp("/proc/$_/comm") =~ /^pgssl/ } $service->sessions;
 	kill 'TERM', $parent;
