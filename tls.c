@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls.c - the TLS connection: context, handshake, and the connection as a stream (steps 3, 7 and
- * 9).
+ * tls.c - the TLS connection: context, handshake, and the connection as a stream.
  *
  * OpenSSL reads and writes through a BIO of ours over the transport's stream, so that several
  * records leave in one write and no call blocks. map_result() alone calls SSL_get_error.
@@ -40,7 +39,7 @@ struct tls {
 	bool more;         /* another read may succeed without new input */
 	bool out_failed;   /* the transport is broken */
 	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
-	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
+	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent */
 };
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
