@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls.c - the TLS connection: context, handshake, and the connection as a stream (steps 3, 7 and
- * 9).
+ * tls.c - the TLS connection: context, handshake, and the connection as a stream.
  *
  * OpenSSL reads and writes through a BIO of ours over the transport's stream, so that several
  * records leave in one write and no call blocks. map_result() alone calls SSL_get_error.

@@ -123,8 +123,7 @@ static bool ask_passphrase(const char *command, char *buf, size_t size, struct e
 			    WEXITSTATUS(status));
 	return buf[0] != '\0' ||
 	       fail(e, EX_CONFIG,
-		    "--passphrase-command printed nothing; its first line must be "
-		    "the passphrase");
+		    "--passphrase-command printed nothing; its first line must be the passphrase");
 }
 
 bool tls_read_passphrase(const char *command, char *buf, size_t size, struct error *e)

@@ -31,8 +31,7 @@ static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e
 	if (max != 0 && max < min)
 		return fail(e, EX_USAGE,
 			    "the highest TLS version allowed is below the lowest (see "
-			    "--min-protocol, --max-protocol and "
-			    "MinProtocol in openssl.cnf)");
+			    "--min-protocol, --max-protocol and MinProtocol in openssl.cnf)");
 	return true;
 }
 
@@ -60,8 +59,7 @@ static bool set_default_ciphers(SSL_CTX *ctx, struct error *e)
 	if (SSL_CTX_set_cipher_list(ctx, list + (list[0] == ':')) != 1)
 		return fail(e, EX_CONFIG,
 			    "openssl.cnf allows no forward-secret AEAD cipher for TLS 1.2: change "
-			    "its CipherString, or "
-			    "give -C");
+			    "its CipherString, or give -C");
 	return true;
 }
 
