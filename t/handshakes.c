@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: ISC
  *
- * handshakes.c - a client that does one TLS handshake for each line of standard input, each with settings of its own.
+ * handshakes.c - a client that does one TLS handshake for each line of standard input.
  *
- * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (an SSLRequest first, a StartupMessage after the
- * handshake), direct (no SSLRequest) or http (a GET after the handshake). The options are those of SSL_CONF_cmd(3):
- * -groups, -sigalgs, -cert and so on; and "-pad N" makes the ClientHello N bytes longer. The security level is 0, and
- * nothing is verified, so that only the server can refuse. The answer to each line is one of
+ * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (SSLRequest, handshake,
+ * StartupMessage), direct (no SSLRequest) or http (handshake, GET). The options are those of
+ * SSL_CONF_cmd(3), such as -groups, -sigalgs and -cert, and "-pad N", which makes the ClientHello N
+ * bytes longer. The client has security level 0 and verifies nothing, so that only the server can
+ * refuse. The answer to each line is one of
  *
- *	done VERSION CIPHER GROUP    the handshake was completed, and the server answered
- *	failed REASON                it was not, or the server did not answer
- *	unknown OPTION VALUE         this OpenSSL does not know that
+ *	done VERSION CIPHER GROUP    the handshake is complete, and the server answered
+ *	failed REASON                it is not, or the server did not answer
+ *	unknown OPTION VALUE         this OpenSSL does not know the option's value
  */
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -30,9 +31,9 @@ static const char ssl_request[] = "\0\0\0\010\004\322\026\057";
 static const char startup[] = "\0\0\0\024\0\003\0\0user\0alice\0";
 static const char get[] = "GET / HTTP/1.0\r\n\r\n";
 
-/* An extension of zeros, of a number for private use (RFC 8446, 11), which servers must ignore. */
-static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *len, X509 *x,
-		       size_t chain_index, int *alert, void *size)
+/* An extension with a number for private use (RFC 8446, 11). Servers must ignore it. */
+static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out,
+		       size_t *len, X509 *x, size_t chain_index, int *alert, void *size)
 {
 	static const unsigned char zeros[UINT16_MAX];
 
@@ -47,10 +48,11 @@ static int pad(SSL_CTX *ctx, const char *length)
 	static size_t size;
 
 	size = (size_t)atoi(length);
-	return SSL_CTX_add_custom_ext(ctx, 65282, SSL_EXT_CLIENT_HELLO, add_padding, NULL, &size, NULL, NULL);
+	return SSL_CTX_add_custom_ext(ctx, 65282, SSL_EXT_CLIENT_HELLO, add_padding, NULL, &size,
+				      NULL, NULL);
 }
 
-/* OPTION VALUE pairs up to the end of the line; the one that is refused, or NULL. */
+/* Apply the OPTION VALUE pairs of a line. Return the first that OpenSSL does not know, or NULL. */
 static const char *configure(SSL_CTX *ctx, char *words, char **save)
 {
 	static char refused[256];
@@ -58,11 +60,13 @@ static const char *configure(SSL_CTX *ctx, char *words, char **save)
 	char *option, *value;
 
 	refused[0] = '\0';
-	SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_CMDLINE | SSL_CONF_FLAG_CLIENT | SSL_CONF_FLAG_CERTIFICATE);
+	SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_CMDLINE | SSL_CONF_FLAG_CLIENT |
+					 SSL_CONF_FLAG_CERTIFICATE);
 	SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
 	while (refused[0] == '\0' && (option = strtok_r(words, " \n", save)) != NULL &&
 	       (value = strtok_r(NULL, " \n", save)) != NULL)
-		if ((strcmp(option, "-pad") == 0 ? pad(ctx, value) : SSL_CONF_cmd(conf, option, value)) <= 0)
+		if ((strcmp(option, "-pad") == 0 ? pad(ctx, value)
+						 : SSL_CONF_cmd(conf, option, value)) <= 0)
 			snprintf(refused, sizeof refused, "%s %s", option, value);
 	if (SSL_CONF_CTX_finish(conf) != 1)
 		snprintf(refused, sizeof refused, "certificate");
@@ -130,7 +134,8 @@ static void handshake(SSL_CTX *ctx, const char *port, const char *protocol)
 	else if (SSL_connect(ssl) != 1 || !is_answered(ssl, strcmp(protocol, "http") != 0))
 		report_failure();
 	else
-		printf("done %s %s %s\n", SSL_get_version(ssl), SSL_get_cipher_name(ssl), group(ssl));
+		printf("done %s %s %s\n", SSL_get_version(ssl), SSL_get_cipher_name(ssl),
+		       group(ssl));
 	SSL_free(ssl);
 	if (fd != -1)
 		close(fd);
@@ -143,7 +148,8 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	while (fgets(line, sizeof line, stdin) != NULL) {
-		char *save, *port = strtok_r(line, " \n", &save), *protocol = strtok_r(NULL, " \n", &save);
+		char *save, *port = strtok_r(line, " \n", &save),
+			    *protocol = strtok_r(NULL, " \n", &save);
 		SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
 		if (port == NULL || protocol == NULL)
