@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# Certificates signed with every digest that OpenSSL verifies, and private keys in every form and under every cipher that it writes. (The handshake is t/matrix.t's.)
+# pgssl reads certificates signed with every digest that OpenSSL verifies, and private keys in every
+# form and under every cipher that OpenSSL writes. (t/matrix.t tests the handshake.)
 # sabotage: s/OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT/OPENSSL_init_ssl(OPENSSL_INIT_NO_ADD_ALL_DIGESTS/ tls.c
 use lib 't/lib';
 use T;
@@ -21,8 +22,8 @@ subtest 'a key under any cipher' => sub {
 	}
 };
 
-# Which those are says `openssl s_server`, which is asked to verify a client's certificate. OpenSSL 3.0 does not verify PKCS #1 signatures with SHA-512/224 and
-# SHA-512/256, but those of RSA-PSS.
+# The reference is `openssl s_server`, which verifies them as client certificates. OpenSSL 3.0 verifies
+# SHA-512/224 and SHA-512/256 with RSA-PSS, and not with PKCS #1.
 subtest "certificates signed with any digest, our own and a client's" => sub {
 	my $req = 'openssl req -x509 -nodes -days 7 -subj';
 	my %signer = (rsa => '-newkey rsa:2048', pss => '-newkey rsa:2048', ec => '-newkey ec -pkeyopt ec_paramgen_curve:P-384');
@@ -38,10 +39,10 @@ subtest "certificates signed with any digest, our own and a client's" => sub {
 	my $reference = s_server([ '-cert', $pem{ecdsa}, '-key', $pem{ecdsa}, qw(-Verify 1 -verify_return_error -CAfile), $all ], env => $env);
 	my @as = map { my $pem = $file->($_) . '.pem'; "-cert $pem -key $pem" } @cases;
 	my @verified = handshakes(map { $reference->port . " http $_" } @as);
-	cmp_ok(scalar(grep { /^done/ } @verified), '>=', 16, 's_server takes ' . grep({ /^done/ } @verified) . ' kinds of ' . @cases);
+	cmp_ok(scalar(grep { /^done/ } @verified), '>=', 16, 's_server accepts ' . grep({ /^done/ } @verified) . ' of ' . @cases);
 	for my $i (grep { $verified[$_] =~ /^done/ } 0 .. $#cases) {
 		my $s = serve(pg => $fake, pem => $file->($cases[$i]) . '.pem', args => [ '-A', $all, '--clientcert=verify-ca' ], env => $env);
-		like((handshakes($s->port . " postgres $as[$i]"))[0], qr/^done/, "@{ $cases[$i] }: is served, and comes in") or diag($s->log);
+		like((handshakes($s->port . " postgres $as[$i]"))[0], qr/^done/, "@{ $cases[$i] }: as server and client certificate") or diag($s->log);
 	}
 };
 

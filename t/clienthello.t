@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: ISC
 #
-# A ClientHello that does not come in one piece: with the key share of a hybrid group it is longer than a TCP segment, and middleboxes and other servers have failed on
-# that. Here it has up to 20 kB and comes in several segments and in several TLS records, behind an SSLRequest and by direct TLS, on a socket and on pipes.
+# A ClientHello that arrives in several TCP segments or TLS records. With the key share of a hybrid
+# group it is longer than a TCP segment, which other servers and middleboxes did not expect. Here it
+# has up to 20 kB, follows an SSLRequest or starts direct TLS, and comes over a socket or pipes.
 # sabotage: s/if (io != IO_WANT_READ \&\& io != IO_WANT_WRITE)/if (io != IO_WANT_WRITE)/ tls.c
 use lib 't/lib';
 use T;
 
 my $fake = after_startup(sub { syswrite $_[0], 'from the backend' });
 
-# One client for all: a line in its input is a handshake (see t/handshakes.c). It connects to us, and we to pgssl.
+# One client does all handshakes, one for each line of its input (see t/handshakes.c). It connects to
+# this test, which relays to pgssl.
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
 pipe(my $lines, my $to_client) && pipe(my $answers, my $said) or die "pipe: $!\n";
 spawn(cmd => ["$ROOT/t/bin/handshakes"], in => $lines, out => $said, env => { OPENSSL_CONF => '/dev/null' });
 close $_ for $lines, $said;
 
-# Has pgssl read all that was sent to it? Its end of the connection is ours, too, as long as it is kept.
+# Has pgssl read everything? `keep` left us a copy of its descriptor.
 sub is_taken {
 	my ($s) = @_;
 	my $unread = pack 'i', 0;
@@ -22,7 +24,7 @@ sub is_taken {
 	return !unpack 'i', $unread;
 }
 
-# One handshake record as several, of so many bytes of content each; anything else as it is.
+# Split handshake records into records with `size` bytes of content; leave other records as they are.
 sub fragment {
 	my ($bytes, $size) = @_;
 	my $out = '';
@@ -37,17 +39,17 @@ sub fragment {
 my %way = (
 	'in one piece' => sub { $_[0] },
 	'a segment of 1400 bytes, and the rest' => sub { unpack 'a1400 a*', $_[0] },
-	'the head of the record, and the rest' => sub { unpack 'a5 a*', $_[0] },
-	'all but one byte, and that' => sub { my $n = length($_[0]) - 1; unpack "a$n a*", $_[0] },
+	'the record header, and the rest' => sub { unpack 'a5 a*', $_[0] },
+	'all but the last byte, and the last byte' => sub { my $n = length($_[0]) - 1; unpack "a$n a*", $_[0] },
 	'two records in one segment' => sub { fragment($_[0], 1000) },
 	'two records, a segment each' => sub { my $all = fragment($_[0], 1000); unpack 'a1005 a*', $all },
-	'two records, the segments cut elsewhere' => sub { my $all = fragment($_[0], 1000); unpack 'a1003 a5 a*', $all },
+	'two records in three segments' => sub { my $all = fragment($_[0], 1000); unpack 'a1003 a5 a*', $all },
 	'records of 100 bytes, all at once' => sub { fragment($_[0], 100) },
 	'records of 100 bytes, a segment each' => sub { unpack '(a105)*', fragment($_[0], 100) },
-	'the head of the message in records of one byte' => sub { my ($head, $message, $rest) = unpack 'a5 a10 a*', $_[0]; join '', (map { substr($head, 0, 3) . pack 'n/a', $_ } split //, $message), substr($head, 0, 3) . pack 'n/a', $rest },
+	'the first bytes of the message in records of one byte' => sub { my ($head, $message, $rest) = unpack 'a5 a10 a*', $_[0]; join '', (map { substr($head, 0, 3) . pack 'n/a', $_ } split //, $message), substr($head, 0, 3) . pack 'n/a', $rest },
 );
 
-# Read the client's next ClientHello, behind whatever short record stands before it.
+# Read the client's next ClientHello, and a ChangeCipherSpec record before it.
 sub read_hello {
 	my ($client) = @_;
 	my ($bytes, $message) = ('', '');
@@ -60,7 +62,7 @@ sub read_hello {
 	return $bytes;
 }
 
-# Bytes as they come, both ways, until the session is over.
+# Relay both directions until the session ends.
 sub relay {
 	my ($client, $pgssl) = @_;
 	my %to = (fileno $client->{read} => $pgssl, fileno $pgssl->{read} => $client);
@@ -76,7 +78,8 @@ sub relay {
 	}
 }
 
-# A session of which each ClientHello goes to pgssl in these pieces. Gives their lengths.
+# Test a session whose ClientHellos `split` cuts into pieces; return their lengths. retried: the number
+# of HelloRetryRequests to expect.
 sub works {
 	my ($name, $split, %o) = @_;
 	my $s = session(pg => $fake, over => $o{over}, args => $o{args}, keep => 1);
@@ -95,7 +98,7 @@ sub works {
 		my $pieces = 0;
 		for my $piece ($split->($hello)) {
 			$s->conn->raw_send($piece);
-			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) }) if $pieces++ < 20; # of hundreds, not all
+			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) }) if $pieces++ < 20; # waiting for each of hundreds takes too long
 		}
 	}
 	close delete $s->{$_} for qw(child_in child_out);
@@ -112,7 +115,7 @@ for my $over (qw(tcp pipes)) {
 				my ($length) = works($name, $way{$name}, @how);
 				cmp_ok($length, '>=', 1536, "of $length bytes");
 			}
-			works('a byte each', sub { split //, $_[0] }, @how);
+			works('one byte at a time', sub { split //, $_[0] }, @how);
 		};
 	}
 }
@@ -126,9 +129,10 @@ subtest 'longer than a record' => sub {
 	}
 };
 
-# The group of the client's key share is none of the server's: it is asked for another, and sends a second ClientHello.
-subtest 'HelloRetryRequest: both of them' => sub {
-	for my $name (grep { !/records of one byte/ } sort keys %way) { # a ChangeCipherSpec record stands before the second one
+# The server does not support the group of the client's key share, so the client sends a second
+# ClientHello.
+subtest 'HelloRetryRequest' => sub {
+	for my $name (grep { !/records of one byte/ } sort keys %way) { # the second one follows a ChangeCipherSpec record
 		my @lengths = works($name, $way{$name}, tls => [qw(-groups P-521:P-384)], args => ['--groups=P-384'], retried => 1);
 		cmp_ok($lengths[1], '>=', 1536, "of @lengths bytes");
 	}

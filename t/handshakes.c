@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/handshakes.c - a client that does one TLS handshake for each line of standard input, each
- * with settings of its own.
+ * t/handshakes.c - a client that does one TLS handshake for each line of standard input.
  *
- * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (an SSLRequest first, a
- * StartupMessage after the
- * handshake), direct (no SSLRequest) or http (a GET after the handshake). The options are
- * those of SSL_CONF_cmd(3):
- * -groups, -sigalgs, -cert and so on; and "-pad N" makes the ClientHello N bytes longer. The
- * security level is 0, and
- * nothing is verified, so that only the server can refuse. The answer to each line is one of
+ * A line is "PORT PROTOCOL [OPTION VALUE]...". PROTOCOL is postgres (SSLRequest, handshake,
+ * StartupMessage), direct (no SSLRequest) or http (handshake, GET). The options are those of
+ * SSL_CONF_cmd(3), such as -groups, -sigalgs and -cert, and "-pad N", which makes the ClientHello N
+ * bytes longer. The client has security level 0 and verifies nothing, so that only the server can
+ * refuse. The answer to each line is one of
  *
- *	done VERSION CIPHER GROUP    the handshake was completed, and the server answered
- *	failed REASON                it was not, or the server did not answer
- *	unknown OPTION VALUE         this OpenSSL does not know that
+ *	done VERSION CIPHER GROUP    the handshake is complete, and the server answered
+ *	failed REASON                it is not, or the server did not answer
+ *	unknown OPTION VALUE         this OpenSSL does not know the option's value
  */
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -34,7 +31,7 @@ static const char ssl_request[] = "\0\0\0\010\004\322\026\057";
 static const char startup[] = "\0\0\0\024\0\003\0\0user\0alice\0";
 static const char get[] = "GET / HTTP/1.0\r\n\r\n";
 
-/* An extension of zeros, of a number for private use (RFC 8446, 11), which servers must ignore. */
+/* An extension with a number for private use (RFC 8446, 11). Servers must ignore it. */
 static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out,
 		       size_t *len, X509 *x, size_t chain_index, int *alert, void *size)
 {
@@ -55,7 +52,7 @@ static int pad(SSL_CTX *ctx, const char *length)
 				      NULL, NULL);
 }
 
-/* OPTION VALUE pairs up to the end of the line; the one that is refused, or NULL. */
+/* Apply the OPTION VALUE pairs of a line. Return the first that OpenSSL does not know, or NULL. */
 static const char *configure(SSL_CTX *ctx, char *words, char **save)
 {
 	static char refused[256];

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
-# Whatever `openssl s_server` can do on this machine pgssl can do: every key, group, signature algorithm, suite and cipher is tried on both. What there is says the
-# openssl command, so that the algorithms of a new version are tried without a change here.
+# pgssl completes every handshake that `openssl s_server` on this machine completes: every type of
+# key, group, signature algorithm, cipher suite and cipher is tried with both, except for what pgssl
+# refuses by design. The openssl command lists the algorithms, so those of a new version are tried
+# without a change here.
 # sabotage: s/o->ciphers == NULL \&\& !set_default_ciphers/false \&\& !set_default_ciphers/ tls/settings.c
 # sabotage: s/OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT/OPENSSL_init_ssl(OPENSSL_INIT_NO_ADD_ALL_DIGESTS/ tls.c
 # sabotage: s/SSL_CTX_set_dh_auto(ctx, 1)/SSL_CTX_set_dh_auto(ctx, 0)/ tls/settings.c
@@ -11,17 +13,18 @@ use T::Handshake;
 
 limit(300);
 
-# What pgssl refuses by default although s_server does it: [what it is, version, cipher, group]. With -C and --groups it must do it, except with "never".
+# What pgssl refuses by default and s_server accepts: [description, version, cipher, group]. With -C
+# and --groups pgssl must accept it, unless the description begins with "never".
 my @by_design = (
 	[ 'TLS 1.2 without forward secrecy or without AEAD', qr/^TLSv1\.2$/, qr/^(?!(?:ECDHE|DHE)-.*(?:GCM|CCM|CHACHA20))/, qr/./ ],
 	[ 'never: TLS below 1.2', qr/^TLSv1(?:\.1)?$/, qr/./, qr/./ ],
 );
 
-# ---- what there is
+# ---- the algorithms
 
 my $nowhere = free_port();
 
-# Those of these values of an option that OpenSSL knows.
+# The values of an option that this OpenSSL knows.
 sub known {
 	my ($option, @values) = @_;
 	my @answers = handshakes(map { "$nowhere http $option $_" } @values);
@@ -30,16 +33,17 @@ sub known {
 
 my @curves = known('-groups', map { /^\s*(\S+)\s*:/ ? $1 : () } split /\n/, T::run([ qw(openssl ecparam -list_curves) ])->{out});
 my @groups = map { openssl_list('list', $_, '-tls-groups') } qw(-tls1_2 -tls1_3);
-@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves) unless @groups; # before OpenSSL 3.5
+@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves) unless @groups; # OpenSSL before 3.5 cannot list them
 
 my @sigalgs = openssl_list(qw(list -tls-signature-algorithms));
 @sigalgs = (qw(ecdsa_secp256r1_sha256 ecdsa_secp384r1_sha384 ecdsa_secp521r1_sha512 ed25519 ed448),
-	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs; # before 3.4
+	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs; # OpenSSL before 3.4 cannot list them
 
 # [name, authentication]
 my @ciphers = map { [ /^(\S+).*\bAu=(\S+)/ ] } split /\n/, T::run([ qw(openssl ciphers -v -s -tls1_2 ALL:COMPLEMENTOFALL:@SECLEVEL=0) ])->{out};
 
-# A TLS 1.3 suite is named for a cipher and a digest: of all names that could be, OpenSSL says which it has.
+# OpenSSL cannot list all TLS 1.3 suites. It picks those that it has from all names that can be made
+# of its ciphers and digests.
 my @aead = map { /((?:AES|ARIA|CAMELLIA|SM4)(?:-?\d+)?)-(GCM|CCM)$/i ? uc "$1_$2" =~ tr/-/_/r : () } map { s/id-aes/AES-/r } openssl_list(qw(list -cipher-algorithms));
 my @suites = map { my $aead = $_; map { "TLS_${aead}_$_" } qw(SHA256 SHA384 SM3) } qw(CHACHA20_POLY1305 SHA256 SHA384), map { /CCM/ ? ($_, "${_}_8") : $_ } @aead;
 @suites = grep { /^TLS_/ } openssl_list(qw(ciphers -s -tls1_3 -ciphersuites), join(':', @suites), 'ALL:@SECLEVEL=0');
@@ -49,18 +53,23 @@ sub unique { my %seen; return grep { !$seen{$_}++ } @_ }
 @sigalgs = known('-sigalgs', @sigalgs);
 @suites = unique(@suites);
 
-# ---- keys, each with a certificate that is an authority, too
+# ---- keys
+#
+# For each type of key: a certificate that is used by a server, by a client and as an authority, and
+# below it the certificate of a client with an ordinary key.
 
 my $conf = spew("$TMP/req.cnf", "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\n");
 my $req = "openssl req -x509 -config $conf -days 7 -nodes -subj";
 my ($leaf, $root) = ("$TMP/leaf.key", "$TMP/root");
 in_parallel("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $leaf", "$req /CN=root -extensions ca -newkey ec -pkeyopt ec_paramgen_curve:P-256 -keyout $root.key -out $root.crt");
 
-# `openssl req -newkey` is tried with every public key algorithm and every curve; what makes no signatures then fails to sign a certificate.
+# Try `openssl req -newkey` with every public key algorithm and every curve. Algorithms that cannot
+# sign fail when they sign the certificate below.
 my %newkey = map { ($_ => $_) } grep { $_ } map { (grep { !/^(?:[\d.]+|id-.*|EC)?$/ } split /[{}, ]+/)[0] } map { /IDs: (.*) @/ } split /\n/, T::run([ qw(openssl list -public-key-algorithms) ])->{out};
 $newkey{$_} .= ' -pkeyopt rsa_keygen_bits:2048' for qw(RSA RSA-PSS);
 $newkey{DSA} = "dsa:$TMP/dsa.param";
-# Not of binary curves, nor of fewer than 224 bits, which OpenSSL takes at security level 0 only: as groups they are all tried.
+# No keys on binary curves or of fewer than 224 bits, which OpenSSL accepts only at security level 0.
+# All curves are tried as groups.
 $newkey{$_} = "ec -pkeyopt ec_paramgen_curve:$_" for grep { !/^sect/ && /(\d+)/ && $1 >= 224 } @curves;
 
 sub make_key {
@@ -74,7 +83,7 @@ sub make_key {
 in_parallel(map { make_key($_) } sort keys %newkey);
 my @kinds = grep { -s "$TMP/$_.below.pem" } sort keys %newkey;
 
-# ---- servers: each certificate by default, and with all that OpenSSL has
+# ---- the servers: one for each certificate, with the defaults and with everything enabled ("open")
 
 my %open = (
 	s_server => [ '-cipher', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0', '-groups', join(':', @groups), '-ciphersuites', join(':', @suites) ],
@@ -83,7 +92,7 @@ my %open = (
 my %ask = (s_server => [ qw(-Verify 3 -verify_return_error -CAfile), "$root.crt" ], pgssl => [ '-A', "$root.crt", '--clientcert=verify-ca' ]);
 my $postgres = quick_backend();
 
-# A PostgreSQL that says one word to each startup packet, without a process for each as fake_backend has: T::Serve asks it only for its port.
+# A backend that sends one message to each client. Unlike fake_backend it forks no process for each.
 sub quick_backend {
 	my $port = free_port();
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64, ReuseAddr => 1) or die "listen: $!\n";
@@ -95,7 +104,7 @@ sub quick_backend {
 	}
 }
 
-# A server is named "KIND", or "KIND?" if it demands a client's certificate.
+# Start the server "KIND", or "KIND?", which requires a client certificate.
 sub begin {
 	my ($program, $name, $mode) = @_;
 	my ($kind, $asks) = $name =~ /^(.*?)(\??)$/;
@@ -107,27 +116,28 @@ sub begin {
 my %server;
 my %tried;
 
-# One round of handshakes: each row is [server, options of the client]; a server is started when it is needed. Gives the answers.
+# Do the handshakes of all rows, [server, options of the client], and return the answers. Servers are
+# started when they are needed.
 sub round {
 	my ($program, $mode, @rows) = @_;
 	my $server = $server{$program}{$mode} ||= {};
 	my @new = grep { !$server->{$_} } unique(map { $_->[0] } @rows);
 	$server->{$_} = begin($program, $_, $mode) for @new;
 	for my $new (map { $server->{$_} } @new) {
-		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) }); # some certificates it does not take
+		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) }); # or to refuse its certificate
 	}
 	$tried{$program} += @rows;
 	my $protocol = $program eq 'pgssl' ? 'postgres' : 'http';
 	return handshakes(map { my ($name, @options) = @$_; join ' ', $server->{$name}->port, $protocol, @options } @rows);
 }
 
-# ---- what is tried
+# ---- the handshakes
 
 my ($tls12, $tls13, $old) = ([qw(-min_protocol TLSv1.2 -max_protocol TLSv1.2)], [qw(-min_protocol TLSv1.3)], [qw(-max_protocol TLSv1.1)]);
 my @any = ('-groups', join ':', @groups);
 my @keys = map { my $kind = $_; map { [ $kind, @$_, @any ] } $tls12, $tls13, $old } @kinds;
 my @first = round(s_server => 'default', @keys);
-# Which signature algorithm goes with which key is for OpenSSL to say: each is tried with all keys that TLS 1.3 has, in the versions that they work with.
+# Try each signature algorithm with all types of keys that work with TLS 1.3: OpenSSL knows which fit.
 my %modern = map { ($keys[$_][0] => 1) } grep { $first[$_] =~ /^done TLSv1\.3/ } 0 .. $#keys;
 my @signs = map { [ @{ $keys[$_] }[ 0 .. $#{ $keys[$_] } - @any ] ] } grep { $first[$_] =~ /^done TLSv1\.[23]/ && $modern{ $keys[$_][0] } } 0 .. $#keys;
 my %signer = (RSA => 'RSA', ECDSA => 'prime256v1', DSS => 'DSA', None => 'RSA', any => 'RSA');
@@ -137,13 +147,13 @@ my @more = (
 	map({ [ 'DSA', @$tls12, qw(-cipher ALL:@SECLEVEL=0 -sigalgs), $_ ] } @sigalgs),
 	map({ [ 'prime256v1', @$tls13, '-ciphersuites', $_ ] } @suites),
 	map({ $signer{ $_->[1] } ? [ $signer{ $_->[1] }, @$tls12, '-cipher', "$_->[0]:\@SECLEVEL=0", @any ] : () } @ciphers),
-	# Certificates of clients: of each key, and of an ordinary key with the signature of each.
+	# Client certificates: with each type of key, and signed by each.
 	map({ my $kind = $_; map { my $who = "$TMP/$kind.$_"; map { [ 'prime256v1?', @$_, '-cert', $who, '-key', $who, @any ] } $tls12, $tls13 } qw(pem below.pem) } @kinds),
 );
 my @rows = (@keys, @more);
 my @default = (@first, round(s_server => 'default', @more));
 
-# Why pgssl refuses by default what s_server did: the words of @by_design, or undef.
+# The description of what pgssl refuses in this answer of s_server, or undef.
 sub refusal {
 	my ($answer) = @_;
 	my (undef, $version, $cipher, $group) = split ' ', $answer;
@@ -156,14 +166,15 @@ sub by_design { return is_done($_[0]) && refusal($_[0]) }
 
 sub sigalg { my ($row) = @_; return "@$row" =~ /(TLS\S+) (-sigalgs \S+)/ ? "$1 $2" : '' }
 
-# A signature algorithm that does for one key by default is not tried again with the others.
+# Try again, with everything enabled, what failed and what pgssl refuses by default. If a signature
+# algorithm works with one key by default, the others do not fit.
 my %known = map { (sigalg($rows[$_]) => 1) } grep { sigalg($rows[$_]) && is_done($default[$_]) } 0 .. $#rows;
 my @again = grep { !is_done($default[$_]) && !$known{ sigalg($rows[$_]) } || by_design($default[$_]) } 0 .. $#rows;
 my @open;
 @open[@again] = round(s_server => 'open', @rows[@again]);
 stop($_->{pid}) for grep { !defined T::reap($_->{pid}) } map { values %$_ } values %{ $server{s_server} };
 
-# ---- and pgssl
+# ---- the same with pgssl
 
 sub name {
 	my ($row) = @_;
@@ -180,14 +191,14 @@ for my $mode (qw(default open)) {
 		my $why = refusal($of->[$i]);
 		my $refused = $why && ($mode eq 'default' || $why =~ /^never/);
 		$count{ $refused ? 'refused' : $mode }++;
-		my $ok = $refused ? like($answer, qr/^failed/, "$mode: not " . name($rows[$i]) . ": $why") : like($answer, qr/^done/, "$mode: " . name($rows[$i]));
+		my $ok = $refused ? like($answer, qr/^failed/, "$mode: refuses " . name($rows[$i]) . ": $why") : like($answer, qr/^done/, "$mode: " . name($rows[$i]));
 		diag("s_server: $of->[$i]") unless $ok;
 	}
 }
 note(sprintf '%d handshakes with s_server, %d with pgssl: %d by default, %d with -C, --groups and --ciphersuites, %d refused by design', $tried{s_server}, $tried{pgssl}, map { $count{$_} || 0 } qw(default open refused));
 
-# Nothing above is tried if the list of what there is was empty.
-subtest 'the lists have what every OpenSSL has' => sub {
+# An empty list above would go unnoticed.
+subtest 'the lists contain what every OpenSSL has' => sub {
 	my @done = map { name($rows[$_]) . " $default[$_]" } grep { is_done($default[$_]) } 0 .. $#rows;
 	for my $pattern (qr/^RSA .*TLSv1\.2/, qr/^ED25519 .*TLSv1\.3/, qr/-groups X25519 .*TLSv1\.3/i, qr/-sigalgs rsa_pss_rsae_sha256/, qr/TLS_CHACHA20_POLY1305_SHA256/, qr/ECDHE-RSA-AES128-GCM-SHA256/, qr/^prime256v1\? .*-cert RSA.pem/, qr/below\.pem/) {
 		ok(scalar grep({ /$pattern/ } @done), $pattern);

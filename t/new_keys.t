@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# SM2, ML-DSA and SLH-DSA: authorities that sign with them are trusted by a server and by a client, in the handshake and by --check; two strengths of ML-DSA are two
-# types of keys. Of these OpenSSL 3.0 has SM2 only. (t/matrix.t tries every key that there is, below an ordinary root.)
+# SM2, ML-DSA and SLH-DSA authorities work in server mode, in client mode and with --check, and two
+# strengths of ML-DSA can be used at once. OpenSSL 3.0 has only SM2. (t/matrix.t tries all types of
+# keys below an ordinary root.)
 # sabotage: s/OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT/OPENSSL_init_ssl(OPENSSL_INIT_NO_ADD_ALL_DIGESTS/ tls.c
 use lib 't/lib';
 use T;
@@ -11,7 +12,8 @@ limit(300);
 my $pg = start_pg();
 my $conf = spew("$TMP/req.cnf", "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n");
 
-# A certificate with a key of this type: self-signed, or signed by another. Gives it as make_cert does; undef if this OpenSSL cannot.
+# A certificate with a key of this type, self-signed or signed by an issuer, as make_cert returns it;
+# undef if this OpenSSL cannot make it.
 sub new_cert {
 	my ($name, $type, $issuer) = @_;
 	my $base = "$TMP/$name";
@@ -31,12 +33,12 @@ for my $type (qw(SM2 ML-DSA-65 SLH-DSA-SHA2-128f SLH-DSA-SHAKE-128f)) {
 		subtest "an authority that signs with $type" => sub {
 			my $s = serve(pg => $pg, pem => $pem, args => [ '-A', $root->{cert}, '--clientcert=verify-full' ]);
 			my $try = sub { my ($cert, @more) = @_; return (handshakes(join ' ', $s->port, 'postgres', '-cert', $cert->{cert}, '-key', $cert->{key}, @more))[0] };
-			like($try->($leaf, @$_), qr/^done/, "a client that it signed: @$_") or diag($s->log) for [], [qw(-max_protocol TLSv1.2)];
-			is(() = $s->log =~ /connection authorized: user=alice .*subject="?CN=alice"? issuer="?CN=root-$type/g, 2, 'it is let in by its name') or diag($s->log);
-			like($try->(new_cert("other-$type", $ec, new_cert("root2-$type", $type))), qr/^failed/, 'one of another authority is not');
+			like($try->($leaf, @$_), qr/^done/, "accepts a client certificate: @$_") or diag($s->log) for [], [qw(-max_protocol TLSv1.2)];
+			is(() = $s->log =~ /connection authorized: user=alice .*subject="?CN=alice"? issuer="?CN=root-$type/g, 2, 'and its name') or diag($s->log);
+			like($try->(new_cert("other-$type", $ec, new_cert("root2-$type", $type))), qr/^failed/, 'refuses that of another authority');
 			my $local = serve(client => 1, pg => $s, pem => $pem, args => [ '-A', $root->{cert}, '--servername=localhost' ]);
 			my $r = psql('select 43', port => $local->port, sslmode => 'disable');
-			is($r->{out}, "43\n", 'pgssl -c trusts it') or diag($r->{err}, $local->log);
+			is($r->{out}, "43\n", 'pgssl -c trusts a server certificate') or diag($r->{err}, $local->log);
 			$r = run([ $PGSSL, '--check', '-p', $pem, '-A', $root->{cert}, '-r', '127.0.0.1:' . $pg->port ], quiet => 1);
 			unlike($r->{out} . $r->{err}, qr/^error/m, '--check finds no error');
 		};
@@ -49,10 +51,10 @@ SKIP: {
 	subtest 'two strengths of ML-DSA at once' => sub {
 		my $fake = after_startup(sub { syswrite $_[0], 'R' });
 		my $s = serve(pg => $fake, pem => $pem{44}, args => [ '-p', $pem{65} ]);
-		like($_, qr/^done/, 'each is there for those who want it') for handshakes(map { $s->port . " postgres -sigalgs $_" } qw(mldsa44 mldsa65));
-		like((handshakes($s->port . ' postgres -sigalgs mldsa87'))[0], qr/^failed/, 'and no third');
+		like($_, qr/^done/, 'each client gets the one it asks for') for handshakes(map { $s->port . " postgres -sigalgs $_" } qw(mldsa44 mldsa65));
+		like((handshakes($s->port . ' postgres -sigalgs mldsa87'))[0], qr/^failed/, 'a client that wants a third is refused');
 		$s = serve(pg => $fake, pem => $pem{44}, args => [ '-p', make_pem(new_cert('again', 'ML-DSA-44')) ]);
-		ok(!connect_to($s->port)->negotiate, 'two of one strength are refused');
+		ok(!connect_to($s->port)->negotiate, 'two of the same strength are refused');
 		$s->logged(qr/both have ML-DSA-44 keys: two certificates must have different types of keys/);
 	};
 }

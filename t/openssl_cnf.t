@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# openssl.cnf as sites have it: what it says about providers, random numbers, versions, ciphers and groups holds, as it does for `openssl s_server` with the same file.
+# pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol versions,
+# ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and VerifyMode.
 # sabotage: s/SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION/true/ tls/settings.c
 # sabotage: s/SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);/;/ tls.c
 # sabotage: s/SSL_CTX_set_cipher_list(ctx, list + (list\[0\] == ':')) != 1/false/ tls/settings.c
@@ -15,12 +16,13 @@ my $weak = make_pem(make_cert(name => 'weak', key => 'rsa1024'));
 my $rsa = make_pem(make_cert(name => 'rsa', key => 'rsa'));
 my ($tls12, $tls13) = ('-max_protocol TLSv1.2', '-min_protocol TLSv1.3');
 
-# A file with these lines for every SSL_CTX.
+# An openssl.cnf with these commands for every SSL_CTX.
 sub system_default { return conf_file('ssl_conf = ssl', "[ssl]\nsystem_default = sys\n[sys]\n" . join '', map { "$_\n" } @_) }
 sub provider { return conf_file('providers = p', join "\n", '[p]', (map { "$_ = $_-section" } @_), map { ("[$_-section]", 'activate = 1') } @_) }
 
-# like_s_server(what, environment, { client's options => 'done' or 'failed', ... }): both answer alike, and as it is said here. pem: the certificate; only => 1: s_server
-# does otherwise, and is not asked; args: of pgssl.
+# like_s_server(name, environment, { client's options => 'done' or 'failed', ... }): test that pgssl
+# and s_server both give this answer. pem: the certificate; args: arguments of pgssl; only => 1: pgssl
+# differs from s_server on purpose.
 sub like_s_server {
 	my ($what, $env, $cases, %o) = @_;
 	subtest $what => sub {
@@ -42,44 +44,45 @@ sub like_s_server {
 
 like_s_server('MinProtocol', system_default('MinProtocol = TLSv1.3'), { $tls12 => 'failed', $tls13 => 'done' });
 like_s_server('MaxProtocol', system_default('MaxProtocol = TLSv1.2'), { $tls12 => 'done', $tls13 => 'failed' });
-like_s_server('MinProtocol below TLS 1.2 is not followed', system_default('MinProtocol = TLSv1', 'CipherString = DEFAULT@SECLEVEL=0'),
+like_s_server('MinProtocol below TLS 1.2 is raised to TLS 1.2', system_default('MinProtocol = TLSv1', 'CipherString = DEFAULT@SECLEVEL=0'),
 	{ '-max_protocol TLSv1.1' => 'failed', $tls12 => 'done' }, only => 1);
 like_s_server('CipherString', system_default('CipherString = ECDHE-ECDSA-AES128-GCM-SHA256'),
 	{ "$tls12 -cipher ECDHE-ECDSA-AES128-GCM-SHA256" => 'done', "$tls12 -cipher ECDHE-ECDSA-AES256-GCM-SHA384" => 'failed', $tls13 => 'done' });
-like_s_server('CipherString = ALL takes in more AEAD ciphers', system_default('CipherString = ALL:@SECLEVEL=0'), { map { ("$tls12 -cipher $_" => 'done') } qw(ECDHE-ECDSA-AES128-CCM ECDHE-ECDSA-AES256-CCM8) });
-like_s_server('... but no others', system_default('CipherString = ALL:@SECLEVEL=0'), { "$tls12 -cipher ECDHE-ECDSA-AES128-SHA256" => 'failed' }, only => 1);
-like_s_server('@SECLEVEL=2: a short key does not do', system_default('CipherString = DEFAULT@SECLEVEL=2'), { $tls13 => 'failed' }, pem => $weak, only => 1);
-like_s_server('@SECLEVEL=0: it does', system_default('CipherString = DEFAULT@SECLEVEL=0'), { $tls12 => 'done', $tls13 => 'done' }, pem => $weak);
-like_s_server('@SECLEVEL=3: nor do 2048 bits of RSA', system_default('CipherString = DEFAULT@SECLEVEL=3'), { $tls13 => 'failed' }, pem => $rsa, only => 1);
+like_s_server('CipherString = ALL enables more AEAD ciphers', system_default('CipherString = ALL:@SECLEVEL=0'), { map { ("$tls12 -cipher $_" => 'done') } qw(ECDHE-ECDSA-AES128-CCM ECDHE-ECDSA-AES256-CCM8) });
+like_s_server('CipherString = ALL enables no CBC ciphers', system_default('CipherString = ALL:@SECLEVEL=0'), { "$tls12 -cipher ECDHE-ECDSA-AES128-SHA256" => 'failed' }, only => 1);
+like_s_server('@SECLEVEL=2 refuses an RSA key of 1024 bits', system_default('CipherString = DEFAULT@SECLEVEL=2'), { $tls13 => 'failed' }, pem => $weak, only => 1);
+like_s_server('@SECLEVEL=0 accepts an RSA key of 1024 bits', system_default('CipherString = DEFAULT@SECLEVEL=0'), { $tls12 => 'done', $tls13 => 'done' }, pem => $weak);
+like_s_server('@SECLEVEL=3 refuses an RSA key of 2048 bits', system_default('CipherString = DEFAULT@SECLEVEL=3'), { $tls13 => 'failed' }, pem => $rsa, only => 1);
 like_s_server('Ciphersuites', system_default('Ciphersuites = TLS_CHACHA20_POLY1305_SHA256'), { "$tls13 -ciphersuites TLS_AES_256_GCM_SHA384" => 'failed', $tls13 => 'done TLSv1.3 TLS_CHACHA20' });
 like_s_server('Groups', system_default('Groups = P-384:P-256'), { map { ("$_ -groups X25519" => 'failed', "$_ -groups X25519:P-384:P-256" => 'done') } $tls12, $tls13 });
 like_s_server('SignatureAlgorithms', system_default('SignatureAlgorithms = rsa_pss_rsae_sha512'),
 	{ "$tls13 -sigalgs rsa_pss_rsae_sha256" => 'failed', "$tls13 -sigalgs rsa_pss_rsae_sha512" => 'done' }, pem => $rsa);
 
-subtest 'an option overrules it' => sub {
+subtest 'options override openssl.cnf' => sub {
 	my $env = system_default('MinProtocol = TLSv1.3', 'MaxProtocol = TLSv1.3', 'CipherString = ECDHE-ECDSA-AES128-GCM-SHA256', 'Groups = P-384');
 	my $s = serve(pg => $fake, env => $env, args => [ qw(--min-protocol=TLSv1.2 --max-protocol=TLSv1.2 --groups=X25519 -C ECDHE-ECDSA-CHACHA20-POLY1305) ]);
-	is((handshakes($s->port . ' postgres'))[0], 'done TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 x25519', 'all four');
+	is((handshakes($s->port . ' postgres'))[0], 'done TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 x25519', 'versions, cipher and group');
 };
 
-subtest 'no cipher of CipherString is left: told' => sub {
+subtest 'CipherString without a forward-secret AEAD cipher' => sub {
 	my $s = serve(pg => $fake, env => system_default('CipherString = AES128-SHA'));
 	ok(!connect_to($s->port)->negotiate, 'no handshake');
 	$s->logged(qr/openssl\.cnf allows no forward-secret AEAD cipher for TLS 1\.2: change its CipherString, or give -C/);
 };
 
-# pgssl inherited it, and demanded a certificate that it had nothing to verify with. s_server asks for one as its own options say.
-subtest 'VerifyMode: whether a client needs a certificate is said by -A and --clientcert alone' => sub {
+# pgssl inherited VerifyMode and required a client certificate that it could not verify. s_server and
+# pgssl request one only if their options say so.
+subtest 'VerifyMode has no effect' => sub {
 	my $stranger = make_cert(name => 'stranger');
 	my $with_cert = "-cert $stranger->{cert} -key $stranger->{key}";
 	for my $mode (qw(Peer Request Require Once)) {
 		my $env = system_default("VerifyMode = $mode");
-		like_s_server("$mode, without -A: no certificate is asked for", $env, { map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
-		like_s_server("$mode, with -A: it may be left out", $env, { $tls12 => 'done', $tls13 => 'done' }, args => [ '-A', server_pem()->{root} ], only => 1);
+		like_s_server("$mode, without -A: no certificate is requested", $env, { map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
+		like_s_server("$mode, with -A: a certificate is optional", $env, { $tls12 => 'done', $tls13 => 'done' }, args => [ '-A', server_pem()->{root} ], only => 1);
 	}
 };
 
-subtest 'Options = KTLS: data flows, with TLS as it is otherwise' => sub {
+subtest 'Options = KTLS: data is relayed without kernel TLS' => sub {
 	my $size = 1_000_000;
 	my $pg = after_startup(sub { my ($socket, $self) = @_; syswrite $socket, 'x' x $size; $self->take($socket, $size) });
 	my $n = 0;
@@ -97,13 +100,13 @@ subtest 'Options = KTLS: data flows, with TLS as it is otherwise' => sub {
 	}
 };
 
-# ---- providers and random numbers
+# ---- providers and random generators
 
 like_s_server('the default provider by name', provider('default'), { $tls12 => 'done', $tls13 => 'done' });
 like_s_server('default and legacy', provider(qw(default legacy)), { $tls12 => 'done', $tls13 => 'done' });
 like_s_server('default and base', provider(qw(default base)), { $tls12 => 'done', $tls13 => 'done' });
 
-subtest 'base alone, which has no cipher: told' => sub {
+subtest 'the base provider alone has no ciphers' => sub {
 	my $s = serve(pg => $fake, env => provider('base'));
 	ok(!connect_to($s->port)->negotiate, 'no handshake');
 	$s->logged(qr/could not initialise OpenSSL \(is openssl\.cnf in order\?\)|could not load/);
@@ -112,13 +115,13 @@ subtest 'base alone, which has no cipher: told' => sub {
 SKIP: {
 	my ($folder) = T::run([qw(openssl version -m)])->{out} =~ /"(.*)"/;
 	skip "the fips provider is not installed (Debian 13: openssl-provider-fips)", 1 unless -e "$folder/fips.so";
-	subtest 'fips and base, and nothing but what fips approves' => sub {
+	subtest 'fips and base' => sub {
 		my $module = "$TMP/fips.cnf";
 		my $r = T::run([ qw(openssl fipsinstall -module), "$folder/fips.so", '-out', $module ]);
 		is($r->{status}, 0, 'fipsinstall') or diag($r->{err});
 		my $section = slurp($module) =~ s/^\[fips_sect\]/[fips-section]/mr;
 		my $env = conf_file("providers = p\nalg_section = a", "[p]\nfips = fips-section\nbase = base-section\n[base-section]\nactivate = 1\n$section\n[a]\ndefault_properties = fips=yes");
-		like_s_server('the default', $env, { $tls12 => 'done', $tls13 => 'done', "$tls13 -ciphersuites TLS_CHACHA20_POLY1305_SHA256" => 'failed' });
+		like_s_server('only approved algorithms', $env, { $tls12 => 'done', $tls13 => 'done', "$tls13 -ciphersuites TLS_CHACHA20_POLY1305_SHA256" => 'failed' });
 	};
 }
 
@@ -128,6 +131,6 @@ my %generator = (
 	'HMAC-DRBG with SHA256' => "random = HMAC-DRBG\ndigest = SHA256",
 	'HMAC-DRBG with SHA3-512' => "random = HMAC-DRBG\ndigest = SHA3-512",
 );
-# 128 bits of strength are too few for OpenSSL 3.5's default group.
+# A generator of 128 bits is too weak for X25519MLKEM768, the default group from OpenSSL 3.5 on.
 like_s_server($_, conf_file('random = r', "[r]\n$generator{$_}"), { "$tls12 -groups X25519:P-256" => 'done', "$tls13 -groups X25519:P-256" => 'done' }, args => ['--groups=X25519:P-256']) for sort keys %generator;
 done_testing;

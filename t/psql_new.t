@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# What psql, libpq and PostgreSQL learned in versions 16 to 18 works through pgssl, with the psql and the PostgreSQL that are installed here.
-# sabotage: s/SSL_use_certificate(ssl, c->leaf) != 1/true/ tls/credential.c
+# The features of libpq and PostgreSQL 16 to 18 that concern connections work through pgssl. Those that
+# the installed versions do not have are skipped.
+# sabotage: s/SSL_use_cert_and_key(ssl, c->leaf, c->key, chain, 0) == 1/true/ tls/credential.c
 use lib 't/lib';
 use IO::Select;
 use T;
@@ -14,12 +15,12 @@ my $service = serve(pg => $pg);
 my ($client) = T::run([qw(psql --version)])->{out} =~ /\) (\d+)/;
 my ($server) = slurp("$pg->{data}/PG_VERSION") =~ /(\d+)/;
 
-# A subtest of what came with a version of psql, or of both.
+# A subtest of a feature that needs this version of psql and, with server => 1, of PostgreSQL.
 sub from {
 	my ($version, $what, $code, %o) = @_;
 	SKIP: {
-		skip "$what: this psql is of version $client, it came with $version", 1 if $client < $version;
-		skip "$what: this PostgreSQL is of version $server, it came with $version", 1 if $o{server} && $server < $version;
+		skip "$what: needs psql $version, this is $client", 1 if $client < $version;
+		skip "$what: needs PostgreSQL $version, this is $server", 1 if $o{server} && $server < $version;
 		subtest $what => $code;
 	}
 }
@@ -28,13 +29,13 @@ sub in { return psql('select 1', port => $service->port, password => 'secret', r
 sub is_in { my ($what, @how) = @_; my $r = in(@how); is($r->{out}, "1\n", $what) or diag($r->{err}) }
 sub is_out { my ($what, $words, @how) = @_; my $r = in(@how); isnt($r->{status}, 0, $what); like($r->{err}, $words, 'with the reason') }
 
-is_in('sslmode=verify-full, as all versions have it', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
+is_in('sslmode=verify-full', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
 
 from(17, 'sslnegotiation=direct', sub {
 	my @direct = (sslnegotiation => 'direct', host => 'localhost', PGHOSTADDR => '127.0.0.1');
 	is_in("sslmode=$_", sslmode => $_, @direct) for qw(require verify-ca verify-full);
 	is_in('TLS 1.2', sslmode => 'require', PGSSLMAXPROTOCOLVERSION => 'TLSv1.2', @direct);
-	is_out('a server that it does not trust', qr/certificate verify failed/, sslmode => 'verify-full', @direct, rootcert => make_ca(name => 'other', cn => 'Other')->{cert});
+	is_out('a server that is not trusted', qr/certificate verify failed/, sslmode => 'verify-full', @direct, rootcert => make_ca(name => 'other', cn => 'Other')->{cert});
 	my $strict = serve(pg => $pg, args => ['--alpn=require']);
 	is_in('--alpn=require', sslmode => 'require', @direct, port => $strict->port);
 	my $long = in(sslmode => 'require', @direct, port => $service->port, args => [ '-c', "select repeat('x', 1000000)" ]);
@@ -44,10 +45,10 @@ from(17, 'sslnegotiation=direct', sub {
 from(16, 'sslrootcert=system', sub {
 	my @system = (rootcert => 'system', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
 	delete local $ENV{SSL_CERT_DIR};
-	is_out('an authority that the system does not have', qr/certificate verify failed/, @system);
+	is_out('an authority that is not in SSL_CERT_FILE', qr/certificate verify failed/, @system);
 	local $ENV{SSL_CERT_FILE} = $c->{root};
-	is_in('one that it has', @system);
-	is_out('with a weaker sslmode', qr/weak sslmode "verify-ca" may not be used with sslrootcert=system/, @system, sslmode => 'verify-ca');
+	is_in('an authority that is', @system);
+	is_out('sslmode=verify-ca', qr/weak sslmode "verify-ca" may not be used with sslrootcert=system/, @system, sslmode => 'verify-ca');
 });
 
 from(16, 'sslcertmode', sub {
@@ -62,16 +63,16 @@ from(16, 'sslcertmode', sub {
 	}
 	is_in('disable, -A', %own, sslcertmode => 'disable', port => $asks->port);
 	is_out('disable, --clientcert=verify-full', qr/FATAL:  connection requires a valid client certificate/, %own, sslcertmode => 'disable', port => $demands->port);
-	is_out('require, without -A: pgssl does not ask for a certificate', qr/server did not request an SSL certificate/, %own, sslcertmode => 'require');
+	is_out('require, without -A: pgssl requests no certificate', qr/server did not request an SSL certificate/, %own, sslcertmode => 'require');
 	is_in('allow, without -A', %own, sslcertmode => 'allow');
 });
 
-# PostgreSQL offers no channel binding, since it knows nothing of TLS.
+# PostgreSQL does not offer channel binding: its connection is not under TLS.
 from(16, 'require_auth', sub {
 	is_in('scram-sha-256', require_auth => 'scram-sha-256', PGCHANNELBINDING => 'prefer', PGREQUIREAUTH => 'scram-sha-256');
 	is_in('none', PGREQUIREAUTH => 'none', user => 'postgres');
-	is_out('none, of a user with a password', qr/authentication method requirement "none" failed/, PGREQUIREAUTH => 'none');
-	is_out('scram-sha-256, of a user without', qr/authentication method requirement "scram-sha-256" failed/, PGREQUIREAUTH => 'scram-sha-256', user => 'postgres');
+	is_out('none, for a user with a password', qr/authentication method requirement "none" failed/, PGREQUIREAUTH => 'none');
+	is_out('scram-sha-256, for a user without', qr/authentication method requirement "scram-sha-256" failed/, PGREQUIREAUTH => 'scram-sha-256', user => 'postgres');
 	is_out('channel binding', qr/channel binding is required, but server did not offer/, PGCHANNELBINDING => 'require');
 });
 
@@ -81,12 +82,12 @@ from(16, 'load_balance_hosts', sub {
 	my $served = sub { scalar grep { $_->log =~ /connection authorized/ } @two };
 	for (1 .. 40) {
 		last if $served->() == 2;
-		is_in('random, one of three is down', %ports) or last;
+		is_in('random, one of three ports is closed', %ports) or last;
 	}
-	is($served->(), 2, 'both have clients');
+	is($served->(), 2, 'both services get clients');
 });
 
-from(17, 'the default group of psql and OpenSSL 3.5 is X25519MLKEM768', sub {
+from(17, 'X25519MLKEM768 is the default group with OpenSSL 3.5', sub {
 	my ($major, $minor) = T::run([qw(openssl version)])->{out} =~ /^OpenSSL (\d+)\.(\d+)/;
 	plan(skip_all => "OpenSSL $major.$minor") if $major < 3 || $major == 3 && $minor < 5;
 	my $s = serve(pg => $pg);
@@ -96,7 +97,7 @@ from(17, 'the default group of psql and OpenSSL 3.5 is X25519MLKEM768', sub {
 
 # ---- cancel requests under TLS
 
-# A relay in front of a port, which writes the first 8 bytes of each connection to a file, in hex.
+# A relay to a port that writes the first 8 bytes of each connection to a file, in hexadecimal.
 sub relay {
 	my ($port) = @_;
 	my $self = { port => free_port(), seen => spew("$TMP/seen", '') };
@@ -127,8 +128,8 @@ sub relay {
 
 sub sleeping { return psql("select count(*) from pg_stat_activity where query like '%pg_sleep(6%' and pid <> pg_backend_pid() and state = 'active'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres')->{out} == $_[0] }
 
-# psql's own Ctrl-C sends its CancelRequest in clear (t/cancel.t); dblink does as libpq 17 can.
-from(17, 'a cancel request under TLS, as libpq sends it', sub {
+# psql's Ctrl-C sends its CancelRequest in clear (t/cancel.t). dblink uses libpq 17's encrypted one.
+from(17, 'an encrypted cancel request of libpq', sub {
 	my $relay = relay($service->port);
 	my $sql = join ";\n", 'create extension if not exists dblink',
 		"select dblink_connect('c', 'host=127.0.0.1 port=$relay->{port} user=alice password=secret dbname=sales sslmode=require gssencmode=disable sslcert=/nonexistent sslrootcert=/nonexistent')",
@@ -137,9 +138,9 @@ from(17, 'a cancel request under TLS, as libpq sends it', sub {
 	like($r->{out}, qr/^cancel: OK$/m, 'dblink_cancel_query') or diag($r->{err});
 	like($r->{err}, qr/canceling statement due to user request/, 'the query is canceled');
 	my $ssl_request = unpack 'H*', ssl_request();
-	is_deeply([ split /\n/, slurp($relay->{seen}) ], [ ($ssl_request) x 2 ], 'both connections began with SSLRequest');
-	$service->logged(qr/cancel request handed to PostgreSQL/);
-	wait_for('it to stop', sub { sleeping(0) });
+	is_deeply([ split /\n/, slurp($relay->{seen}) ], [ ($ssl_request) x 2 ], 'both connections begin with SSLRequest');
+	$service->logged(qr/cancel request forwarded to PostgreSQL/);
+	wait_for('the query to end', sub { sleeping(0) });
 }, server => 1);
 
 from(18, 'protocol 3.2 with long cancel keys', sub {
@@ -151,7 +152,7 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 	kill 'INT', $pid;
 	is(wait_exit($pid) >> 8, 1, 'Ctrl-C: psql ends');
 	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'canceled');
-	wait_for('it to stop', sub { sleeping(0) });
+	wait_for('the query to end', sub { sleeping(0) });
 
 	for my $how ('in clear', 'under TLS', 'under direct TLS') {
 		my $sleeper = connect_to($service->port);
@@ -176,7 +177,7 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 		($type, $body) = $sleeper->message while defined $type && $type eq 'T';
 		like($body, qr/\0C57014\0/, 'canceled');
 		$sleeper->close;
-		wait_for('it to stop', sub { sleeping(0) });
+		wait_for('the query to end', sub { sleeping(0) });
 	}
 }, server => 1);
 
@@ -201,6 +202,6 @@ from(17, 'incremental pg_basebackup', sub {
 	is($r->{status}, 0, 'pg_combinebackup') or diag($r->{err});
 	$r = T::run([ 'pg_verifybackup', '-n', "$TMP/whole" ]);
 	is($r->{status}, 0, 'pg_verifybackup') or diag($r->{out}, $r->{err});
-	ok(-s "$TMP/incremental/backup_manifest" && (() = glob "$TMP/incremental/base/*/INCREMENTAL.*"), 'it was incremental');
+	ok(-s "$TMP/incremental/backup_manifest" && (() = glob "$TMP/incremental/base/*/INCREMENTAL.*"), 'the second backup is incremental');
 }, server => 1);
 done_testing;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Handshake - many TLS handshakes in little time: `openssl s_server` to compare with, and t/bin/handshakes as the client of both.
+# T::Handshake - many TLS handshakes in a short time, with pgssl and with `openssl s_server` as the
+# reference. The client is t/bin/handshakes.
 package T::Handshake;
 
 use strict;
@@ -10,14 +11,15 @@ use T ();
 
 our @EXPORT = qw(openssl_list s_server handshakes in_parallel conf_file);
 
-# What `openssl COMMAND...` prints, cut into names; () if this version does not know the command.
+# The names that `openssl COMMAND...` prints; () if this version does not know the command.
 sub openssl_list {
 	my (@command) = @_;
 	my $r = T::run([ 'openssl', @command ], quiet => 1);
 	return $r->{status} ? () : grep { length } split /[:\s]+/, $r->{out};
 }
 
-# A file in the place of openssl.cnf: what its initial section has, and further sections. Gives the environment that names it.
+# Write an openssl.cnf: the lines of its first section, and further sections. Returns the environment
+# that selects it.
 my $files = 0;
 
 sub conf_file {
@@ -25,13 +27,14 @@ sub conf_file {
 	return { OPENSSL_CONF => T::spew("$T::TMP/openssl" . ++$files . '.cnf', "openssl_conf = init\n[init]\n$init\n$sections\n") };
 }
 
-# Shell commands, some at a time. Whether one worked shows in the files that it was to make.
+# Run shell commands, four at a time. The caller sees from their output files which succeeded.
 sub in_parallel {
 	my (@commands) = @_;
 	T::run([ qw(xargs -d \n -n 1 -P 4 sh -c), 'eval "$1" 2>&1', 'sh' ], stdin => join('', map { "$_\n" } @commands), quiet => 1);
 }
 
-# `openssl s_server` that answers each client with a page. Options are those of T::spawn; listening => 0: do not wait for it.
+# Start `openssl s_server`, which answers each client with a page. Options are those of T::spawn;
+# listening => 0: do not wait until it listens.
 sub s_server {
 	my ($args, %o) = @_;
 	my $self = bless { port => T::free_port() }, 'T::Serve';
@@ -39,7 +42,7 @@ sub s_server {
 	return defined $o{listening} && !$o{listening} ? $self : $self->wait_port;
 }
 
-# One handshake for each line of t/bin/handshakes; gives its answers in the same order. Of many, two processes do half each.
+# Do one handshake for each line of input to t/bin/handshakes; return the answers in the same order.
 sub handshakes {
 	my (@lines) = @_;
 	my $processes = @lines > 20 ? 2 : 1;
