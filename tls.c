@@ -234,8 +234,6 @@ static void init_library(void)
 
 static bool set_trust(struct tls *t, const struct options *o, struct error *e)
 {
-	/* Overrules VerifyMode of openssl.cnf: without -A no certificate could be verified. */
-	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);
 	if (o->ca == NULL)
 		return true;
 	t->retry = !tls_load_trust(t->ctx, o, e);

@@ -3,7 +3,7 @@
 # pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol versions,
 # ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and VerifyMode.
 # sabotage: s/SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION/true/ tls/settings.c
-# sabotage: s/SSL_CTX_set_verify(t->ctx, SSL_VERIFY_NONE, NULL);/;/ tls.c
+# sabotage: s/SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);/;/ tls/settings.c
 # sabotage: s/SSL_CTX_set_cipher_list(ctx, list + (list\[0\] == ':')) != 1/false/ tls/settings.c
 use lib 't/lib';
 use T;
@@ -80,6 +80,9 @@ subtest 'VerifyMode has no effect' => sub {
 		like_s_server("$mode, without -A: no certificate is requested", $env, { map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
 		like_s_server("$mode, with -A: a certificate is optional", $env, { $tls12 => 'done', $tls13 => 'done' }, args => [ '-A', server_pem()->{root} ], only => 1);
 	}
+	# --check let its trial client inherit VerifyMode, and reported an error where connections worked.
+	my $check = T::run([ $PGSSL, '--check', '-p', server_pem()->{pem}, '-r', '127.0.0.1:' . free_port() ], env => system_default('VerifyMode = Peer'), quiet => 1);
+	like($check->{out}, qr/^ok +trial handshake: /m, '--check: the trial handshake');
 };
 
 subtest 'Options = KTLS: data is relayed without kernel TLS' => sub {
