@@ -47,7 +47,8 @@ LIBS = -Wl,-Bstatic $(shell $(PKG_CONFIG) --static --libs libssl libcrypto) -Wl,
 endif
 
 # wrapper.c is main(); below it the directories of DESIGN, "Layers", from the highest to the lowest.
-MODULES = listen/listen listen/reload listen/background check/check check/certificates check/report \
+MODULES = listen/listen listen/inherit listen/children listen/resolver listen/reload listen/background \
+	check/check check/certificates check/report \
 	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \

@@ -59,9 +59,13 @@ static const struct row {
     {'f', "foreground", FLAG | LISTENER, AT(foreground), NULL,
      "with -d: do not go to the background"},
     {0, "max-connections", NUMBER | LISTENER, RANGE(max_connections, 1, 100000), "N",
-     "with -d: further clients get SQLSTATE 53300 [100]"},
+     "listener: further clients get SQLSTATE 53300 [100]"},
+    {0, "max-per-source", NUMBER | LISTENER, RANGE(max_per_source, 1, 100000), "N",
+     "listener: the same for clients of one address [a quarter, at least 10]"},
     {0, "grace", NUMBER | LISTENER, RANGE(grace, 0, INT_MAX / 1000), "S",
-     "with -d: seconds for sessions to end after SIGTERM [0]"},
+     "listener: seconds for sessions to end after SIGTERM [0]"},
+    {0, "idle-exit", NUMBER | LISTENER, RANGE(idle_exit, 0, INT_MAX / 1000), "S",
+     "listener: exit after this many seconds without a session; 0: never [300; with -d 0]"},
     {0, "proxy-protocol", FLAG | SERVER, AT(proxy_protocol), NULL,
      "expect a PROXY v1 or v2 header from each client"},
     {'T', "transparent", FLAG | SERVER, AT(transparent), NULL,
@@ -340,7 +344,7 @@ static bool check_needs(const struct options *o, const int given[ROWS], struct e
 	} needs[] = {
 	    {SERVER, !o->client, "makes no sense in client mode (-c)"},
 	    {CLIENT, o->client, "makes sense in client mode (-c) only"},
-	    {LISTENER, o->listen != NULL, "makes no sense without -d"},
+	    {LISTENER, options_listener(o), "makes no sense without -d or a listening socket"},
 	    {MATCHED, o->clientcert == CLIENTCERT_VERIFY_FULL,
 	     "makes sense only with --clientcert=verify-full"},
 	    {TRUST, o->ca != NULL, "needs -A: the authorities to trust"},
@@ -391,6 +395,8 @@ static bool check_combination(const struct options *o, struct error *e)
 	     o->ca != NULL && strcmp(o->ca, "system") == 0,
 	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those"
 	     " authorities"},
+	    {o->listen != NULL && o->inherited,
+	     "-d makes no sense here: the super-server passed a listening socket; leave out -d"},
 	    {o->transparent && o->local != NULL,
 	     "-I makes no sense with --transparent: the address is the client's"},
 	    {o->servername != NULL && o->servername[0] == '.',
@@ -417,11 +423,25 @@ static void set_defaults(struct options *o)
 		o->sslmode = SSLMODE_VERIFY_CA;
 	if (o->max_connections == 0)
 		o->max_connections = 100;
+	/* With these, all clients come from one address. */
+	if (o->max_per_source == 0 && (o->client || o->proxy_protocol))
+		o->max_per_source = o->max_connections;
+	else if (o->max_per_source == 0)
+		o->max_per_source = o->max_connections > 40 ? o->max_connections / 4 : 10;
+	if (o->idle_exit < 0)
+		o->idle_exit = o->inherited ? 300 : 0;
 }
 
-bool options_parse(struct options *o, int argc, char **argv, struct error *e)
+bool options_listener(const struct options *o)
+{
+	return o->listen != NULL || o->inherited;
+}
+
+bool options_parse(struct options *o, int argc, char **argv, bool inherited, struct error *e)
 {
 	*o = (struct options){
+	    .inherited = inherited,
+	    .idle_exit = -1,
 	    .connect = "5432",
 	    .handshake_timeout = 60,
 	    .connect_timeout = 10,

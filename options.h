@@ -40,9 +40,10 @@ struct options {
 	enum sslmode sslmode; /* client mode: what is verified; REQUIRE: nothing. Never UNSET */
 	enum sslnegotiation sslnegotiation;
 	const char *servername; /* NULL: the host in `connect` */
-	const char *listen;     /* NULL: the client is on standard input and output */
+	const char *listen;     /* -d */
+	bool inherited;         /* a super-server passed a listening socket: as -d -f */
 	bool foreground;
-	int max_connections, grace;
+	int max_connections, max_per_source, grace, idle_exit;
 	bool proxy_protocol, transparent, application_name_host;
 	const char *pidfile, *sessions;
 	const char *user, *group;
@@ -56,10 +57,15 @@ struct options {
 
 /*
  * Parse argv[1..argc); argv[0] is a name, or an option that inetd.conf put there, and is skipped.
+ * `inherited`: a super-server passed a listening socket, so the options of -d hold without it.
  * Fails with EX_USAGE, and `e` names option and fault. What was parsed before is in `o` even then,
  * so that the log can be opened where it belongs.
  */
-bool options_parse(struct options *o, int argc, char **argv, struct error *e) MUST_USE;
+bool options_parse(struct options *o, int argc, char **argv, bool inherited,
+		   struct error *e) MUST_USE;
+
+/* Is this process to accept clients itself? Otherwise its client is on standard input and output. */
+bool options_listener(const struct options *o);
 
 /* --help, to standard output. */
 void options_help(void);

@@ -58,9 +58,13 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 	return true;
 }
 
-/* Without the sticky bit anybody can replace the file by a link between two calls. */
+/*
+ * Who can write to the directory can replace the file by a link between two calls, unless the
+ * sticky bit forbids that. So root trusts its own directories only.
+ */
 static bool check_directory(struct error *e)
 {
+	bool root = geteuid() == 0;
 	struct stat st;
 
 	if (stat(directory, &st) < 0)
@@ -70,6 +74,12 @@ static bool check_directory(struct error *e)
 		return fail(e, EX_CANTCREAT,
 			    "everybody can write to pid file directory \"%s\": set its sticky bit "
 			    "(chmod +t), or choose another one",
+			    directory);
+	if (root && (st.st_uid != 0 ||
+		     ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)))
+		return fail(e, EX_CANTCREAT,
+			    "others than root can write to pid file directory \"%s\": give it to "
+			    "root, mode 0755, or choose another one",
 			    directory);
 	return true;
 }
@@ -88,7 +98,7 @@ static bool claim_path(struct error *e)
 		return fail(e, EX_CANTCREAT, "could not write pid file \"%s\": %s", path,
 			    strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
-		return fail(e, EX_CANTCREAT,
+		return fail(e, EX_TEMPFAIL,
 			    "pid file \"%s\" exists and is not a regular file of this user: it is "
 			    "left alone",
 			    path);

@@ -32,6 +32,7 @@
 struct found_stderr {
 	bool is_log;   /* not the client, and somebody reads it */
 	int set_aside; /* a copy if it is the same file as descriptor 1 but not 0, else -1 */
+	int first_unused;
 };
 
 static bool same_file(int a, int b)
@@ -42,10 +43,13 @@ static bool same_file(int a, int b)
 	       st_a.st_ino == st_b.st_ino;
 }
 
-/* From here on descriptors 0, 1 and 2 are open, 2 is not the client, and all others are closed. */
-static struct found_stderr guard_descriptors(void)
+/*
+ * From here on descriptors 0, 1 and 2 are open, 2 is not the client, and those from `first_unused`
+ * on are closed.
+ */
+static struct found_stderr guard_descriptors(int first_unused)
 {
-	struct found_stderr found = {.set_aside = -1};
+	struct found_stderr found = {.set_aside = -1, .first_unused = first_unused};
 	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
 	bool is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
 	bool client = is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO));
@@ -61,11 +65,11 @@ static struct found_stderr guard_descriptors(void)
 	} else {
 		found.is_log = !closed && !client && !is_null;
 		if (client && !is_stdin && !is_null)
-			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first_unused);
 		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
 			_exit(EX_OSERR);
 	}
-	closefrom(found.set_aside >= 0 ? found.set_aside + 1 : STDERR_FILENO + 1);
+	closefrom(found.set_aside >= 0 ? found.set_aside + 1 : first_unused);
 	return found;
 }
 
@@ -78,8 +82,8 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	stream_catch_sigterm();
-	struct found_stderr found = guard_descriptors();
+	stream_catch_signals();
+	struct found_stderr found = guard_descriptors(listen_inherit());
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
 	return found;
@@ -93,7 +97,7 @@ static bool settle_stderr(struct found_stderr found, bool listening)
 	if (found.set_aside < 0)
 		return found.is_log;
 	bool restored = listening && dup2(found.set_aside, STDERR_FILENO) >= 0;
-	closefrom(STDERR_FILENO + 1);
+	closefrom(found.first_unused);
 	return restored;
 }
 
@@ -122,8 +126,8 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	struct error usage = {.status = 0}, e;
 
 	s->started_ms = deadline_in(0);
-	bool ok = options_parse(o, argc, argv, &usage);
-	bool use_stderr = settle_stderr(found, o->listen != NULL);
+	bool ok = options_parse(o, argc, argv, listen_inherited(), &usage);
+	bool use_stderr = settle_stderr(found, options_listener(o));
 	if (!log_open(o->log, use_stderr, o->service, o->debug, &e)) {
 		(void)!log_open(NULL, use_stderr, o->service, o->debug, &usage);
 		die(e.status, "%s", e.text);
@@ -131,7 +135,7 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	if (!ok || !address_check(o->connect, &usage))
 		die(usage.status, "%s", usage.text);
 	report_and_exit(o);
-	if (o->listen == NULL && isatty(STDIN_FILENO))
+	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,
 		    "standard input is a terminal: pgssl is started by xinetd, inetd or "
 		    "systemd with a client there, or listens itself with -d (see --help)");
@@ -228,7 +232,7 @@ static void enter_sandbox(struct session *s)
 		fail_here(s, &e);
 	listen_tie_child();
 	sock_local(STDIN_FILENO, &local);
-	if (o->listen == NULL && o->pidfile != NULL &&
+	if (!s->from_listener && o->pidfile != NULL &&
 	    !pidfile_create(o->pidfile, local.host, local.port, &e))
 		log_peer_line(LOG_WARNING, "%s", e.text);
 	atexit(pidfile_delete);
@@ -311,19 +315,19 @@ int main(int argc, char **argv, char **envp)
 
 	struct found_stderr found = prepare_process(argc, argv, envp); /* 0 */
 	read_options(&s, argc, argv, found);                           /* 1 */
-	bool listening = s.options.listen != NULL;
-	if (listening)
+	if (options_listener(&s.options))
 		listen_run(&s); /* 3 and the look-ups of 4, once; returns in each child */
 	greet(&s);              /* 2 */
-	if (!listening) {
+	if (!s.from_listener) {
 		open_tls(&s); /* 3 */
 		look_up(&s);  /* 4 */
 	}
-	open_sockets(&s);          /* 4 */
-	enter_sandbox(&s);         /* 5: from here on client bytes are parsed */
-	s.mode->negotiate(&s);     /* 6 */
-	s.mode->shake_hands(&s);   /* 7 */
-	s.mode->admit(&s);         /* 8 */
+	open_sockets(&s);        /* 4 */
+	enter_sandbox(&s);       /* 5: from here on client bytes are parsed */
+	s.mode->negotiate(&s);   /* 6 */
+	s.mode->shake_hands(&s); /* 7 */
+	s.mode->admit(&s);       /* 8 */
+	listen_admitted();
 	relay_session(&s, &line);  /* 9 */
 	finish_session(&s, &line); /* 10 */
 }

@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/internal.h - the parts of the listener: reload.c and background.c, for listen.c.
+ * listen/internal.h - the parts of the listener, for listen.c. All but the start and
+ * reload_if_changed return at once.
  */
 #ifndef PGSSL_LISTEN_INTERNAL_H
 #define PGSSL_LISTEN_INTERNAL_H
 
 #include "session/session.h"
+
+/* ---- inherit.c: sockets of a super-server ---- */
+
+/*
+ * The inherited sockets, as descriptors from 3 on; at most `max`. Fails with EX_USAGE if one of
+ * them is not a listening stream socket.
+ */
+bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e) MUST_USE;
+
+/* ---- reload.c: files that change ---- */
 
 /* Load s->tls and s->map the first time. Fails and blocks as session_load. */
 bool reload_first(struct session *s, struct error *e) MUST_USE;
@@ -17,10 +28,70 @@ bool reload_first(struct session *s, struct error *e) MUST_USE;
  */
 void reload_if_changed(struct session *s, bool force);
 
+/* ---- resolver.c: the host of -r ---- */
+
 /*
- * Without -f: fork. Returns in the process that stays, a session leader that keeps the starter's
- * standard error for now. The starter waits, and exits with EX_OK after background_ready, or with
- * the status of the other process.
+ * If -r has a name to look up, fork the process that does it, as user s->who. It must not inherit a
+ * private key, so this comes before reload_first. Fails with EX_OSERR.
+ */
+bool resolver_start(struct session *s, struct error *e) MUST_USE;
+
+/* To poll for an answer; -1 if nothing is to be looked up. */
+int resolver_descriptor(void);
+
+/* Ask for a look-up, unless one is under way or was asked for within a second. */
+void resolver_ask(void);
+
+/* Take an answer: set s->addresses, or `e`. */
+enum resolver_answer { RESOLVER_PENDING, RESOLVER_FOUND, RESOLVER_FAILED };
+enum resolver_answer resolver_take(struct session *s, struct error *e) MUST_USE;
+
+/* The same while serving: log what has changed. After a failure the old addresses stay. */
+void resolver_update(struct session *s);
+
+/* In a child. */
+void resolver_close(void);
+
+/* ---- children.c: sessions and their limits ---- */
+
+/* What children_place decided. */
+struct child_place {
+	enum refusal excess; /* what the client is to be told; REFUSE_NONE: it is served */
+	unsigned source;
+	struct sock_name name; /* of the client */
+};
+
+/* Allocate for the limits of `o`, which is kept. False: out of memory. */
+bool children_init(const struct options *o) MUST_USE;
+
+/*
+ * Find a place for a client. May end a half-open session for it. False: it gets none, not even a
+ * process that tells it so.
+ */
+bool children_place(const struct sockaddr_storage *from, struct child_place *place) MUST_USE;
+
+/* fork(2) for that client. In the child only its own descriptors are left of this module. */
+pid_t children_fork(const struct child_place *place) MUST_USE;
+
+/* A process has ended with that status of waitpid(2). Ignored if it is not one of these. */
+void children_ended(pid_t pid, int status);
+
+/* Send a signal to all. */
+void children_signal(int sig);
+
+unsigned children_count(void);
+
+/* ---- listen.c, for the other parts ---- */
+
+/* In a child: close the listening sockets. */
+void listen_close_sockets(void);
+
+/* ---- background.c: -d without -f ---- */
+
+/*
+ * Fork. Returns in the process that stays, a session leader that keeps the starter's standard error
+ * for now. The starter waits, and exits with EX_OK after background_ready, or with the status of
+ * the other process.
  */
 void background_begin(void);
 

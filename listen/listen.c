@@ -8,28 +8,31 @@
 #include "listen/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "listen/internal.h"
 #include "pidfile.h"
 
-#define SHORTAGE_MS   500  /* the pause when processes, memory or descriptors are short */
-#define LAST_WORDS_MS 5000 /* how long a session may take to end after SIGTERM */
+#define SHORTAGE_MS      500   /* the pause when processes, memory or descriptors are short */
+#define LAST_WORDS_MS    5000  /* how long a session may take to end after SIGUSR1 */
+#define FIRST_LOOK_UP_MS 60000 /* how long a start waits for DNS */
+#define LISTENERS_MAX    32
 
-static struct pollfd listeners[ADDRESS_MAX];
+/* Slot 0 is the resolver's, the others are listening sockets. */
+static struct pollfd waiting[1 + LISTENERS_MAX];
+static struct pollfd *const listeners = waiting + 1;
 static unsigned listener_count;
 
-static pid_t parent_pid; /* 0: not a process of -d */
-static pid_t *children;
-static unsigned child_count;
-
+static pid_t parent_pid; /* 0: not a process of a listener */
 static volatile sig_atomic_t stop_signals, hup_signals;
 
 /* ---- the sockets ---- */
@@ -52,81 +55,127 @@ static int bind_one(const struct address *a)
 	return -1;
 }
 
-/* One of several kinds of address may be missing on this machine. A port in use is fatal. */
-static void add_listener(const struct address *a, bool last)
+/*
+ * One of several kinds of address may be missing on this machine. A port in use is an error; `held`
+ * may know which process has it.
+ */
+static bool add_listener(const struct address *a, bool last, const struct error *held,
+			 struct error *e)
 {
 	struct sock_name name;
 	int fd = bind_one(a);
 
-	sock_format((const struct sockaddr *)&a->sa, a->len, &name);
-	if (fd >= 0)
+	if (fd >= 0) {
 		listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-	else if ((errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL) || (last && listener_count == 0))
-		die(EX_UNAVAILABLE, "could not listen on address %s, port %s: %s", name.host,
-		    name.port, strerror(errno));
+		return true;
+	}
+	if ((errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && !(last && listener_count == 0))
+		return true;
+	sock_format((const struct sockaddr *)&a->sa, a->len, &name);
+	return fail(e, EX_UNAVAILABLE, "could not listen on address %s, port %s: %s%s%s", name.host,
+		    name.port, strerror(errno), held->status != 0 ? "; " : "", held->text);
 }
 
-/* Lock the pid file first: a second parent then learns which process has the port. */
-static void bind_all(const struct session *s)
+/*
+ * Only the port excludes a second listener. A pid file of somebody else, who may have made it to be
+ * in the way, does not: the text is in `held`.
+ */
+static bool write_pidfile(const struct options *o, const char *host, const char *port,
+			  struct error *held, struct error *e)
 {
-	const struct options *o = &s->options;
+	*held = (struct error){.status = 0};
+	if (o->pidfile == NULL || pidfile_create_parent(o->pidfile, host, port, held))
+		return true;
+	*e = *held;
+	return held->status == EX_TEMPFAIL;
+}
+
+static bool bind_all(const struct options *o, struct error *e)
+{
 	struct address_list list;
 	struct sock_name name;
-	struct error e;
+	struct error held;
 	char host[256];
 
-	if (!address_look_up_listen(&list, o, &e))
-		die(e.status, "%s", e.text);
+	if (!address_look_up_listen(&list, o, e))
+		return false;
 	address_host(o->listen, host, sizeof host);
 	sock_format((struct sockaddr *)&list.all[0].sa, list.all[0].len, &name);
-	if (o->pidfile != NULL && !pidfile_create_parent(o->pidfile, host, name.port, &e))
-		die(e.status, "%s", e.text);
-	atexit(pidfile_delete);
+	if (!write_pidfile(o, host, name.port, &held, e))
+		return false;
 	for (unsigned i = 0; i < list.count; i++)
-		add_listener(&list.all[i], i + 1 == list.count);
+		if (!add_listener(&list.all[i], i + 1 == list.count, &held, e))
+			return false;
+	if (held.status != 0)
+		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
+	return true;
+}
+
+/* The super-server may have a short backlog, and listen(2) can be called again. */
+static bool take_inherited(const struct options *o, struct error *e)
+{
+	int fds[LISTENERS_MAX];
+	struct sock_name name;
+	struct error held;
+
+	if (!inherit_sockets(fds, LISTENERS_MAX, &listener_count, e))
+		return false;
+	for (unsigned i = 0; i < listener_count; i++) {
+		listeners[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+		(void)listen(fds[i], INT_MAX);
+		/* A client that left must not make accept() wait for the next one. */
+		(void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
+	}
+	sock_local(fds[0], &name);
+	if (!write_pidfile(o, name.host, name.port, &held, e))
+		held = *e;
+	if (held.status != 0)
+		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
+	return true;
+}
+
+/* "IPv4 address "127.0.0.1", port 9000"; the words of PostgreSQL's log */
+static const char *describe_listener(int fd, char *text, size_t size)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNSPEC};
+	socklen_t len = sizeof un - 1; /* the path need not end in a NUL */
+	struct sock_name name;
+
+	if (getsockname(fd, (struct sockaddr *)&un, &len) == 0 && un.sun_family == AF_UNIX) {
+		snprintf(text, size, "Unix socket \"%s\"", un.sun_path);
+		return text;
+	}
+	sock_local(fd, &name);
+	snprintf(text, size, "%s address \"%s\", port %s",
+		 strchr(name.host, ':') != NULL ? "IPv6" : "IPv4", name.host, name.port);
+	return text;
 }
 
 static void announce_listeners(void)
 {
+	char text[sizeof(struct sockaddr_un) + 32];
 	struct sock_name name;
 
-	for (unsigned i = 0; i < listener_count; i++) {
-		sock_local(listeners[i].fd, &name);
-		log_line(LOG_NOTICE, "listening on %s address \"%s\", port %s",
-			 strchr(name.host, ':') != NULL ? "IPv6" : "IPv4", name.host, name.port);
-	}
-	setproctitle("listening on port %s", name.port);
+	for (unsigned i = 0; i < listener_count; i++)
+		log_line(LOG_NOTICE, "listening on %s",
+			 describe_listener(listeners[i].fd, text, sizeof text));
+	sock_local(listeners[0].fd, &name);
+	if (name.port[0] != '\0')
+		setproctitle("listening on port %s", name.port);
+	else
+		setproctitle("listening on a Unix socket");
 }
 
-static void close_listeners(void)
+void listen_close_sockets(void)
 {
 	for (unsigned i = 0; i < listener_count; i++)
 		close(listeners[i].fd);
 	listener_count = 0;
 }
 
-/* ---- what all children need ---- */
-
-static void load_for_children(struct session *s)
-{
-	struct backend sockets;
-	struct error e;
-
-	tls_keep_passphrase();
-	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e) ||
-	    !reload_first(s, &e) || !session_look_up_backend(s, &e) ||
-	    !backend_open(&sockets, &s->addresses, &s->options, &e)) /* as -T and -I ask */
-		die(e.status, "%s", e.text);
-	backend_close(&sockets);
-	children = calloc((size_t)s->options.max_connections * 2, sizeof *children);
-	if (children == NULL)
-		die(EX_OSERR, "out of memory");
-}
-
-static void confine_parent(const struct session *s)
+static bool confine_parent(const struct session *s, struct error *e)
 {
 	const char *files[SESSION_FILES];
-	struct error e;
 	struct sandbox_needs needs = {
 	    .read_again = files,
 	    .read_count = session_files(&s->options, files),
@@ -135,8 +184,7 @@ static void confine_parent(const struct session *s)
 	    .bind = s->options.transparent || s->options.local != NULL,
 	};
 
-	if (!sandbox_enter_parent(&needs, &e))
-		die(e.status, "%s", e.text);
+	return sandbox_enter_parent(&needs, e);
 }
 
 /* ---- signals ---- */
@@ -151,7 +199,7 @@ static void note_signal(int sig)
 
 static void catch_signals(void)
 {
-	static const int signals[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+	static const int signals[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 	struct sigaction sa = {.sa_handler = note_signal};
 	sigset_t set;
 
@@ -164,64 +212,76 @@ static void catch_signals(void)
 		sigaction(signals[i], &sa, NULL);
 }
 
-/* In a child. A terminal's Ctrl-C reaches it too, but the parent decides when it ends. */
+/*
+ * In a child. A terminal's Ctrl-C and a service manager's SIGTERM reach the whole process group or
+ * control group, but the parent decides when a session ends, and says so by SIGUSR1.
+ */
 static void restore_signals(void)
 {
-	sigset_t term;
+	sigset_t parents;
 
-	signal(SIGCHLD, SIG_DFL);
-	signal(SIGHUP, SIG_IGN);
+	/* SIGUSR1 is blocked throughout: one that arrives now is taken in the first ppoll(). */
+	stream_catch_signals();
+	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	/* SIGTERM stays blocked throughout: one that arrives now is taken in the first ppoll(). */
-	stream_catch_sigterm();
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_SETMASK, &term, NULL);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&parents);
+	sigaddset(&parents, SIGCHLD);
+	sigaddset(&parents, SIGHUP);
+	sigaddset(&parents, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &parents, NULL);
 }
 
-/* Wait for a client (unless `clients` is false), a signal, or until `when`. */
+/* Wait for a client (unless `clients` is false), an answer of the resolver, a signal, or `when`. */
 static void wait_event(bool clients, deadline when)
 {
+	unsigned count = clients ? 1 + listener_count : 1;
 	int left = deadline_left(when);
 	struct timespec ts = {left / 1000, (long)(left % 1000) * 1000000};
 	sigset_t none;
 
 	sigemptyset(&none);
-	if (ppoll(listeners, clients ? listener_count : 0, left < 0 ? NULL : &ts, &none) <= 0 ||
-	    !clients)
-		for (unsigned i = 0; i < listener_count; i++)
-			listeners[i].revents = 0;
+	for (unsigned i = 0; i < 1 + listener_count; i++)
+		waiting[i].revents = 0;
+	waiting[0] = (struct pollfd){.fd = resolver_descriptor(), .events = POLLIN};
+	(void)ppoll(waiting, count, left < 0 ? NULL : &ts, &none);
 }
 
 /* ---- children ---- */
 
+/* A session that could not reach PostgreSQL ends with EX_UNAVAILABLE: its name may have moved. */
 static void reap_children(void)
 {
 	int status;
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (unsigned i = 0; i < child_count; i++)
-			if (children[i] == pid)
-				children[i] = children[--child_count];
-		if (WIFSIGNALED(status))
-			log_line(LOG_ERR, "session process %d was terminated by signal %d: %s",
-				 (int)pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
+		if (WIFEXITED(status) && WEXITSTATUS(status) == EX_UNAVAILABLE)
+			resolver_ask();
+		children_ended(pid, status);
 	}
 }
 
 /* Leave `client` where inetd would. */
-static void become_child(struct session *s, int client)
+static void take_client(int client)
 {
-	restore_signals();
-	close_listeners();
-	pidfile_close_copy();
-	tls_forget_passphrase();
 	if (dup2(client, STDIN_FILENO) < 0 || dup2(client, STDOUT_FILENO) < 0)
 		die(EX_OSERR, "could not put the client on standard input: %s", strerror(errno));
 	close(client);
+}
+
+static void become_child(struct session *s, int client, enum refusal excess)
+{
+	restore_signals();
+	listen_close_sockets();
+	resolver_close();
+	pidfile_close_copy();
+	tls_forget_passphrase();
+	take_client(client);
 	setproctitle("starting");
-	s->too_many = child_count >= (unsigned)s->options.max_connections;
+	s->from_listener = true;
+	s->excess = excess;
 	s->started_ms = deadline_in(0);
 	s->deadline = deadline_in((int64_t)s->options.handshake_timeout * 1000);
 }
@@ -230,7 +290,7 @@ void listen_tie_child(void)
 {
 	if (parent_pid == 0)
 		return;
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
+	if (prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0)
 		die(EX_OSERR, "could not ask for a signal when the parent ends: %s",
 		    strerror(errno));
 	if (getppid() != parent_pid) /* it has already ended */
@@ -244,8 +304,8 @@ static deadline pause_after(const char *what)
 	return deadline_in(SHORTAGE_MS);
 }
 
-/* Beyond twice --max-connections. At most one line a second: they may be thousands. */
-static void turn_away(const struct session *s, int client)
+/* At most one line a second: a stranger decides how many there are. */
+static void turn_away(const struct options *o, int client, const struct child_place *place)
 {
 	static deadline next;
 	static unsigned n;
@@ -255,35 +315,45 @@ static void turn_away(const struct session *s, int client)
 	if (deadline_left(next) > 0)
 		return;
 	log_line(LOG_WARNING,
-		 "closed %u new connection%s: there are %u sessions, twice --max-connections=%d", n,
-		 n == 1 ? "" : "s", child_count, s->options.max_connections);
+		 "closed %u new connection%s, the last from %s: there are %u sessions "
+		 "(--max-connections=%d, --max-per-source=%d)",
+		 n, n == 1 ? "" : "s", place->name.host, children_count(), o->max_connections,
+		 o->max_per_source);
 	n = 0;
 	next = deadline_in(1000);
+}
+
+static int accept_client(int listener, struct sockaddr_storage *from)
+{
+	socklen_t len = sizeof *from;
+
+	*from = (struct sockaddr_storage){.ss_family = AF_UNSPEC};
+	return accept4(listener, (struct sockaddr *)from, &len, SOCK_CLOEXEC);
 }
 
 /* Accept one client. True in the child that serves it. *pause is set after a shortage. */
 static bool accept_one(struct session *s, int listener, deadline *pause)
 {
-	int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	struct sockaddr_storage from;
+	struct child_place place;
+	int client = accept_client(listener, &from);
 
 	if (client < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			*pause = pause_after("could not accept a connection");
 		return false; /* or the client is gone */
 	}
-	if (child_count >= 2 * (unsigned)s->options.max_connections) {
-		turn_away(s, client);
+	if (!children_place(&from, &place)) {
+		turn_away(&s->options, client, &place);
 		return false;
 	}
 	reload_if_changed(s, false);
-	pid_t pid = fork();
+	pid_t pid = children_fork(&place);
 	if (pid == 0) {
-		become_child(s, client);
+		become_child(s, client, place.excess);
 		return true;
 	}
-	if (pid > 0)
-		children[child_count++] = pid;
-	else
+	if (pid < 0)
 		*pause = pause_after("could not start a process for a connection");
 	close(client);
 	return false;
@@ -293,16 +363,10 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 
 static void await_children(deadline when, int max_signals)
 {
-	while (child_count > 0 && deadline_left(when) != 0 && stop_signals < max_signals) {
+	while (children_count() > 0 && deadline_left(when) != 0 && stop_signals < max_signals) {
 		wait_event(false, when);
 		reap_children();
 	}
-}
-
-static void signal_children(int sig)
-{
-	for (unsigned i = 0; i < child_count; i++)
-		(void)kill(children[i], sig);
 }
 
 /* A second SIGTERM ends the grace period. */
@@ -310,60 +374,180 @@ static noreturn void stop_listening(const struct session *s)
 {
 	int grace = s->options.grace;
 
-	close_listeners();
+	listen_close_sockets();
+	resolver_close();
 	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end",
-		 child_count, grace);
+		 children_count(), grace);
 	await_children(deadline_in((int64_t)grace * 1000), 2);
-	signal_children(SIGTERM);
+	children_signal(SIGUSR1);
 	await_children(deadline_in(LAST_WORDS_MS), INT_MAX);
-	signal_children(SIGKILL);
+	children_signal(SIGKILL);
 	await_children(DEADLINE_NEVER, INT_MAX);
 	log_line(LOG_NOTICE, "stopped");
 	exit(EX_OK);
 }
 
-/* ---- the parent ---- */
+/* The super-server listens again; who connects meanwhile waits in the kernel's queue. */
+static noreturn void stop_idle(const struct session *s)
+{
+	log_line(LOG_INFO, "no session for %d s: stopped", s->options.idle_exit);
+	exit(EX_OK);
+}
 
-static void start_listening(struct session *s)
+/* ---- the start ---- */
+
+/* DNS may come up later than this process. */
+static bool look_up_first(struct session *s, struct error *e)
+{
+	deadline until = deadline_in(FIRST_LOOK_UP_MS);
+	bool told = false;
+
+	if (resolver_descriptor() < 0)
+		return session_look_up_backend(s, e);
+	for (;;) {
+		resolver_ask();
+		wait_event(false, deadline_in(SHORTAGE_MS));
+		if (stop_signals > 0)
+			exit(EX_OK);
+		enum resolver_answer answer = resolver_take(s, e);
+		if (answer == RESOLVER_FOUND)
+			return true;
+		if (answer == RESOLVER_PENDING)
+			continue;
+		if (e->status != EX_NOHOST || deadline_left(until) == 0)
+			return false;
+		if (!told)
+			log_line(LOG_WARNING, "%s; trying again for up to a minute", e->text);
+		told = true;
+	}
+}
+
+static bool load_for_children(struct session *s, struct error *e)
+{
+	struct backend sockets;
+
+	tls_keep_passphrase();
+	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, e) ||
+	    !resolver_start(s, e) || !reload_first(s, e) || !look_up_first(s, e) ||
+	    !backend_open(&sockets, &s->addresses, &s->options, e)) /* as -T and -I ask */
+		return false;
+	backend_close(&sockets);
+	return children_init(&s->options) || fail(e, EX_OSERR, "out of memory");
+}
+
+static bool start_listening(struct session *s, struct error *e)
 {
 	const struct options *o = &s->options;
-	struct sock_name name;
 
-	sock_peer(STDIN_FILENO, &name);
-	if (name.port[0] != '\0')
-		die(EX_USAGE,
-		    "-d: standard input is a connection: a super-server starts pgssl without -d");
-	if (!o->foreground)
-		background_begin();
 	parent_pid = getpid();
 	catch_signals();
-	bind_all(s);
-	load_for_children(s);
-	confine_parent(s);
-	if (!o->foreground)
-		log_leave_stderr();
-	announce_listeners();
-	background_ready();
+	if (o->inherited ? !take_inherited(o, e) : !bind_all(o, e))
+		return false;
+	atexit(pidfile_delete);
+	return load_for_children(s, e) && confine_parent(s, e);
+}
+
+/*
+ * Without a listener the clients that wait would make the super-server start the next one at once,
+ * again and again. So serve one of them, who then learns what is wrong. None is there if somebody
+ * started the service by hand.
+ */
+static void serve_one(const struct error *e)
+{
+	struct sockaddr_storage from;
+	int client = -1;
+
+	for (unsigned i = 0; i < listener_count && client < 0; i++)
+		client = accept_client(listeners[i].fd, &from);
+	if (client < 0)
+		die(e->status, "%s", e->text);
+	listen_close_sockets();
+	resolver_close();
+	pidfile_delete();
+	take_client(client);
+	parent_pid = 0;
+	restore_signals();
+	stream_catch_signals(); /* SIGTERM too, as in any session of a super-server */
+}
+
+/* When the listener may end, if its last session ended at `idle_since`. */
+static deadline idle_end(const struct options *o, deadline idle_since)
+{
+	if (children_count() > 0 || o->idle_exit == 0)
+		return DEADLINE_NEVER;
+	return idle_since + (deadline)o->idle_exit * 1000;
+}
+
+static void look_after(struct session *s)
+{
+	reap_children();
+	if (stop_signals > 0)
+		stop_listening(s);
+	if (hup_signals > 0) {
+		hup_signals = 0;
+		resolver_ask();
+		reload_if_changed(s, true);
+	}
+	if (waiting[0].revents != 0)
+		resolver_update(s);
+}
+
+/* Accept from each socket that has a client. True in a child; *any tells if there was one. */
+static bool accept_all(struct session *s, deadline *pause, bool *any)
+{
+	*any = false;
+	for (unsigned i = 0; i < listener_count; i++) {
+		if (listeners[i].revents == 0)
+			continue;
+		*any = true;
+		if (accept_one(s, listeners[i].fd, pause))
+			return true;
+	}
+	return false;
+}
+
+/* Returns in each child. */
+static void serve_clients(struct session *s)
+{
+	deadline pause = 0, idle_since = deadline_in(0);
+	bool any = false;
+
+	for (;;) {
+		bool paused = deadline_left(pause) > 0;
+		deadline end = idle_end(&s->options, idle_since);
+
+		wait_event(!paused, deadline_min(end, paused ? pause : DEADLINE_NEVER));
+		look_after(s);
+		if (accept_all(s, &pause, &any))
+			return;
+		if (!any && end != DEADLINE_NEVER && deadline_left(end) == 0)
+			stop_idle(s);
+		if (end == DEADLINE_NEVER)
+			idle_since = deadline_in(0);
+	}
 }
 
 void listen_run(struct session *s)
 {
-	deadline pause = 0;
+	const struct options *o = &s->options;
+	struct sock_name name;
+	struct error e;
 
-	start_listening(s);
-	for (;;) {
-		bool paused = deadline_left(pause) > 0;
-
-		wait_event(!paused, paused ? pause : DEADLINE_NEVER);
-		reap_children();
-		if (stop_signals > 0)
-			stop_listening(s);
-		if (hup_signals > 0) {
-			hup_signals = 0;
-			reload_if_changed(s, true);
-		}
-		for (unsigned i = 0; i < listener_count; i++)
-			if (listeners[i].revents != 0 && accept_one(s, listeners[i].fd, &pause))
-				return;
+	sock_peer(STDIN_FILENO, &name);
+	if (o->listen != NULL && name.port[0] != '\0')
+		die(EX_USAGE,
+		    "-d: standard input is a connection: a super-server starts pgssl without -d");
+	if (!o->foreground && !o->inherited)
+		background_begin();
+	if (start_listening(s, &e)) {
+		if (!o->foreground && !o->inherited)
+			log_leave_stderr();
+		announce_listeners();
+		background_ready();
+		serve_clients(s);
+	} else if (o->inherited) {
+		serve_one(&e);
+	} else {
+		die(e.status, "%s", e.text);
 	}
 }

@@ -2,7 +2,7 @@
  *
  * net/stream.c - streams over descriptors, and waiting.
  *
- * Assumes that SIGPIPE is ignored and SIGTERM blocked (step 0). Sockets are read and written with
+ * Assumes that SIGPIPE is ignored, SIGTERM and SIGUSR1 are blocked (step 0). Sockets are read and written with
  * MSG_DONTWAIT. Other descriptors are used only when poll() says that they will not block, and a
  * pipe gets at most PIPE_BUF bytes at a time, which is all that poll() promises.
  */
@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SIGTERM_CHECK_MS 1000
+#define SIGNAL_CHECK_MS 1000
 
 static volatile sig_atomic_t terminated;
 static bool termination_reported;
@@ -150,21 +150,26 @@ deadline deadline_min(deadline a, deadline b)
 	return a < b ? a : b;
 }
 
-static void on_sigterm(int sig)
+/* SIGUSR1 is how a listener ends its sessions, which ignore SIGTERM. */
+static const int end_signals[] = {SIGTERM, SIGUSR1};
+
+static void on_end_signal(int sig)
 {
 	(void)sig;
 	terminated = 1;
 }
 
-void stream_catch_sigterm(void)
+void stream_catch_signals(void)
 {
-	struct sigaction sa = {.sa_handler = on_sigterm};
+	struct sigaction sa = {.sa_handler = on_end_signal};
 	sigset_t set;
 
 	sigemptyset(&sa.sa_mask);
-	sigaction(SIGTERM, &sa, NULL);
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
+	for (size_t i = 0; i < sizeof end_signals / sizeof *end_signals; i++) {
+		sigaction(end_signals[i], &sa, NULL);
+		sigaddset(&set, end_signals[i]);
+	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -175,17 +180,18 @@ bool stream_terminated(void)
 
 /*
  * ppoll() returns without delivering signals if a descriptor is ready at once. A peer that always
- * has something to say must not keep SIGTERM out, so look for it once a second.
+ * has something to say must not keep the signal out, so look for it once a second.
  */
-static bool sigterm_pending(void)
+static bool end_signal_pending(void)
 {
 	static deadline next;
 	sigset_t pending;
 
 	if (deadline_left(next) > 0)
 		return false;
-	next = deadline_in(SIGTERM_CHECK_MS);
-	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+	next = deadline_in(SIGNAL_CHECK_MS);
+	return sigpending(&pending) == 0 &&
+	       (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGUSR1) == 1);
 }
 
 enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
@@ -198,7 +204,7 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
 		struct timespec ts = {left / 1000, (long)(left % 1000) * 1000000};
 		int ready = ppoll(fds, n, left < 0 ? NULL : &ts, &none);
 
-		if (ready > 0 && sigterm_pending())
+		if (ready > 0 && end_signal_pending())
 			terminated = 1;
 		if (terminated && !termination_reported) {
 			termination_reported = true;

@@ -22,7 +22,7 @@ enum io_status {
 	IO_END,        /* the peer ended its direction in an orderly way */
 	IO_FAILED,     /* the connection is broken; see errno or the owner of the stream */
 	IO_TIMEOUT,    /* the deadline passed */
-	IO_TERMINATED, /* SIGTERM arrived */
+	IO_TERMINATED, /* SIGTERM or SIGUSR1 arrived */
 };
 
 /* Flags of pending(). */
@@ -79,14 +79,15 @@ int deadline_left(deadline when);
 deadline deadline_min(deadline a, deadline b);
 
 /*
- * Block SIGTERM and install a handler that sets a flag. stream_poll unblocks the signal while it
- * waits, so SIGTERM is never missed and interrupts nothing else. stream_terminated reads the flag.
+ * Block SIGTERM and SIGUSR1, which end a session, and install a handler that sets a flag.
+ * stream_poll unblocks the signals while it waits, so they are never missed and interrupt nothing
+ * else. stream_terminated reads the flag. A session of a listener ignores SIGTERM.
  */
-void stream_catch_sigterm(void);
+void stream_catch_signals(void);
 bool stream_terminated(void);
 
 /*
- * poll(2) with a deadline, and with SIGTERM unblocked. IO_DONE when a descriptor is ready,
+ * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is ready,
  * IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
  * still wait while it delivers what is left.
  */

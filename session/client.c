@@ -63,8 +63,8 @@ static void client_shake_hands(struct session *s)
 {
 	struct error e;
 
-	if (s->too_many && s->startup.kind != STARTUP_CANCEL)
-		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
+	if (s->excess != REFUSE_NONE && s->startup.kind != STARTUP_CANCEL)
+		session_refuse(s, s->excess, NULL, EX_TEMPFAIL);
 	if (s->tls_error.status != 0)
 		give_up(s, "TLS is misconfigured here, see pgssl's log", s->tls_error.status);
 	session_connect_backend(s);

@@ -51,7 +51,7 @@ static char forward_gss_request(struct session *s)
 
 static void answer_gss_request(struct session *s)
 {
-	char answer = s->options.gss && !s->too_many ? forward_gss_request(s) : 'N';
+	char answer = s->options.gss && s->excess == REFUSE_NONE ? forward_gss_request(s) : 'N';
 
 	if (startup_answer(s->client, answer, s->deadline) != IO_DONE)
 		session_leave(s, EX_PROTOCOL);
@@ -124,7 +124,7 @@ static void server_shake_hands(struct session *s)
 	/*
 	 * Connect while the client writes its startup packet. With --gss this may be done already.
 	 */
-	if (s->backend == NULL && s->backend_error.status == 0 && !s->too_many &&
+	if (s->backend == NULL && s->backend_error.status == 0 && s->excess == REFUSE_NONE &&
 	    certauth_may_connect(&s->options, s->tls))
 		backend_start(&s->connector);
 }
@@ -135,8 +135,8 @@ static void authorize(struct session *s)
 {
 	struct certauth_refusal r;
 
-	if (s->too_many)
-		session_refuse(s, REFUSE_TOO_MANY, NULL, EX_TEMPFAIL);
+	if (s->excess != REFUSE_NONE)
+		session_refuse(s, s->excess, NULL, EX_TEMPFAIL);
 	if (certauth_check(&s->options, s->tls, &s->startup, s->map, &r))
 		return;
 	log_peer_line(LOG_WARNING, "%s", r.log);

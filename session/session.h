@@ -55,7 +55,8 @@ struct session {
 	int64_t started_ms;             /* CLOCK_MONOTONIC */
 	struct sock_name peer;          /* the client's address, in numbers */
 	struct sockaddr_storage source; /* the same for --transparent; ss_family 0: unknown */
-	bool too_many;                  /* beyond --max-connections: refused under TLS */
+	bool from_listener;             /* a listener did steps 3 and the look-ups of 4 */
+	enum refusal excess;            /* beyond this limit of a listener: refused under TLS */
 	bool promised_tls;              /* an SSLRequest was answered 'S' */
 	bool gss; /* GSSAPI encryption from end to end, neither read nor changed */
 	enum startup_place place;

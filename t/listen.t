@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
 # -d: the handbook's lines as printed, starts that fail, renewed certificates, too many clients, stopping, shortages.
-# sabotage: s/child_count >= (unsigned)s->options.max_connections/false/ listen/listen.c
+# sabotage: s/serving >= (unsigned)options->max_connections/false/ listen/children.c
 # sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ listen/reload.c
-# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0)/0/ listen/listen.c
+# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0)/0/ listen/listen.c
 use lib 't/lib';
 use T;
 
@@ -225,7 +225,7 @@ subtest 'too many clients' => sub {
 	wait_for('four sessions', sub { $s->sessions == 4 });
 	my $fifth = connect_to($s->port);
 	is($fifth->raw_read, '', 'beyond twice as many: closed at once');
-	$s->logged(qr/closed 1 new connection: there are 4 sessions, twice --max-connections=2/);
+	$s->logged(qr/closed 1 new connection, the last from 127\.0\.0\.1: there are 4 sessions \(--max-connections=2, --max-per-source=10\)/);
 	$_->close for @two, @half;
 	wait_for('all sessions to end', sub { $s->sessions == 0 });
 	is(psql('select 1', port => $s->port)->{out}, "1\n", 'there is room again');

@@ -57,6 +57,8 @@ static const struct {
 	[REFUSE_BACKEND_TLS] = {"08006",
 		"could not establish a TLS connection to PostgreSQL at %s", NULL},
 	[REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
+	[REFUSE_TOO_MANY_OF_SOURCE] = {"53300", "too many connections from this address",
+				       "See --max-per-source in pgssl's manual."},
 };
 /* clang-format on */
 

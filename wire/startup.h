@@ -45,6 +45,7 @@ enum startup_kind {
 
 /* What a client can be told before its session; the texts are in startup.c. */
 enum refusal {
+	REFUSE_NONE,
 	REFUSE_NO_TLS,
 	REFUSE_REPEATED,
 	REFUSE_VERSION,
@@ -57,6 +58,7 @@ enum refusal {
 	REFUSE_BACKEND,
 	REFUSE_BACKEND_TLS,
 	REFUSE_TOO_MANY,
+	REFUSE_TOO_MANY_OF_SOURCE,
 };
 
 /* One packet. */

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: ISC
+ *
+ * listen/resolver.c - the process that looks up the host of -r for a listener.
+ *
+ * A look-up loads libraries and opens files and sockets, which the listener's sandbox forbids; it
+ * may block; and it parses what a name server sends. So a process that was forked before, and that
+ * has neither the key nor a client, does it as the user of the sessions. It ends with the listener.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "listen/internal.h"
+#include "pidfile.h"
+
+#define INTERVAL_MS 1000 /* between two look-ups */
+
+struct answer {
+	bool found;
+	struct error error;
+	struct address_list addresses;
+};
+
+static int channel = -1; /* to the other process; -1: nothing is looked up */
+static bool asked;       /* an answer is due */
+static deadline next_question;
+
+static bool needs_resolver(const char *connect)
+{
+	struct in6_addr number;
+	char host[256];
+
+	address_host(connect, host, sizeof host);
+	return strchr(connect, ':') != NULL && connect[0] != '/' &&
+	       inet_pton(AF_INET, host, &number) != 1 && inet_pton(AF_INET6, host, &number) != 1;
+}
+
+/* ---- the other process ---- */
+
+static void send_answer(int fd, const struct answer *a)
+{
+	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
+}
+
+/* A process of its own for each look-up can be ended after --connect-timeout, by SIGALRM. */
+static void answer_one(struct session *s, int fd)
+{
+	static struct answer a;
+	int status = 0;
+	pid_t pid = fork();
+
+	memset(&a, 0, sizeof a);
+	if (pid == 0) {
+		alarm((unsigned)s->options.connect_timeout);
+		a.found = session_look_up_backend(s, &a.error);
+		a.addresses = s->addresses;
+		send_answer(fd, &a);
+		_exit(EX_OK);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (pid > 0 && WIFEXITED(status))
+		return;
+	fail(&a.error, EX_NOHOST, "%s: could not look up the host: no answer after %d s",
+	     s->options.connect, s->options.connect_timeout);
+	send_answer(fd, &a);
+}
+
+static noreturn void serve_questions(struct session *s, int fd)
+{
+	static const int ignored[] = {SIGHUP, SIGINT, SIGTERM};
+	struct error e;
+	sigset_t none;
+	char byte;
+
+	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+		signal(ignored[i], SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setproctitle("looking up names");
+	if (!sandbox_drop_privileges(&s->who, &e))
+		die(e.status, "%s", e.text);
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	while (recv(fd, &byte, 1, 0) == 1)
+		answer_one(s, fd);
+	_exit(EX_OK);
+}
+
+/* ---- in the listener ---- */
+
+bool resolver_start(struct session *s, struct error *e)
+{
+	int ends[2];
+
+	if (!needs_resolver(s->options.connect))
+		return true;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+	pid_t pid = fork();
+	if (pid < 0)
+		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+	if (pid == 0) {
+		close(ends[0]);
+		listen_close_sockets();
+		pidfile_close_copy();
+		serve_questions(s, ends[1]);
+	}
+	close(ends[1]);
+	channel = ends[0];
+	return true;
+}
+
+int resolver_descriptor(void)
+{
+	return channel;
+}
+
+void resolver_close(void)
+{
+	if (channel >= 0)
+		close(channel);
+	channel = -1;
+}
+
+void resolver_ask(void)
+{
+	if (channel < 0 || asked || deadline_left(next_question) > 0)
+		return;
+	asked = send(channel, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+	next_question = deadline_in(INTERVAL_MS);
+}
+
+enum resolver_answer resolver_take(struct session *s, struct error *e)
+{
+	static struct answer a;
+	ssize_t n = recv(channel, &a, sizeof a, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return RESOLVER_PENDING;
+	asked = false;
+	if (n != sizeof a) {
+		resolver_close();
+		(void)fail(e, EX_OSERR, "the process that looks up names is gone");
+		return RESOLVER_FAILED;
+	}
+	*e = a.error;
+	if (!a.found)
+		return RESOLVER_FAILED;
+	if (a.addresses.count == 0 || a.addresses.count > ADDRESS_MAX)
+		bug("a look-up found %u addresses", a.addresses.count);
+	s->addresses = a.addresses;
+	return RESOLVER_FOUND;
+}
+
+void resolver_update(struct session *s)
+{
+	static char last_error[sizeof((struct error *)0)->text];
+	char old[sizeof s->addresses.name];
+	struct error e;
+
+	strlcpy(old, s->addresses.name, sizeof old);
+	enum resolver_answer answer = resolver_take(s, &e);
+	if (answer == RESOLVER_FOUND) {
+		last_error[0] = '\0';
+		if (strcmp(old, s->addresses.name) != 0)
+			log_line(LOG_NOTICE, "PostgreSQL's address has changed from %s to %s", old,
+				 s->addresses.name);
+	} else if (answer == RESOLVER_FAILED && strcmp(last_error, e.text) != 0) {
+		log_line(LOG_ERR, "%s; the addresses found before stay in use", e.text);
+		strlcpy(last_error, e.text, sizeof last_error);
+	}
+}
