@@ -79,7 +79,8 @@ cert:
 
 DOCDIR = $(PREFIX)/share/doc/pgssl
 TEXTS = README DESIGN SECURITY CHANGES
-EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-client systemd/pgssl.socket systemd/pgssl@.service \
+EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wait xinetd.d/pgssl-client \
+	systemd/pgssl.socket systemd/pgssl@.service systemd/pgssl-wait.socket systemd/pgssl-wait.service \
 	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl
 
 # The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
