@@ -106,7 +106,7 @@ subtest 'a client that does not read bounds memory, and loses nothing' => sub {
 	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL is held back');
 	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has not grown by 2 MB');
 	my $got = 0;
-	while ($s->conn->more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
+	while ($s->conn->read_more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
 	is($got, $total << 20, 'all of it arrives');
 	is($s->wait, 0, 'status');
 };

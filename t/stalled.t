@@ -21,7 +21,7 @@ subtest 'half a KeyUpdate' => sub {
 		$s->conn->close;
 		wait_for('half a KeyUpdate', sub { slurp($said) =~ /^handshake/m });
 		wait_for('the startup packet', sub { length $fake->bytes == 20 });
-		is_calm('half a KeyUpdate', $s->{pid});
+		is_idle('half a KeyUpdate', $s->{pid});
 		$end eq 'SIGTERM' ? kill 'TERM', $s->{pid} : stop($client);
 		is($s->wait, 0, "$end ends it");
 		wait_for('PostgreSQL to be told', sub { $fake->ended });
@@ -35,7 +35,7 @@ subtest 'PostgreSQL is gone, the client takes its time over the answer' => sub {
 		ok($s->conn->login, 'login');
 		$s->conn->query("select repeat('x', 4000000)");
 		$s->conn->send("X\0\0\0\4");
-		is_calm('a slow client', $s->{pid});
+		is_idle('a slow client', $s->{pid});
 		my $term = $end =~ /SIGTERM/;
 		kill 'TERM', $s->{pid} if $term;
 		cmp_ok(length $s->conn->rest, $term ? '<' : '>', 4_000_000, "the client $end");

@@ -51,7 +51,7 @@ sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', ro
 # A client that sends these bytes and reads until it is dismissed.
 sub stranger {
 	my ($bytes) = @_;
-	return T::Net::net_try($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'dismissed' });
+	return T::Net::net_eval($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'dismissed' });
 }
 
 # The exit statuses of the instances that failed and are still there, once no session is left.

@@ -10,7 +10,7 @@
 # sabotage: s/\tsetproctitle("startup %s", s->peer.host);/\t;/ wrapper.c
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use MIME::Base64 ();
 
 my $c = server_pem();
@@ -135,7 +135,7 @@ subtest 'in client mode, too' => sub {
 		my $cert = make_cert(name => "own$kind", key => $kind);
 		my $server = tls_backend($c->{cert}, ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
 		my $s = local_session(pg => $server, pem => make_pem($cert), args => [ '-A', $c->{root} ]);
-		is((enter($s))[0], 'R', "$kind: in with our certificate");
+		is((first_message($s))[0], 'R', "$kind: in with our certificate");
 		search($s, $cert, qr/\Qalice\E/);
 	}
 };
@@ -189,7 +189,7 @@ subtest 'no client byte is read before the sandbox is on (the SSLRequest of step
 
 subtest 'nor in client mode, where the server is not connected before the startup packet is in' => sub {
 	my $server = tls_backend($c->{cert});
-	my ($before, $after) = traced(sub { is((enter($_[0]))[0], 'R', 'in') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
+	my ($before, $after) = traced(sub { is((first_message($_[0]))[0], 'R', 'in') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
 	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]}, 'nothing of the client is taken before');
 	none($before, qr{ connect\(.*htons\(${\ $server->port}\)}, 'nothing is connected before');
 	none($after, $opens, 'nothing is opened after, though a chain is verified');
