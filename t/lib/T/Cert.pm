@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Cert - keys and certificates for tests, made with the openssl command. ECDSA P-256 unless told otherwise: RSA keys take seconds.
+# T::Cert - keys and certificates for tests, made with openssl(1). The default is ECDSA P-256, since
+# RSA keys can take seconds.
 package T::Cert;
 
 use strict;
@@ -24,8 +25,9 @@ my %algorithm = (
 	ed25519 => [ '-algorithm', 'ED25519' ],
 );
 
-# make_cert(name => 'server', cn => ..., san => 'DNS:localhost,IP:127.0.0.1', key => 'ecdsa', issuer => {a make_cert}, ca => 1, days => 30,
-# ext => [lines], passphrase => ...): { key, cert, chain, name }, all paths. chain: this certificate and the issuers above it, without the root.
+# make_cert(name => 'server', cn => ..., san => 'DNS:localhost,IP:127.0.0.1', key => 'ecdsa',
+# issuer => a result of make_cert, ca => 1, days => 30, ext => [lines], passphrase => ...) returns
+# { key, cert, chain, name }, all paths. chain: this certificate and its issuers without the root.
 sub make_cert {
 	my (%o) = @_;
 	my $base = "$T::TMP/" . ($o{name} || 'cert' . ++$serial);
@@ -57,7 +59,7 @@ sub extensions {
 
 sub make_ca { return make_cert(cn => 'Test CA', @_, ca => 1) }
 
-# One file with chain and key, mode 0600, as -p takes it.
+# Write chain and key to one file, mode 0600, for -p; returns its path.
 sub make_pem {
 	my ($cert, $path) = @_;
 	$path ||= "$cert->{name}.pem";

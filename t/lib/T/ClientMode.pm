@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::ClientMode - what client mode has at its other end: a fake PostgreSQL that speaks TLS and shows what it got, and pgssl -c with the test as its local client.
+# T::ClientMode - the two peers of a session in client mode: a fake PostgreSQL that speaks TLS and
+# records what it receives, and the test as the local client of pgssl -c.
 package T::ClientMode;
 
 use strict;
@@ -13,8 +14,9 @@ our @EXPORT = qw(tls_backend local_session first_message msg);
 
 sub msg { my ($type, $body) = @_; return $type . pack('N', 4 + length $body) . $body }
 
-# tls_backend(certificate, direct => 1, ssl => { IO::Socket::SSL's }, then => sub (socket, fake, startup packet)). Without `then` whoever comes is let in, and what comes is
-# noted. {base}.N.hello has the ALPN and SNI that were sent.
+# tls_backend(certificate, direct => 1, alpn => [...], ssl => { options of IO::Socket::SSL }, then
+# => sub (socket, fake, startup packet)). Without `then` it accepts every login and records what the
+# client sends. The file {base}.N.hello has the ALPN and SNI of connection N.
 sub tls_backend {
 	my ($cert, %o) = @_;
 	return T::Pg::fake_backend(sub {
@@ -23,7 +25,7 @@ sub tls_backend {
 			return if T::Fake::take({ %$fake, base => "$fake->{base}.clear" }, $socket, 8) ne T::Conn::ssl_request();
 			syswrite $socket, 'S';
 		}
-		my %half = (SSL_on_peer_shutdown => sub { return 0 }); # IO::Socket::SSL 2.09x answers a close_notify with one
+		my %half = (SSL_on_peer_shutdown => sub { return 0 }); # IO::Socket::SSL 2.09x answers a close_notify by itself
 		my %alpn = $o{alpn} ? (SSL_alpn_protocols => $o{alpn}) : ();
 		my $tls = IO::Socket::SSL->start_SSL($socket, SSL_server => 1, SSL_cert_file => $cert->{chain}, SSL_key_file => $cert->{key}, %alpn, %half, %{ $o{ssl} || {} })
 			or return T::append("$fake->{base}.$fake->{n}.end", "handshake: $IO::Socket::SSL::SSL_ERROR");
@@ -37,14 +39,16 @@ sub tls_backend {
 	});
 }
 
-# pgssl -c before `pg` (an object with a port), with the test as the local client; host: in -r.
+# Start pgssl -c in front of `pg` (an object with a port); the test is its local client. host: the
+# host in -r.
 sub local_session {
 	my (%o) = @_;
 	my $host = $o{host} || '127.0.0.1';
 	return T::Serve::session(%o, client => 1, connect => $host . ':' . $o{pg}->port);
 }
 
-# Send the startup packet of a local_session; (type, body) of the first message, for an error ('E', its fields).
+# Send a startup packet in a local_session; returns the first message: (type, body), or for an error
+# ('E', its fields).
 sub first_message {
 	my ($s) = @_;
 	$s->{conn}->send(T::Conn::startup_packet(user => 'alice', database => 'sales'));

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Conn - a client that the test holds in its hand: packets of PostgreSQL's startup, TLS over memory so that every byte on the wire is seen (and
-# may be sent one a write), ErrorResponses taken apart.
+# T::Conn - a client of the PostgreSQL protocol that the test controls byte by byte. TLS goes
+# through memory BIOs, so that the test sees every byte on the wire and can send each in a write of
+# its own.
 package T::Conn;
 
 use strict;
@@ -22,7 +23,8 @@ sub ssl_request { return packet(80877103, '') }
 sub gss_request { return packet(80877104, '') }
 sub cancel_request { my ($pid, $key) = @_; return packet(80877102, pack('N', $pid) . $key) }
 
-# startup_packet(user => 'alice', ...), in the order given; version => '2.0' for another one.
+# startup_packet(user => 'alice', ...): the parameters in the order given. version => '2.0' may come
+# first (default: 3.0).
 sub startup_packet {
 	my (@pairs) = @_;
 	my $version = 3 << 16;
@@ -33,7 +35,8 @@ sub startup_packet {
 	return packet($version, join('', map { "$_\0" } @pairs) . "\0");
 }
 
-# An ErrorResponse as a hash of its fields (S V C M H ...); undef if it is none, or if anything stands behind it.
+# The fields of an ErrorResponse as a hash (S V C M H ...); undef if the bytes are not exactly one
+# ErrorResponse.
 sub parse_error {
 	my ($bytes) = @_;
 	return undef unless defined $bytes && $bytes =~ /^E(.{4})/s && unpack('N', $1) == length($bytes) - 1;
@@ -42,7 +45,7 @@ sub parse_error {
 	return { map { (substr($_, 0, 1) => substr $_, 1) } split /\0/, $body };
 }
 
-# A new connection to a port. rcvbuf: a small receive buffer.
+# Connect to a port of 127.0.0.1. rcvbuf: size of the receive buffer.
 sub connect_to {
 	my ($port, %o) = @_;
 	socket(my $socket, Socket::PF_INET(), Socket::SOCK_STREAM(), 0) or die "socket: $!\n";
@@ -51,7 +54,7 @@ sub connect_to {
 	return T::Conn->new($socket, $socket, %o);
 }
 
-# new(handle to read, handle to write, chop => 1): chop sends every byte in a write of its own.
+# new(handle to read, handle to write, chop => 1). chop: send each byte in a write of its own.
 sub new {
 	my ($class, $read, $write, %o) = @_;
 	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '', sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
@@ -82,7 +85,7 @@ sub readable {
 	return select $bits, undef, undef, $seconds;
 }
 
-# What came, '' at the end (then {ended} says closed, reset or timeout).
+# Read once; returns '' at the end and sets {ended} to closed, reset or timeout.
 sub raw_read {
 	my ($self, $size, $seconds) = @_;
 	if (!$self->readable(defined $seconds ? $seconds : $self->{seconds})) {
@@ -96,7 +99,9 @@ sub raw_read {
 
 # --- TLS
 
-# start_tls(alpn => [...], min => 'TLSv1.2', max => ..., cert => path, key => path, session => previous): true, or false with {tls_error}.
+# start_tls(alpn => [...], min => 'TLSv1.2', max => ..., ciphers => ..., sni => ..., cert => path,
+# key => path, session => previous) does the handshake; returns false and sets {tls_error} on
+# failure.
 sub start_tls {
 	my ($self, %o) = @_;
 	my $ctx = Net::SSLeay::CTX_new_with_method(Net::SSLeay::TLS_client_method()) or die "SSL_CTX\n";
@@ -117,7 +122,7 @@ sub start_tls {
 	return $self->tls_call(sub { Net::SSLeay::do_handshake($ssl) }) == 1;
 }
 
-# Do one OpenSSL call until it is done: 1 done, 0 the end, -1 failed.
+# Repeat an OpenSSL call until it is complete; returns 1 for done, 0 for the end, -1 for a failure.
 sub tls_call {
 	my ($self, $call) = @_;
 	while (1) {
@@ -152,7 +157,7 @@ sub alpn { return Net::SSLeay::P_alpn_selected($_[0]{ssl}) }
 sub close_notify { my ($self) = @_; Net::SSLeay::shutdown($self->{ssl}); return $self->flush }
 sub got_close_notify { return Net::SSLeay::get_shutdown($_[0]{ssl}) & 2 ? 1 : 0 }
 
-# Certificates that the server sent, leaf first, as subjects.
+# The subjects of the certificates that the server sent, leaf first.
 sub chain {
 	my ($self) = @_;
 	return map { Net::SSLeay::X509_NAME_oneline(Net::SSLeay::X509_get_subject_name($_)) } Net::SSLeay::get_peer_cert_chain($self->{ssl});
@@ -170,9 +175,9 @@ sub records {
 	return @records;
 }
 
-# --- either way
+# --- with TLS or in clear
 
-# Send under TLS if it is up, else in clear.
+# Send under TLS if it has been started, else in clear.
 sub send {
 	my ($self, $bytes) = @_;
 	return $self->raw_send($bytes) unless $self->{ssl};
@@ -183,7 +188,7 @@ sub send {
 	return 1;
 }
 
-# Up to `want` bytes, fewer only at the end.
+# Read `want` bytes; fewer only at the end.
 sub recv {
 	my ($self, $want) = @_;
 	while (length $self->{plain} < $want) {
@@ -192,7 +197,7 @@ sub recv {
 	return substr $self->{plain}, 0, $want, '';
 }
 
-# One more piece into {plain}; false at the end.
+# Append one more piece to {plain}; false at the end.
 sub read_more {
 	my ($self, $size) = @_;
 	my $data = '';
@@ -208,7 +213,7 @@ sub read_more {
 	return length $data;
 }
 
-# One typed message: (type, body), or () at the end.
+# Read one message: (type, body), or () at the end.
 sub message {
 	my ($self) = @_;
 	my $head = $self->recv(5);
@@ -217,7 +222,7 @@ sub message {
 	return ($type, $self->recv($length - 4));
 }
 
-# Everything until the end; {ended} says how it ended: closed, reset, timeout.
+# Read everything until the end; {ended} says how it ended: closed, reset, timeout.
 sub rest {
 	my ($self) = @_;
 	1 while $self->read_more(65536);
@@ -226,7 +231,7 @@ sub rest {
 	return $all;
 }
 
-# After the TLS end or without TLS: how the connection itself ends. Throws away what still comes.
+# How the TCP connection ends: closed, reset or timeout. Discards what is still received.
 sub ending {
 	my ($self) = @_;
 	if ($self->{ended} && $self->{ended} ne 'closed') { return $self->{ended} }
@@ -235,7 +240,7 @@ sub ending {
 	return $self->{ended};
 }
 
-# Ask for TLS as libpq does: SSLRequest, one byte, handshake.
+# Start TLS as libpq does: SSLRequest, a one-byte answer, handshake.
 sub negotiate {
 	my ($self, %o) = @_;
 	$self->raw_send(ssl_request());
@@ -243,7 +248,7 @@ sub negotiate {
 	return $self->start_tls(%o);
 }
 
-# A whole libpq-like login: true at the first ReadyForQuery; cancel key kept.
+# Log in as libpq does; true when ReadyForQuery arrives. Keeps the cancel key in {cancel}.
 sub login {
 	my ($self, %o) = @_;
 	my $tls = delete $o{tls} || {};
@@ -264,7 +269,7 @@ sub query {
 	return $self->send('Q' . pack('N', 5 + length $sql) . "$sql\0");
 }
 
-# Half close, full close, reset.
+# End our direction; close; reset.
 sub finish { my ($self) = @_; -S $self->{write} ? shutdown($self->{write}, 1) : close $self->{write} }
 sub close { my ($self) = @_; CORE::close $self->{write}; CORE::close $self->{read} }
 

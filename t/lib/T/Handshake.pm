@@ -11,15 +11,15 @@ use T ();
 
 our @EXPORT = qw(openssl_list s_server handshakes in_parallel conf_file);
 
-# The names that `openssl COMMAND...` prints; () if this version does not know the command.
+# The names that `openssl COMMAND...` prints; () if this version lacks the command.
 sub openssl_list {
 	my (@command) = @_;
 	my $r = T::run([ 'openssl', @command ], quiet => 1);
 	return $r->{status} ? () : grep { length } split /[:\s]+/, $r->{out};
 }
 
-# Write an openssl.cnf: the lines of its first section, and further sections. Returns the environment
-# that selects it.
+# Write an openssl.cnf from the lines of its first section and further sections. Returns the
+# environment that selects it.
 my $files = 0;
 
 sub conf_file {
@@ -27,7 +27,7 @@ sub conf_file {
 	return { OPENSSL_CONF => T::spew("$T::TMP/openssl" . ++$files . '.cnf', "openssl_conf = init\n[init]\n$init\n$sections\n") };
 }
 
-# Run shell commands, four at a time. The caller sees from their output files which succeeded.
+# Run shell commands, four at a time. The caller can tell from their output files which succeeded.
 sub in_parallel {
 	my (@commands) = @_;
 	T::run([ qw(xargs -d \n -n 1 -P 4 sh -c), 'eval "$1" 2>&1', 'sh' ], stdin => join('', map { "$_\n" } @commands), quiet => 1);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Kdc - a private Kerberos realm TEST on a port of loopback: alice with a ticket, PostgreSQL with a keytab. Nothing of the machine's own
-# Kerberos is read: KRB5_CONFIG and the rest are set for this test and all that it starts.
+# T::Kdc - a private Kerberos realm TEST on a loopback port: alice has a ticket, PostgreSQL a
+# keytab. KRB5_CONFIG and related variables are set, so that the machine's own Kerberos is not read.
 package T::Kdc;
 
 use strict;
@@ -9,7 +9,7 @@ use warnings;
 
 our @EXPORT = qw(start_kdc);
 
-# start_kdc(): { keytab, stop() }. Afterwards the environment has alice's ticket.
+# Start the KDC and get a ticket for alice; returns { keytab, pid }.
 sub start_kdc {
 	my $base = "$T::TMP/kdc";
 	mkdir $base, 0755;

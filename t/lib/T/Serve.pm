@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Serve - the ways in which pgssl is started: xinetd, inetd, systemd-socket-activate, a ten-line inetd of our own (the default: quick, and it
-# says where descriptor 2 goes), and directly on a socket or on pipes with the test as its client.
+# T::Serve - the ways to start pgssl: xinetd, inetd, systemd-socket-activate, a minimal inetd in
+# Perl (serve: fast, and the test decides where descriptor 2 goes), with -d, and directly on a
+# socket or pipes with the test as its client.
 package T::Serve;
 
 use strict;
@@ -12,7 +13,7 @@ use Socket;
 
 our @EXPORT = qw(serve serve_xinetd serve_inetd serve_systemd serve_listen session start after_startup server_pem build_program);
 
-# The certificate that most tests use: { ca, cert, pem }; made once a test file.
+# The certificate that most tests use, made once per test file: { ca, cert, pem, root }.
 my $made;
 
 sub server_pem {
@@ -25,7 +26,8 @@ sub server_pem {
 
 my $services = 0;
 
-# What all ways share: port, log, arguments. args: extra ones; pg: an object with a port; connect: another -r; client: -c; argv: instead of all.
+# Common to all ways: port, log and arguments. pg: an object with a port, for -r; connect: another
+# -r; client: -c; args: further arguments; argv: the arguments instead of all these.
 sub service {
 	my (%o) = @_;
 	my $self = bless { port => $o{port} || T::free_port(), log => "$T::TMP/pgssl" . ++$services . '.log', host => '127.0.0.1' }, 'T::Serve';
@@ -38,7 +40,7 @@ sub service {
 sub port { return $_[0]{port} }
 sub log { return T::slurp($_[0]{log}) }
 
-# Wait for a log line and give it (all captures or the line).
+# Wait for a log line that matches and return the last such line.
 sub logged {
 	my ($self, $pattern) = @_;
 	my @found;
@@ -58,7 +60,8 @@ sub wait_port {
 	return $self;
 }
 
-# Looked up, not tried: a trial connection would start a session. Listening sockets come first in these tables, before thousands of others.
+# Does a socket listen on this port? A trial connection would start a session, so look into /proc.
+# Listening sockets come first in these tables, which can be long.
 sub listening {
 	my ($port) = @_;
 	my $local = sprintf ':%04X', $port;
@@ -73,7 +76,7 @@ sub listening {
 	return 0;
 }
 
-# Our own inetd: stderr => 'client' (as inetd does, the default) or a path; env; program.
+# A minimal inetd. stderr => 'client' (the default, as inetd does) or a path; env; program.
 sub serve {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -97,7 +100,8 @@ sub serve {
 	}
 }
 
-# The user of the shipped entries, who reads the key by group; no user is made for a test: nobody takes that part. As others than root: ourselves.
+# The user that replaces pgssl's user in the shipped files: nobody, with group access to the key. If
+# the test does not run as root: the current user.
 sub shipped_user {
 	my ($self, $pem) = @_;
 	return scalar getpwuid($>) unless T::is_root();
@@ -107,7 +111,8 @@ sub shipped_user {
 	return 'nobody';
 }
 
-# xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d, with program, user, port and arguments put in.
+# xinetd in the foreground. shipped => NAME: use xinetd.d/NAME of this tree, with program, user,
+# port and arguments replaced.
 sub serve_xinetd {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -125,8 +130,9 @@ sub serve_xinetd {
 	return $self->wait_port;
 }
 
-# openbsd-inetd's binary. argv: the words of inetd.conf after the program's path, argv[0] first. shipped => 1: inetd.conf.example's line, with port, user and
-# paths put in; its log goes to syslog.
+# openbsd-inetd. argv: the words of inetd.conf after the program's path, argv[0] first. shipped =>
+# 1: use the line of inetd.conf.example, with port, user and paths replaced; pgssl then logs to
+# syslog.
 sub serve_inetd {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -152,7 +158,7 @@ sub shipped_line {
 	return $line;
 }
 
-# systemd-socket-activate: descriptor 2 is not the client there.
+# systemd-socket-activate, where descriptor 2 is not the client.
 sub serve_systemd {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -162,7 +168,8 @@ sub serve_systemd {
 	return $self->wait_port;
 }
 
-# pgssl -d itself, in the foreground. bind: a HOST; wrap: a command before it; listening => 0: do not wait for it.
+# pgssl -d in the foreground. bind: an address; wrap: a command that runs pgssl; listening => 0: do
+# not wait until it listens.
 sub serve_listen {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -175,8 +182,9 @@ sub serve_listen {
 	return $self;
 }
 
-# One pgssl with the test as its client. over => 'tcp' (default), 'pair' (socketpair), 'pairs' (two of them), 'pipes'. stderr as in serve; the
-# default is a file, $self->{err}. Gives an object with conn (a T::Conn), pid, log, wait().
+# One pgssl with the test as its client. over => 'tcp' (default), 'pair' (socketpair), 'pairs' (two
+# of them), 'pipes'. stderr as in serve, but the default is the file {err}. keep: keep pgssl's ends
+# open in {child_in} and {child_out}. Returns an object with conn (a T::Conn), pid, log, wait().
 sub session {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -195,13 +203,13 @@ sub session {
 	return $self;
 }
 
-# A fake PostgreSQL that takes the startup packet of `start`, then does more.
+# A fake PostgreSQL that reads the startup packet sent by `start`, then calls $then.
 sub after_startup {
 	my ($then) = @_;
 	return T::Pg::fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length T::Conn::startup_packet(user => 'alice')); $then->($socket, $fake) });
 }
 
-# A session of which TLS and the startup packet are through.
+# A session after the handshake and the startup packet.
 sub start {
 	my (%o) = @_;
 	my $s = session(%o);
@@ -218,7 +226,7 @@ sub wait {
 	return $status & 127 ? 'signal ' . ($status & 127) : $status >> 8;
 }
 
-# (pgssl's 0, pgssl's 1, ours to read, ours to write)
+# (pgssl's descriptor 0, pgssl's descriptor 1, our end for reading, our end for writing)
 sub endpoints {
 	my ($over, $rcvbuf) = @_;
 	if ($over eq 'pipes') {

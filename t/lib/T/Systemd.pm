@@ -9,10 +9,10 @@
 #
 # Its root is a tmpfs with this machine's /usr (changes stay inside), the files of /etc that name
 # users, hosts and libraries, and an empty /run, /tmp, /var and /usr/local. `tree` is copied over
-# that. The only
-# units are those in @BASE and `units`, taken from this machine's systemd, and what the tree has in
-# /etc/systemd/system. Nothing inside sees or changes the machine's own systemd, cgroups, /run, /tmp.
-# The one thing made outside is a cgroup below the test's; it is removed at the end.
+# that. The only units are those in @BASE and `units`, taken from this machine's systemd, and those
+# of the tree in /etc/systemd/system. Nothing inside sees or changes the machine's own systemd,
+# cgroups, /run or /tmp. The only thing made outside is a cgroup below the test's own, which is
+# removed at the end.
 package T::Systemd;
 
 use strict;
@@ -37,11 +37,11 @@ my @BASE = qw(sysinit.target basic.target sockets.target multi-user.target shutd
 	network.target network-online.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket);
 my $booted = 0;
 
-# Why it cannot be done here, or undef.
+# The reason why boot_systemd cannot work on this machine, or undef.
 sub cannot_boot_systemd {
 	return 'needs root' unless T::is_root();
 	return "needs $SYSTEMD" unless -x $SYSTEMD;
-	return 'knows the system calls of x86-64 and aarch64 only' unless $number;
+	return 'needs x86-64 or aarch64' unless $number;
 	my $try = 'mount -t tmpfs none "$0" && cd "$0" && mkdir up work at && mount -t overlay -o lowerdir=/usr,upperdir=up,workdir=work overlay at && mount -t cgroup2 none at';
 	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try, $T::TMP ], quiet => 1);
 	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
@@ -66,7 +66,7 @@ sub boot_systemd {
 	return $self;
 }
 
-# Set pid: that of its process 1, as seen from here.
+# Find process 1 and store its pid, as seen from outside.
 sub find_init {
 	my ($self) = @_;
 	die "booting systemd failed\n" if defined T::reap($self->{keeper});
@@ -74,7 +74,7 @@ sub find_init {
 	return $self->{pid};
 }
 
-# As T::run, inside.
+# T::run inside the namespaces.
 sub run {
 	my ($self, $cmd, %o) = @_;
 	return T::run([ 'nsenter', "--target=$self->{pid}", qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
@@ -91,7 +91,7 @@ sub stop {
 	T::stop($keeper) unless defined T::reap($keeper);
 }
 
-# ---- In the child that becomes process 1 -----------------------------------------------------------------------------------------
+# ---- in the child that becomes process 1
 
 sub call {
 	my ($name, @args) = @_;
@@ -106,13 +106,14 @@ sub command {
 	system('sh', '-euc', $command, 'sh', @args) == 0 or _exit(1);
 }
 
-# Make the namespaces and the cgroup. The parent stays outside: it ends process 1, and by that all others, when it is told to or when the test ends, and removes
-# the cgroup. The child returns as process 1 in the new root.
+# Make the namespaces and the cgroup. The parent stays outside: on SIGTERM or when the test ends it
+# kills process 1, and with it all others, and removes the cgroup. The child returns as process 1 in
+# the new root.
 sub make_namespaces {
 	my ($base, $tree, @units) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };
-	$SIG{$_} = 'IGNORE' for qw(INT HUP); # of the terminal: the test sends a TERM then
+	$SIG{$_} = 'IGNORE' for qw(INT HUP); # from the terminal: the test then sends SIGTERM
 	call('prctl', 1, 15, 0, 0, 0); # PR_SET_PDEATHSIG, SIGTERM
 	call('unshare', $new{mnt});
 	my ($own) = T::slurp('/proc/self/cgroup') =~ /^0::(.*)/m or _exit(1);
@@ -124,7 +125,7 @@ sub make_namespaces {
 	return become_init($base, $cgroup, $tree, @units) unless $init;
 	waitpid $init, 0;
 	my $status = $?;
-	# Not by a command: in a pid namespace without its process 1 there is no fork().
+	# Do not run a command for this: fork() fails in a pid namespace whose process 1 has ended.
 	T::wait_for('the cgroup to be empty', sub { finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup; !-d $cgroup });
 	_exit($status ? 1 : 0);
 }
@@ -177,7 +178,8 @@ EOS
 	move_root($root);
 }
 
-# pivot_root, also from a chroot: setns() goes to the root of the mount namespace, and a process that is not there could make no user namespace.
+# pivot_root that also works from a chroot: setns() goes to the root of the mount namespace. Without
+# it the process could not make user namespaces.
 sub move_root {
 	my ($root) = @_;
 	my ($here, $slash, $none) = ('.', '/', '');

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# T::X509 - certificates that the openssl command does not make: any dates, odd names, any extension; and revocation lists. Made in this process, so that a matrix of
-# them costs no time. What `issue` gives can stand wherever a make_cert of T::Cert can.
+# T::X509 - certificates that openssl(1) cannot make: any dates, unusual names, any extension; and
+# revocation lists. They are made in this process, which is fast. A result of `issue` can be used
+# like one of make_cert in T::Cert.
 package T::X509;
 
 use strict;
@@ -32,7 +33,7 @@ sub new_key {
 	return (Net::SSLeay::PEM_read_bio_PrivateKey($bio), T::slurp($file));
 }
 
-# ([CN => 'alice', type], ...) in the order given; a type other than UTF8 is written as it is.
+# Add ([CN => 'alice', type], ...) to a name, in this order. The default type is UTF8.
 sub put_names {
 	my ($name, @parts) = @_;
 	for my $part (@parts) {
@@ -42,8 +43,9 @@ sub put_names {
 	}
 }
 
-# issue(issuer => {...} (default: self-signed), cn => ... or subject => [...], san => ..., ca => 1, purpose => 'serverAuth', ext => { NID => value }, from => seconds
-# from now, until => seconds from now, key => 'ec' | 'rsa' | 'RSA-PSS' | 'ed25519').
+# issue(issuer => {...} (default: self-signed), cn => ... or subject => [...], san => ..., ca => 1,
+# purpose => 'serverAuth', ext => { NID => value }, from => seconds from now, until => seconds from
+# now, key => 'ec' | 'RSA' | 'RSA-PSS' | 'ed25519').
 sub issue {
 	my (%o) = @_;
 	my $base = "$T::TMP/x509-" . ++$files;
@@ -77,7 +79,8 @@ sub issue {
 	return $self;
 }
 
-# The revocation list of an authority: crl(ca, revoked => [certificates], until => seconds from now). Gives its path.
+# Make the revocation list of an authority: crl(ca, revoked => [certificates], until => seconds from
+# now). Returns its path.
 sub crl {
 	my ($ca, %o) = @_;
 	my $base = "$T::TMP/crl-" . ++$files;
