@@ -13,7 +13,7 @@ my %pem = map { ($_ => make_pem(make_cert(name => $_, cn => $_, key => $_))) } q
 # The first certificate of a PEM file, without its key.
 sub certificate { my ($pem) = @_; return slurp($pem) =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/s ? $1 : die "no certificate in $pem\n" }
 
-subtest 'a key under any cipher' => sub {
+subtest 'a key encrypted with any cipher' => sub {
 	for my $cipher (qw(aes-256-cbc camellia-128-cbc aria-192-cbc des-ede3-cbc)) {
 		my $key = T::run([ qw(openssl pkcs8 -topk8 -passout pass:secret -v2), $cipher, '-in', $pem{ecdsa} ])->{out};
 		like($key, qr/ENCRYPTED/, $cipher);
@@ -22,9 +22,9 @@ subtest 'a key under any cipher' => sub {
 	}
 };
 
-# The reference is `openssl s_server`, which verifies them as client certificates. OpenSSL 3.0 verifies
-# SHA-512/224 and SHA-512/256 with RSA-PSS, and not with PKCS #1.
-subtest "certificates signed with any digest, our own and a client's" => sub {
+# The reference is `openssl s_server`, which verifies them as client certificates. OpenSSL 3.0
+# verifies SHA-512/224 and SHA-512/256 with RSA-PSS, but not with PKCS #1.
+subtest "certificates signed with any digest, pgssl's own and a client's" => sub {
 	my $req = 'openssl req -x509 -nodes -days 7 -subj';
 	my %signer = (rsa => '-newkey rsa:2048', pss => '-newkey rsa:2048', ec => '-newkey ec -pkeyopt ec_paramgen_curve:P-384');
 	in_parallel("openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out $TMP/leaf.key", map { "$req /CN=$_ $signer{$_} -keyout $TMP/$_.key -out $TMP/$_.crt" } sort keys %signer);

@@ -9,14 +9,14 @@ use T;
 
 my $fake = after_startup(sub { syswrite $_[0], 'from the backend' });
 
-# One client does all handshakes, one for each line of its input (see t/handshakes.c). It connects to
-# this test, which relays to pgssl.
+# One client does all handshakes, one for each line of its input (see t/handshakes.c). It connects
+# to this test, which relays to pgssl.
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
 pipe(my $lines, my $to_client) && pipe(my $answers, my $said) or die "pipe: $!\n";
 spawn(cmd => ["$ROOT/t/bin/handshakes"], in => $lines, out => $said, env => { OPENSSL_CONF => '/dev/null' });
 close $_ for $lines, $said;
 
-# Has pgssl read everything? `keep` left us a copy of its descriptor.
+# Has pgssl read everything? `keep` has kept a copy of its descriptor open.
 sub is_taken {
 	my ($s) = @_;
 	my $unread = pack 'i', 0;
@@ -24,7 +24,8 @@ sub is_taken {
 	return !unpack 'i', $unread;
 }
 
-# Split handshake records into records with `size` bytes of content; leave other records as they are.
+# Split handshake records into records with `size` bytes of content; leave other records as they
+# are.
 sub fragment {
 	my ($bytes, $size) = @_;
 	my $out = '';
@@ -78,8 +79,8 @@ sub relay {
 	}
 }
 
-# Test a session whose ClientHellos `split` cuts into pieces; return their lengths. retried: the number
-# of HelloRetryRequests to expect.
+# Test a session whose ClientHellos $split cuts into pieces; return their lengths. retried: the
+# number of HelloRetryRequests to expect.
 sub works {
 	my ($name, $split, %o) = @_;
 	my $s = session(pg => $fake, over => $o{over}, args => $o{args}, keep => 1);
@@ -132,7 +133,7 @@ subtest 'longer than a record' => sub {
 # The server does not support the group of the client's key share, so the client sends a second
 # ClientHello.
 subtest 'HelloRetryRequest' => sub {
-	for my $name (grep { !/records of one byte/ } sort keys %way) { # the second one follows a ChangeCipherSpec record
+	for my $name (grep { !/records of one byte/ } sort keys %way) { # the second ClientHello follows a ChangeCipherSpec record
 		my @lengths = works($name, $way{$name}, tls => [qw(-groups P-521:P-384)], args => ['--groups=P-384'], retried => 1);
 		cmp_ok($lengths[1], '>=', 1536, "of @lengths bytes");
 	}
