@@ -7,7 +7,9 @@
 use lib 't/lib';
 use T;
 
-my ($v4, $v6) = map { start_pg(listen => $_, hba => "local all all trust\nhost all all samehost trust\nhost all all 127.0.0.0/8 trust\n") } '127.0.0.1', '::1';
+my ($v4, $v6) = map { start_pg(listen => $_,
+	hba => "local all all trust\nhost all all samehost trust\nhost all all 127.0.0.0/8 trust\n") } '127.0.0.1',
+	'::1';
 my $sql = 'select inet_client_addr()';
 
 sub through { my ($s) = @_; return psql($sql, port => $s->port) }
@@ -30,15 +32,19 @@ sub with_names {
 subtest 'a name with two addresses' => sub {
 	plan skip_all => 'needs root' unless is_root();
 	for my $case ([ $v4, '127.0.0.1' ], [ $v6, '::1' ]) {
-		my $s = serve_listen(with_names("127.0.0.1 both\n::1 both\n"), connect => 'both:' . $case->[0]->port);
+		my $s = serve_listen(with_names("127.0.0.1 both\n::1 both\n"),
+			connect => 'both:' . $case->[0]->port);
 		is(through($s)->{out}, "$case->[1]\n", "PostgreSQL on $case->[1] only");
 	}
 };
 
 subtest '-I' => sub {
-	is(through(serve(pg => $v4, args => [qw(-I 127.0.0.2)]))->{out}, "127.0.0.2\n", 'connects from 127.0.0.2');
-	is(through(serve(pg => $v4, args => [qw(-I127.0.0.3)]))->{out}, "127.0.0.3\n", 'argument attached to the option');
-	is(through(serve(connect => $v6->port, args => [qw(--local=::1)]))->{out}, "::1\n", 'with an IPv6 address, -r PORT is ::1');
+	is(through(serve(pg => $v4, args => [qw(-I 127.0.0.2)]))->{out}, "127.0.0.2\n",
+		'connects from 127.0.0.2');
+	is(through(serve(pg => $v4, args => [qw(-I127.0.0.3)]))->{out}, "127.0.0.3\n",
+		'argument attached to the option');
+	is(through(serve(connect => $v6->port, args => [qw(--local=::1)]))->{out}, "::1\n",
+		'with an IPv6 address, -r PORT is ::1');
 	my $listen = serve_listen(pg => $v4, args => [qw(-I 127.0.0.4)]);
 	is(through($listen)->{out}, "127.0.0.4\n", 'with -d');
 	my $sql2 = 'select count(*) from pg_stat_activity where client_addr is not null';
@@ -48,21 +54,30 @@ subtest '-I' => sub {
 
 subtest 'an address that cannot be used' => sub {
 	my $r = through(serve(pg => $v4, args => [qw(-I ::1)]));
-	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at -I ::1: .*an address of this machine and of -r's kind is needed/, '-I of the other address family');
+	like($r->{err},
+		qr/FATAL:  could not connect to PostgreSQL at -I ::1: .*an address of this machine and of -r's kind is needed/,
+		'-I of the other address family');
 	$r = through(serve(pg => $v4, args => [qw(-I 192.0.2.123)]));
-	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at -I 192\.0\.2\.123: Cannot assign requested address/, '-I with an address of another machine');
-	my $d = T::run([ $PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, qw(-I 192.0.2.123) ], quiet => 1);
+	like($r->{err},
+		qr/FATAL:  could not connect to PostgreSQL at -I 192\.0\.2\.123: Cannot assign requested address/,
+		'-I with an address of another machine');
+	my $d = T::run([ $PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, qw(-I 192.0.2.123) ],
+		quiet => 1);
 	is($d->{status}, 71, 'with -d: pgssl does not start');
-	like($d->{err}, qr/-I 192\.0\.2\.123: Cannot assign requested address/, 'and reports the reason');
+	like($d->{err}, qr/-I 192\.0\.2\.123: Cannot assign requested address/,
+		'and reports the reason');
 };
 
 subtest 'a silent address leaves time for the others' => sub {
 	plan skip_all => 'needs root and network namespaces' unless can_netns();
 	my ($host, $mute) = (net_host(), net_host());
 	my ($link) = net_link($host, '192.0.2.1/24', $mute, '');
-	net_do($host, "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev $link"); # packets to it are lost
+	# packets to it are lost
+	net_do($host, "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev $link");
 	my $pg = start_pg(netns => $host);
-	my $s = serve_listen(netns => $host, with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'), connect => 'db:' . $pg->port, args => ['--connect-timeout=6']);
+	my $s = serve_listen(netns => $host,
+		with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'),
+		connect => 'db:' . $pg->port, args => ['--connect-timeout=6']);
 	my $begun = time;
 	my $r = psql($sql, netns => $host, port => $s->port);
 	cmp_ok(time - $begun, '<', 5, 'it gets a share of the six seconds, not all');

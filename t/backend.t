@@ -21,7 +21,9 @@ sub answers {
 }
 
 subtest 'every form of -r' => sub {
-	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port", $pg->{socket} . ":$port", $pg->{socket} . "/:$port", "$pg->{socket}/.s.PGSQL.$port") {
+	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port",
+		$pg->{socket} . ":$port", $pg->{socket} . "/:$port",
+		"$pg->{socket}/.s.PGSQL.$port") {
 		answers("-r $where" =~ s/\Q$TMP\E/TMP/r, connect => $where);
 	}
 };
@@ -33,10 +35,13 @@ subtest 'the path of a Unix socket may contain a colon' => sub {
 };
 
 subtest 'a port is digits only, although strtoul() accepts more' => sub {
-	for my $where ("+$port", " $port", "127.0.0.1:+$port", "127.0.0.1: $port", "127.0.0.1:\t$port") {
+	for my $where ("+$port", " $port", "127.0.0.1:+$port", "127.0.0.1: $port",
+		"127.0.0.1:\t$port") {
 		my $s = session(connect => $where);
 		ok(!$s->conn->login, "-r '$where'");
-		like($s->conn->{error}, qr/\0C57P03\0.*unknown service "\Q@{[ $where =~ s{.*:}{}r ]}\E"/, 'the client is told the reason');
+		like($s->conn->{error},
+			qr/\0C57P03\0.*unknown service "\Q@{[ $where =~ s{.*:}{}r ]}\E"/,
+			'the client is told the reason');
 		$s->conn->close;
 		$s->wait;
 	}
@@ -52,7 +57,9 @@ subtest 'a port on this machine: 127.0.0.1 first, then ::1' => sub {
 
 subtest 'an unknown host: the client is told its name, under TLS' => sub {
 	my $s = serve(connect => 'no.such.host.invalid:5432');
-	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  could not connect to PostgreSQL at no\.such\.host\.invalid:5432: /, 'message');
+	like(psql('select 1', port => $s->port)->{err},
+		qr/FATAL:  could not connect to PostgreSQL at no\.such\.host\.invalid:5432: /,
+		'message');
 };
 
 # A listener with a full backlog; returns the listener, the queued connection and the path.

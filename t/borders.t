@@ -53,13 +53,15 @@ for my $file (@c) {
 	while ($bare =~ /^(?=\w)([^;{}]*?\b(\w+)\s*\([^;{}]*\))\s*\n\{\n(.*?)^\}/gms) {
 		my ($head, $whole, $at) = ($1, $&, $-[0]);
 		my ($name) = $head =~ /(\w+)\s*\(/;
-		my %f = (name => $name, file => $file, static => $head =~ /\bstatic\b/ ? 1 : 0, line => line_of($bare, $at), lines => 1 + ($whole =~ tr/\n//));
+		my %f = (name => $name, file => $file, static => $head =~ /\bstatic\b/ ? 1 : 0,
+			line => line_of($bare, $at), lines => 1 + ($whole =~ tr/\n//));
 		push @functions, \%f;
 		next if $file =~ m{^(?:t|bench)/};
 		$f{static} ? ($static{$name}{$file} = 1) : ($defined{$name} = $file);
 	}
 	next if $file =~ m{^(?:t|bench)/} || $file !~ /\.c$/;
-	while ($bare =~ /^(?!static|extern|typedef|struct \w+ \{|enum)\w[\w\s*]*?\b(\w+)(?:\[[^\]]*\])*\s*(?:=|;)/gm) {
+	while ($bare
+		=~ /^(?!static|extern|typedef|struct \w+ \{|enum)\w[\w\s*]*?\b(\w+)(?:\[[^\]]*\])*\s*(?:=|;)/gm) {
 		$defined{$1} = $file;
 	}
 }
@@ -78,18 +80,24 @@ for (split /\n/, $design) {
 my (@rows, @odd_rows, %row_of);
 for (split /\n/, $section{layers} || '') {
 	next unless /^ {4}\d/;
-	my ($layer, $paths, $purpose, $uses) = /^ {4}(\d)  +(\S.*?)  +(\S.*?)  +(\S.*?)\s*$/ or push(@odd_rows, $_), next;
-	push @rows, { layer => $layer, name => (split ' ', $paths)[0], paths => [ split ' ', $paths ], uses => [ split /,\s*/, $uses ] };
+	my ($layer, $paths, $purpose, $uses) = /^ {4}(\d)  +(\S.*?)  +(\S.*?)  +(\S.*?)\s*$/
+		or push(@odd_rows, $_), next;
+	push @rows, { layer => $layer, name => (split ' ', $paths)[0],
+		paths => [ split ' ', $paths ], uses => [ split /,\s*/, $uses ] };
 }
 
 # The row that a file belongs to.
 sub row_of {
 	my ($file) = @_;
-	return $row_of{$file} //= (grep { my $row = $_; grep { $file eq $_ || (m{/$} && index($file, $_) == 0) } @{ $row->{paths} } } @rows)[0];
+	return $row_of{$file} //= (grep { my $row = $_; grep { $file eq $_
+		|| (m{/$} && index($file, $_) == 0) } @{ $row->{paths} } } @rows)[0];
 }
 
 # Does `name` ("log", "tls", "net") mean this row?
-sub is_named { my ($row, $name) = @_; return grep { m{^\Q$name\E(?:\.[ch]|/)$} } @{ $row->{paths} } }
+sub is_named {
+	my ($row, $name) = @_;
+	return grep { m{^\Q$name\E(?:\.[ch]|/)$} } @{ $row->{paths} };
+}
 
 # May a file of `row` use `file`? "everything below", perhaps "but NAME", or a list of rows ("net")
 # and files ("net/stream"); a row always may use itself.
@@ -99,7 +107,8 @@ sub may_use {
 	return 1 if $other == $row;
 	return 0 unless $other->{layer} < $row->{layer};
 	for my $use (@{ $row->{uses} }) {
-		return !defined $1 || !is_named($other, $1) if $use =~ /^everything below(?: but (\w+))?$/;
+		return !defined $1 || !is_named($other, $1)
+			if $use =~ /^everything below(?: but (\w+))?$/;
 		return 1 if is_named($other, $use) || $file =~ /^\Q$use\E\.[ch]$/;
 	}
 	return 0;
@@ -115,10 +124,13 @@ for my $file (grep { /\.c$/ } @program) {
 	my %seen;
 	while ($bare =~ /(?<![.>\w])\s*\b([a-z]\w+)\b/g) {
 		my ($name, $before) = ($1, substr($bare, 0, $-[1]));
-		next if $seen{$name}++ || !defined $defined{$name} || $defined{$name} eq $file || $static{$name}{$file};
+		next if $seen{$name}++ || !defined $defined{$name} || $defined{$name} eq $file
+			|| $static{$name}{$file};
 		# A call, or a function passed as an argument; not a variable or a label with that
 		# name.
-		push @{ $calls{$file}{ $defined{$name} } }, $name if $bare =~ /(?<![.>\w])\b$name\s*\(/ || $bare =~ /[=,({?:]\s*&?$name\s*[,;)}\n]/;
+		push @{ $calls{$file}{ $defined{$name} } }, $name
+			if $bare =~ /(?<![.>\w])\b$name\s*\(/
+			|| $bare =~ /[=,({?:]\s*&?$name\s*[,;)}\n]/;
 	}
 }
 
@@ -128,14 +140,17 @@ subtest 'each file of the program has a row in the table of layers in DESIGN' =>
 	none('files without a row', grep { !row_of($_) } @program);
 	my %known = map { $_ => 1 } map { @{ $_->{paths} } } @rows;
 	my %file = map { $_ => 1 } @program;
-	none('rows with missing files', map { my $path = $_; grep { !$file{$_} && !(m{/$} && -d "$ROOT/$_") } $path } sort keys %known);
+	none('rows with missing files',
+		map { my $path = $_; grep { !$file{$_} && !(m{/$} && -d "$ROOT/$_") } $path }
+		sort keys %known);
 	none('rows that may use something not in a lower layer', map {
 		my $row = $_;
 		map { "$row->{name}: $_" } grep {
 			my $name = s/^everything below but //r;
 			my ($other) = grep { is_named($_, $name) } @rows;
 			$other ||= row_of("$name.h") if $text{"$name.h"};
-			!($_ eq 'everything below' || $_ eq '-' || ($other && $other->{layer} < $row->{layer}));
+			!($_ eq 'everything below' || $_ eq '-'
+				|| ($other && $other->{layer} < $row->{layer}));
 		} @{ $row->{uses} };
 	} @rows);
 };
@@ -145,10 +160,13 @@ subtest 'includes and calls follow the table' => sub {
 	for my $file (@program) {
 		my $row = row_of($file) or next;
 		for my $header (@{ $includes{$file} }) {
-			push @include, exists $text{$header} ? "$file includes $header" : "$file includes $header, which does not exist"
+			push @include,
+				exists $text{$header} ? "$file includes $header"
+				: "$file includes $header, which does not exist"
 				unless exists $text{$header} && may_use($row, $header);
 		}
-		push @call, map { "$file uses $_ (" . join(', ', sort @{ $calls{$file}{$_} }) . ')' } grep { !may_use($row, $_) } sort keys %{ $calls{$file} || {} };
+		push @call, map { "$file uses $_ (" . join(', ', sort @{ $calls{$file}{$_} })
+			. ')' } grep { !may_use($row, $_) } sort keys %{ $calls{$file} || {} };
 	}
 	none('includes', @include);
 	none('calls', @call);
@@ -180,10 +198,12 @@ sub cycles {
 
 subtest 'no cycles between files' => sub {
 	none('headers', cycles(map { $_ => $includes{$_} } @program));
-	my %to = map { my $file = $_; $file => [ sort keys %{ $calls{$file} || {} } ] } grep { /\.c$/ } @program;
+	my %to = map { my $file = $_; $file => [ sort keys %{ $calls{$file} || {} } ] }
+		grep { /\.c$/ } @program;
 	none('calls', map {
 		my @ring = split / -> /;
-		"$_ (" . join('; ', map { join ', ', sort @{ $calls{ $ring[$_] }{ $ring[$_ + 1] } } } 0 .. $#ring - 1) . ')';
+		"$_ (" . join('; ', map { join ', ',
+			sort @{ $calls{ $ring[$_] }{ $ring[$_ + 1] } } } 0 .. $#ring - 1) . ')';
 	} cycles(%to));
 };
 
@@ -193,7 +213,8 @@ subtest 'OpenSSL headers only in tls.c, tls/ and check/' => sub {
 	my $before;
 	do {
 		$before = keys %openssl;
-		for my $file (@program) { $openssl{$file} = 1 if grep { $openssl{$_} } @{ $includes{$file} } }
+		for my $file (@program) { $openssl{$file} = 1
+			if grep { $openssl{$_} } @{ $includes{$file} } }
 	} while (keys %openssl > $before);
 	none('violations', grep { $_ ne 'tls.c' && !m{^(?:tls|check)/} } keys %openssl);
 };
@@ -202,7 +223,8 @@ subtest 'a .c file includes its own header first' => sub {
 	none('violations', grep {
 		my $header = s/c$/h/r;
 		/\.c$/ && exists $text{$header} && ($includes{$_}[0] // '') ne $header
-			|| /\.c$/ && exists $text{$header} && $code{$_} =~ /#\s*include\s*<.*?#\s*include\s*"\Q$header\E"/s;
+			|| /\.c$/ && exists $text{$header}
+				&& $code{$_} =~ /#\s*include\s*<.*?#\s*include\s*"\Q$header\E"/s;
 	} @program);
 };
 
@@ -218,35 +240,47 @@ subtest 'few files and directories at the top of the tree' => sub {
 	cmp_ok(scalar @directories, '<=', 13, "directories: @directories");
 };
 
-sub columns { my ($line) = @_; 1 while $line =~ s/^([^\t]*)\t/$1 . ' ' x (8 - length($1) % 8)/e; return length $line }
+sub columns {
+	my ($line) = @_;
+	1 while $line =~ s/^([^\t]*)\t/$1 . ' ' x (8 - length($1) % 8)/e;
+	return length $line;
+}
 
 sub wide {
 	my ($file, $text) = @_;
 	my $n = 0;
 	# A sabotage cannot be wrapped.
-	my @wide = map { $n++; columns($_) > 100 && !/^ \* sabotage: / ? $n : () } split /\n/, $text;
+	my @wide = map { $n++; columns($_) > 100 && !/^ \* sabotage: / ? $n : () } split /\n/,
+		$text;
 	return @wide ? "$file: " . join(' ', @wide) : ();
 }
 
 subtest 'sizes' => sub {
 	none('lines of C with more than 100 columns', map { wide($_, $text{$_}) } @c);
-	none('lines of DESIGN, SECURITY and CHANGES with more than 100 columns', map { wide($_, slurp("$ROOT/$_")) } qw(DESIGN SECURITY CHANGES));
+	none('lines of DESIGN, SECURITY and CHANGES with more than 100 columns',
+		map { wide($_, slurp("$ROOT/$_")) } qw(DESIGN SECURITY CHANGES));
 	cmp_ok(($design =~ tr/\n//), '<=', 300, 'lines of DESIGN');
 	cmp_ok(scalar @functions, '>', 400, 'functions found');
-	none('functions with more than 60 lines', map { "$_->{file}:$_->{line} $_->{name} has $_->{lines} lines" } grep { $_->{lines} > 60 } @functions);
+	none('functions with more than 60 lines',
+		map { "$_->{file}:$_->{line} $_->{name} has $_->{lines} lines" }
+		grep { $_->{lines} > 60 } @functions);
 };
 
 # ---- names ----
 
 subtest 'every C file begins with its license, path and purpose' => sub {
-	none('violations', grep { $text{$_} !~ m{^/\* SPDX-License-Identifier: ISC\n \*\n \* \Q$_\E - \S} } @c);
+	none('violations',
+		grep { $text{$_} !~ m{^/\* SPDX-License-Identifier: ISC\n \*\n \* \Q$_\E - \S} } @c);
 };
 
 subtest 'a static name has one meaning' => sub {
-	none('static functions with the same name in two files', map { my $name = $_; keys %{ $static{$name} } > 1 ? "$name: " . join(' ', sort keys %{ $static{$name} }) : () } keys %static);
+	none('static functions with the same name in two files',
+		map { my $name = $_; keys %{ $static{$name} } > 1 ? "$name: "
+		. join(' ', sort keys %{ $static{$name} }) : () } keys %static);
 	none('static functions with the name of a public one', map {
 		my $name = $_;
-		defined $defined{$name} ? map { "$name: $_ and $defined{$name}" } grep { $_ ne $defined{$name} } keys %{ $static{$name} } : ();
+		defined $defined{$name} ? map { "$name: $_ and $defined{$name}" }
+			grep { $_ ne $defined{$name} } keys %{ $static{$name} } : ();
 	} keys %static);
 };
 
@@ -262,12 +296,14 @@ subtest 'a public name begins with the name of its file or directory' => sub {
 	my @bad = grep {
 		my ($name, $file) = ($_, $defined{$_});
 		my ($room, $stem) = $file =~ m{^(?:([^/]+)/)?([^/]+)\.c$};
-		my ($fit) = grep { $name =~ /^\Q$_\E(?:_|$)/ } grep { defined } $stem, $room, @{ $prefix{$file} || [] };
+		my ($fit) = grep { $name =~ /^\Q$_\E(?:_|$)/ }
+			grep { defined } $stem, $room, @{ $prefix{$file} || [] };
 		$used{"$file $fit"} = 1 if defined $fit;
 		!defined $fit;
 	} keys %defined;
 	none('violations', map { "$_: $defined{$_}" } @bad);
-	none('unused exceptions', grep { !$used{$_} } map { my $file = $_; map { "$file $_" } @{ $prefix{$file} } } keys %prefix);
+	none('unused exceptions', grep { !$used{$_} }
+		map { my $file = $_; map { "$file $_" } @{ $prefix{$file} } } keys %prefix);
 };
 
 # ---- texts ----
@@ -276,7 +312,8 @@ subtest 'options: program, --help and manual agree' => sub {
 	my $help = T::run([ $PGSSL, '--help' ])->{out};
 	my %help = map { $_ => 1 } $help =~ /(?<![\w-])--([a-z][a-z-]+)/g;
 	cmp_ok(scalar keys %help, '>', 10, '--help names options');
-	my ($table) = $text{'options.c'} =~ /^(?:static const )?struct \w+(?: \{.*?^\})? \w+\[\] = \{\n(.*?)^\};/ms;
+	my ($table) = $text{'options.c'}
+		=~ /^(?:static const )?struct \w+(?: \{.*?^\})? \w+\[\] = \{\n(.*?)^\};/ms;
 	my %program = map { $_ => 1 } ($table // '') =~ /"([a-z][a-z-]+)"/g;
 	none('options in --help but not in options.c', grep { !$program{$_} } keys %help);
 	my $manual = slurp("$ROOT/pgssl.8");
@@ -292,39 +329,50 @@ subtest 'the source refers to sections of DESIGN that exist' => sub {
 		my $text = $text{$file} // slurp("$ROOT/$file");
 		while ($text =~ /\bDESIGN\b(?:,\s+(?:\*\s+)?"([^"]+)")?/g) {
 			my ($name, $line) = ($1, line_of($text, $-[0]));
-			next if $file eq 'Makefile' && !defined $name && (split /\n/, $text)[$line - 1] !~ /^#/; # a list of files
-			push @bad, "$file:$line " . ($name // 'names no section: write DESIGN, "Section"') unless defined $name && exists $section{lc $name};
+			# a list of files
+			next if $file eq 'Makefile' && !defined $name
+				&& (split /\n/, $text)[$line - 1] !~ /^#/;
+			push @bad, "$file:$line "
+				. ($name // 'names no section: write DESIGN, "Section"')
+				unless defined $name && exists $section{lc $name};
 		}
 	}
 	none('violations', @bad);
 };
 
 subtest 'every "must never" of DESIGN has a test' => sub {
-	my @items = ($section{'must never happen'} // '') =~ /^ {4}(\S.*?)  +(t\/\S+(?:,? t\/\S+)*)$/gm;
+	my @items = ($section{'must never happen'} // '')
+		=~ /^ {4}(\S.*?)  +(t\/\S+(?:,? t\/\S+)*)$/gm;
 	cmp_ok(scalar @items, '>=', 14, 'items found');
 	while (my ($item, $tests) = splice @items, 0, 2) {
-		none($item, grep { slurp("$ROOT/$_") !~ /never: \Q$item\E$/m } split /,?\s+/, $tests);
+		none($item, grep { slurp("$ROOT/$_") !~ /never: \Q$item\E$/m } split /,?\s+/,
+			$tests);
 	}
 };
 
 subtest 'every test names its sabotage' => sub {
-	none('tests without one', grep { slurp("$ROOT/$_") !~ /^# sabotage: /m } map { s{^\Q$ROOT\E/}{}r } glob "$ROOT/t/*.t");
+	none('tests without one', grep { slurp("$ROOT/$_") !~ /^# sabotage: /m }
+		map { s{^\Q$ROOT\E/}{}r } glob "$ROOT/t/*.t");
 	my @bad;
 	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c")) {
 		for (slurp("$ROOT/$test") =~ /^(?:#| \*).*?\bsabotage: (.+?)\s*$/mg) {
 			# As in t/sabotage: EXPRESSION FILE or FILE EXPRESSION.
-			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2) : /^(\S+) (.*)$/ && -f "$ROOT/$1" ? ($2, $1) : ();
+			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2)
+				: /^(\S+) (.*)$/ && -f "$ROOT/$1" ? ($2, $1) : ();
 			push(@bad, "$test: $_: file not found"), next unless defined $file;
-			open my $sed, '-|', 'sed', '-e', $expression, "$ROOT/$file" or die "sed: $!\n";
+			open my $sed, '-|', 'sed', '-e', $expression, "$ROOT/$file"
+				or die "sed: $!\n";
 			my $changed = do { local $/; <$sed> } // '';
-			push @bad, "$test: $_: changes nothing" if !close $sed || $changed eq slurp("$ROOT/$file");
+			push @bad, "$test: $_: changes nothing"
+				if !close $sed || $changed eq slurp("$ROOT/$file");
 		}
 	}
 	none('sabotages that do not apply', @bad);
 };
 
 subtest 'the manual has no warnings' => sub {
-	plan skip_all => 'no mandoc' if T::run([ 'sh', '-c', 'command -v mandoc' ], quiet => 1)->{status};
+	plan skip_all => 'no mandoc'
+		if T::run([ 'sh', '-c', 'command -v mandoc' ], quiet => 1)->{status};
 	is(T::run([ qw(mandoc -T lint -W warning), "$ROOT/pgssl.8" ])->{out}, '', 'mandoc -T lint');
 };
 done_testing;

@@ -52,7 +52,12 @@ sub calls {
 }
 sub total { my ($calls) = @_; my $n = 0; $n += $_ for values %$calls; return $n }
 
-sub private { my ($pid) = @_; my $kib = 0; $kib += $_ for slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg; return $kib }
+sub private {
+	my ($pid) = @_;
+	my $kib = 0;
+	$kib += $_ for slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg;
+	return $kib;
+}
 
 subtest 'system calls' => sub {
 	my (undef, $login) = calls(sub {});
@@ -61,24 +66,37 @@ subtest 'system calls' => sub {
 	is($login->{sched_yield}, undef, 'no sched_yield without --spin');
 	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select 1') for 1 .. 200 });
 	cmp_ok(total($queries), '<=', 200 * 6 + 40, '6 per query and answer');
-	my ($few) = calls(sub { my ($conn) = @_; $conn->send('Q' . pack('N', 1 << 20) . 'select 1 --' . 'x' x ((1 << 20) - 16) . "\0"); 1 while ($conn->message)[0] ne 'Z' });
+	my ($few) = calls(sub {
+		my ($conn) = @_;
+		$conn->send('Q' . pack('N', 1 << 20) . 'select 1 --' . 'x' x ((1 << 20) - 16)
+			. "\0");
+		1 while ($conn->message)[0] ne 'Z';
+	});
 	cmp_ok(total($few), '<=', 200, 'a megabyte from the client');
 };
 
 subtest 'memory' => sub {
-	my @s = map { session(pg => $pg) } 1 .. 2; # pages that two processes share are not counted as private
+	# pages that two processes share are not counted as private
+	my @s = map { session(pg => $pg) } 1 .. 2;
 	for (@s) { $_->conn->login or fail('login') }
 	my $pid = $s[0]{pid};
-	my $idle = wait_for('memory to be returned to the kernel', sub { my $kib = private($pid); $kib <= $budget{idle} && $kib });
+	my $idle = wait_for('memory to be returned to the kernel', sub {
+		my $kib = private($pid);
+		$kib <= $budget{idle} && $kib;
+	});
 	pass("$idle KiB when idle");
-	cmp_ok(ask($s[0]->conn, "select repeat('x', 8000) from generate_series(1, 2000)"), '>', 16_000_000, '16 MB to the client');
+	cmp_ok(ask($s[0]->conn, "select repeat('x', 8000) from generate_series(1, 2000)"), '>',
+		16_000_000, '16 MB to the client');
 	ask($s[0]->conn, "select '" . 'x' x 1_000_000 . "'") for 1 .. 4;
 	wait_for('the memory of bulk transfers to be returned', sub { private($pid) <= $idle });
 	pass('no more after bulk transfers');
 };
 
 subtest '--spin polls for a while, then sleeps' => sub {
-	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select pg_sleep(0.01)') for 1 .. 5 }, '--spin=1000');
+	my ($queries) = calls(sub {
+		my ($conn) = @_;
+		ask($conn, 'select pg_sleep(0.01)') for 1 .. 5;
+	}, '--spin=1000');
 	cmp_ok($queries->{sched_yield} || 0, '>', 5, 'it polls');
 	my $s = session(pg => $pg, args => ['--spin=1000']);
 	ok($s->conn->login, 'login');

@@ -20,7 +20,11 @@ subtest 'a waiting session is idle' => sub {
 		is_idle('the client has closed its direction', $s->{pid});
 		like($s->conn->rest, qr/42C/, 'the result arrives after that');
 	}
-	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		syswrite $socket, 'x' x 20_000_000;
+		nap(60);
+	});
 	my $s = start(pg => $fake);
 	is_idle('the client does not read', $s->{pid});
 	$s->conn->close_notify;
@@ -30,7 +34,11 @@ subtest 'a waiting session is idle' => sub {
 };
 
 subtest 'SIGTERM ends a session whose client does not read' => sub {
-	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		syswrite $socket, 'x' x 20_000_000;
+		nap(60);
+	});
 	my $s = start(pg => $fake);
 	wait_for('bytes', sub { $s->conn->readable(0) });
 	kill 'TERM', $s->{pid};

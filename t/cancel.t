@@ -9,11 +9,15 @@ use T;
 my $pg = start_pg();
 my $service = serve(pg => $pg);
 
-sub sleeping { return psql("select count(*) from pg_stat_activity where query like 'select pg_sleep%'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable')->{out} == $_[0] }
+sub sleeping {
+	return psql("select count(*) from pg_stat_activity where query like 'select pg_sleep%'",
+		host => $pg->{socket}, port => $pg->port, sslmode => 'disable')->{out} == $_[0];
+}
 
 subtest 'Ctrl-C in psql' => sub {
 	my $err = "$TMP/psql.err";
-	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $service->port), err => $err);
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'),
+		env => pg_env(port => $service->port), err => $err);
 	wait_for('the query to run', sub { sleeping(1) });
 	kill 'INT', $pid;
 	is(wait_exit($pid) >> 8, 1, 'psql ends');
@@ -44,7 +48,9 @@ sub cancel_with {
 }
 
 subtest 'in clear' => sub { cancel_with(sub { }) };
-subtest 'in clear after GSSENCRequest' => sub { cancel_with(sub { $_[0]->send(gss_request()); is($_[0]->recv(1), 'N', 'N') }) };
+subtest 'in clear after GSSENCRequest' => sub {
+	cancel_with(sub { $_[0]->send(gss_request()); is($_[0]->recv(1), 'N', 'N') });
+};
 
 subtest 'under TLS: closed with close_notify' => sub {
 	my $canceler = cancel_with(sub { ok($_[0]->negotiate, 'handshake') });

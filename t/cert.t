@@ -30,7 +30,10 @@ sub cert
 	return ($? >> 8, $text);
 }
 
-sub x509 { my ($file, @what) = @_; return join '', map { `openssl x509 -in '$file' -noout $_` } @what }
+sub x509 {
+	my ($file, @what) = @_;
+	return join '', map { `openssl x509 -in '$file' -noout $_` } @what;
+}
 
 sub mode { return sprintf '%04o', (stat shift)[2] & 07777 }
 
@@ -44,18 +47,24 @@ is $status, 0, 'make cert' or diag $text;
 is mode("$dir/a.pem"), '0600', 'mode 0600, although the umask is 0';
 my $host = `hostname -f 2>/dev/null || hostname`;
 chomp $host;
-like x509("$dir/a.pem", '-subject -nameopt RFC2253'), qr/^subject=CN=\Q$host\E$/, 'CN is the host\'s name';
+like x509("$dir/a.pem", '-subject -nameopt RFC2253'), qr/^subject=CN=\Q$host\E$/,
+	'CN is the host\'s name';
 like x509("$dir/a.pem", '-ext subjectAltName'),
-    qr/DNS:\Q$host\E, (?:DNS:localhost, )?IP Address:127\.0\.0\.1, IP Address:0:0:0:0:0:0:0:1/, 'the default names';
+    qr/DNS:\Q$host\E, (?:DNS:localhost, )?IP Address:127\.0\.0\.1, IP Address:0:0:0:0:0:0:0:1/,
+	'the default names';
 like x509("$dir/a.pem", '-text'), qr/ASN1 OID: prime256v1/, 'ECDSA, P-256';
-like x509("$dir/a.pem", '-text'), qr/CA:FALSE.*TLS Web Server Authentication/s, 'a server certificate, not an authority';
-is `openssl pkey -in $dir/a.pem -pubout`, x509("$dir/a.pem", '-pubkey'), 'the key in the file is the certificate\'s';
-like `openssl verify -CAfile $dir/a.pem -verify_hostname localhost -purpose sslserver $dir/a.pem 2>&1`, qr/: OK$/, 'verifies by itself';
+like x509("$dir/a.pem", '-text'), qr/CA:FALSE.*TLS Web Server Authentication/s,
+	'a server certificate, not an authority';
+is `openssl pkey -in $dir/a.pem -pubout`, x509("$dir/a.pem", '-pubkey'),
+	'the key in the file is the certificate\'s';
+like `openssl verify -CAfile $dir/a.pem -verify_hostname localhost -purpose sslserver $dir/a.pem 2>&1`,
+	qr/: OK$/, 'verifies by itself';
 
 # GROUP, for a user that reads the file by its group: owner root, mode 0640. Only root can do this.
 SKIP: {
 	my ($name) = getgrgid((split ' ', $))[-1]);
-	($status, $text) = $> == 0 ? cert("OUT=$dir/g.pem", 'GROUP=daemon', 'CN=localhost') : cert("OUT=$dir/g.pem", "GROUP=$name");
+	($status, $text) = $> == 0 ? cert("OUT=$dir/g.pem", 'GROUP=daemon', 'CN=localhost')
+		: cert("OUT=$dir/g.pem", "GROUP=$name");
 	if ($> != 0) {
 		isnt $status, 0, 'GROUP without root is refused';
 		skip 'needs root', 4;
@@ -82,12 +91,15 @@ isnt $status, 0, 'a dangling link is refused';
 ok !-e "$dir/elsewhere", '... and not followed';
 
 # Names and addresses, separated by commas or blanks.
-($status, $text) = cert("OUT=$dir/b.pem", 'CN=db.example.org', 'SAN=db.example.org,*.db.example.org 192.0.2.5 2001:db8::5', 'DAYS=7');
+($status, $text) = cert("OUT=$dir/b.pem", 'CN=db.example.org',
+	'SAN=db.example.org,*.db.example.org 192.0.2.5 2001:db8::5', 'DAYS=7');
 is $status, 0, 'CN, SAN and DAYS' or diag $text;
 like x509("$dir/b.pem", '-subject -nameopt RFC2253'), qr/CN=db\.example\.org$/, 'CN as given';
 like x509("$dir/b.pem", '-ext subjectAltName'),
-    qr/DNS:db\.example\.org, DNS:\*\.db\.example\.org, IP Address:192\.0\.2\.5, IP Address:2001:DB8:0:0:0:0:0:5/, 'SAN as given';
-is system("openssl x509 -in $dir/b.pem -noout -checkend 518400 >/dev/null") >> 8, 0, 'valid in six days';
+    qr/DNS:db\.example\.org, DNS:\*\.db\.example\.org, IP Address:192\.0\.2\.5, IP Address:2001:DB8:0:0:0:0:0:5/,
+	'SAN as given';
+is system("openssl x509 -in $dir/b.pem -noout -checkend 518400 >/dev/null") >> 8, 0,
+	'valid in six days';
 is system("openssl x509 -in $dir/b.pem -noout -checkend 691200 >/dev/null") >> 8, 1, 'not in eight';
 
 # openssl.cnf is missing or invalid: `openssl req` would fail with "can't open config file".

@@ -32,16 +32,22 @@ psql("set password_encryption=md5; create role md5 login password 'secret'", @so
 psql('alter role alice superuser', @socket);
 
 my @verify = ('-A', $root->{cert});
-my $xinetd = -x '/usr/sbin/xinetd' ? serve_xinetd(client => 1, shipped => 'pgssl-client', pg => $pg, args => \@verify) : serve(client => 1, pg => $pg, args => \@verify);
+my $xinetd = -x '/usr/sbin/xinetd'
+	? serve_xinetd(client => 1, shipped => 'pgssl-client', pg => $pg, args => \@verify)
+	: serve(client => 1, pg => $pg, args => \@verify);
 my $systemd = serve_systemd(client => 1, pg => $pg, args => \@verify);
 my $my_tls = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()";
 
 # The outcome of psql: its result, or the error of PostgreSQL or pgssl.
 sub try_psql {
 	my ($service, %o) = @_;
-	my $r = psql($o{sql} || $my_tls, port => $service->port, sslmode => 'disable', user => 'scram', password => 'secret', map({ $_ => $o{$_} } grep { $_ ne 'sql' } keys %o));
+	my $r = psql($o{sql} || $my_tls, port => $service->port, sslmode => 'disable',
+		user => 'scram', password => 'secret',
+		map({ $_ => $o{$_} } grep { $_ ne 'sql' } keys %o));
 	return $r->{out} if $r->{status} == 0 && $r->{err} eq '';
-	return join ' | ', map { s/^(?:psql: error: )?connection to server at .*, port \d+ failed: //r } split /\n/, $r->{err};
+	return join ' | ',
+		map { s/^(?:psql: error: )?connection to server at .*, port \d+ failed: //r } split /\n/,
+		$r->{err};
 }
 
 my $in = "t|TLSv1.3\n";
@@ -50,41 +56,61 @@ my $wrong = qr/^FATAL:  password authentication failed for user "(?:scram|md5|cl
 for my $way ([ 'xinetd', $xinetd ], [ 'systemd-socket-activate', $systemd ]) {
 	my ($name, $service) = @$way;
 	subtest "under $name: the local psql is in clear with every sslmode, PostgreSQL under TLS" => sub {
-		is(try_psql($service, sslmode => $_), $in, "sslmode=$_") for qw(disable allow prefer);
-		is(try_psql($service, sslmode => 'prefer', gssencmode => 'prefer'), $in, 'gssencmode=prefer');
-		like(try_psql($service, sslmode => 'require'), qr/^server does not support SSL, but SSL was required$/, 'sslmode=require: psql refuses, since its own connection has no TLS');
-		like($service->logged(qr/connection authorized: user=scram/), qr/ tls=TLSv1\.3 cipher=\S+ .* subject=CN=db issuer=CN=Root /, 'the log names the server certificate');
+		is(try_psql($service, sslmode => $_), $in, "sslmode=$_")
+			for qw(disable allow prefer);
+		is(try_psql($service, sslmode => 'prefer', gssencmode => 'prefer'), $in,
+			'gssencmode=prefer');
+		like(try_psql($service, sslmode => 'require'),
+			qr/^server does not support SSL, but SSL was required$/,
+			'sslmode=require: psql refuses, since its own connection has no TLS');
+		like($service->logged(qr/connection authorized: user=scram/),
+			qr/ tls=TLSv1\.3 cipher=\S+ .* subject=CN=db issuer=CN=Root /,
+			'the log names the server certificate');
 	};
 }
 
 subtest 'every password method' => sub {
 	for my $user (qw(scram md5 clear)) {
 		is(try_psql($xinetd, user => $user), $in, "$user: correct password");
-		like(try_psql($xinetd, user => $user, password => 'wrong'), $wrong, "$user: wrong password");
+		like(try_psql($xinetd, user => $user, password => 'wrong'), $wrong,
+			"$user: wrong password");
 	}
-	like(try_psql($xinetd, password => undef), qr/fe_sendauth: no password supplied/, 'no password');
-	is(try_psql($xinetd, PGCHANNELBINDING => $_), $in, "channel_binding=$_") for qw(disable prefer);
-	like(try_psql($xinetd, PGCHANNELBINDING => 'require'), qr/channel binding required/, 'channel_binding=require: psql refuses');
+	like(try_psql($xinetd, password => undef), qr/fe_sendauth: no password supplied/,
+		'no password');
+	is(try_psql($xinetd, PGCHANNELBINDING => $_), $in, "channel_binding=$_")
+		for qw(disable prefer);
+	like(try_psql($xinetd, PGCHANNELBINDING => 'require'), qr/channel binding required/,
+		'channel_binding=require: psql refuses');
 };
 
 subtest "errors of PostgreSQL itself" => sub {
-	like(try_psql($xinetd, user => 'postgres'), qr/^FATAL:  no pg_hba\.conf entry for host "127\.0\.0\.1", user "postgres", database "sales", SSL encryption$/, 'before authentication');
-	like(try_psql($xinetd, user => 'alice', dbname => 'nosuch'), qr/^FATAL:  database "nosuch" does not exist$/, 'after authentication');
+	like(try_psql($xinetd, user => 'postgres'),
+		qr/^FATAL:  no pg_hba\.conf entry for host "127\.0\.0\.1", user "postgres", database "sales", SSL encryption$/,
+		'before authentication');
+	like(try_psql($xinetd, user => 'alice', dbname => 'nosuch'),
+		qr/^FATAL:  database "nosuch" does not exist$/, 'after authentication');
 };
 
 subtest "pgssl's client certificate" => sub {
-	my $with = sub { try_psql(serve(client => 1, pg => $pg, pem => T::Cert::make_pem($_[0]), args => [ @verify, @_[ 1 .. $#_ ] ]), user => 'carol', password => undef) };
-	is($with->(issue(issuer => $root, cn => 'carol')), $in, 'PostgreSQL accepts it instead of a password');
-	like($with->(issue(issuer => $root, cn => 'dave')), qr/^FATAL:  certificate authentication failed for user "carol"$/, 'another name');
-	like(try_psql($xinetd, user => 'carol', password => undef), qr/^FATAL:  connection requires a valid client certificate$/, 'no certificate');
+	my $with = sub { try_psql(serve(client => 1, pg => $pg, pem => T::Cert::make_pem($_[0]),
+		args => [ @verify, @_[ 1 .. $#_ ] ]), user => 'carol', password => undef) };
+	is($with->(issue(issuer => $root, cn => 'carol')), $in,
+		'PostgreSQL accepts it instead of a password');
+	like($with->(issue(issuer => $root, cn => 'dave')),
+		qr/^FATAL:  certificate authentication failed for user "carol"$/, 'another name');
+	like(try_psql($xinetd, user => 'carol', password => undef),
+		qr/^FATAL:  connection requires a valid client certificate$/, 'no certificate');
 	my $other = issue(issuer => issue(cn => 'Other', ca => 1), cn => 'carol');
 	my $expired = issue(issuer => $root, cn => 'carol', from => -9000, until => -60);
 	# With TLS 1.3 the server refuses the certificate after our side has completed the
 	# handshake.
 	for my $version (qw(TLSv1.3 TLSv1.2)) {
 		my $told = qr/^FATAL:  could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: /;
-		like($with->($other, "--max-protocol=$version"), qr/$told.*alert unknown ca$/, "$version, unknown authority: the error has the alert");
-		like($with->($expired, "--max-protocol=$version"), qr/$told.*alert (?:certificate expired|unknown ca)$/, "$version, expired: the error has the alert");
+		like($with->($other, "--max-protocol=$version"), qr/$told.*alert unknown ca$/,
+			"$version, unknown authority: the error has the alert");
+		like($with->($expired, "--max-protocol=$version"),
+			qr/$told.*alert (?:certificate expired|unknown ca)$/,
+			"$version, expired: the error has the alert");
 	}
 	my $s = local_session(pg => $pg, pem => T::Cert::make_pem($other), args => \@verify);
 	my ($type, $body) = first_message($s);
@@ -94,13 +120,17 @@ subtest "pgssl's client certificate" => sub {
 
 subtest 'PostgreSQL cannot be reached, or has no TLS' => sub {
 	my $dead = free_port();
-	like(try_psql(serve(client => 1, connect => "127.0.0.1:$dead", args => \@verify)), qr/^FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused$/, 'it is not running');
+	like(try_psql(serve(client => 1, connect => "127.0.0.1:$dead", args => \@verify)),
+		qr/^FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused$/,
+		'it is not running');
 	my $s = session(client => 1, connect => "127.0.0.1:$dead");
 	my ($type, $body) = first_message($s);
 	is($body->{C}, '57P03', 'SQLSTATE with which libpq tries its next host');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 	my $clear = start_pg();
-	like(try_psql(serve(client => 1, pg => $clear, args => \@verify)), qr/^FATAL:  could not establish a TLS connection to PostgreSQL at .*: the server does not support TLS$/, 'it has no TLS');
+	like(try_psql(serve(client => 1, pg => $clear, args => \@verify)),
+		qr/^FATAL:  could not establish a TLS connection to PostgreSQL at .*: the server does not support TLS$/,
+		'it has no TLS');
 	is($clear->log =~ /connection authorized/, '', 'and received no startup packet in clear');
 };
 
@@ -115,7 +145,8 @@ subtest 'requests of the local client' => sub {
 		'SSLRequest twice' => [ ssl_request() x 2, 'N', '0A000' ],
 		'TLS' => [ "\x16\3\1\2\0\1\0\1\xfc\3\3", '', '08P01' ],
 		'no user' => [ startup_packet(database => 'sales'), '', '28000' ],
-		'protocol 4.0' => [ startup_packet(version => '4.0', user => 'alice'), '', '0A000' ],
+		'protocol 4.0' => [ startup_packet(version => '4.0', user => 'alice'), '',
+			'0A000' ],
 		'nothing' => [ '', '' ],
 		'half a packet' => [ substr(startup_packet(user => 'alice'), 0, 10), '' ],
 	);
@@ -127,7 +158,8 @@ subtest 'requests of the local client' => sub {
 		$s->conn->finish unless defined $state;
 		is($s->conn->recv(length $first), $first, "$case: answer");
 		my $rest = $s->conn->rest;
-		defined $state ? is(parse_error($rest)->{C}, $state, "$case: $state") : is($rest, '', "$case: nothing more");
+		defined $state ? is(parse_error($rest)->{C}, $state, "$case: $state")
+			: is($rest, '', "$case: nothing more");
 		$s->wait;
 		is($fake->connections, 0, 'no connection was made');
 	}
@@ -137,24 +169,38 @@ subtest 'requests of the local client' => sub {
 # server's address.
 my $error = msg('E', "SFATAL\0C53300\0Mgive me your password\0\0");
 my @odd = (
-	[ 'an ErrorResponse before TLS is not shown (CVE-2024-10977)', sub { syswrite $_[0], $error }, 'the server did not understand the request for TLS' ],
-	[ 'an invalid answer', sub { syswrite $_[0], 'x' }, 'the server did not understand the request for TLS' ],
+	[ 'an ErrorResponse before TLS is not shown (CVE-2024-10977)',
+		sub { syswrite $_[0], $error },
+		'the server did not understand the request for TLS' ],
+	[ 'an invalid answer', sub { syswrite $_[0], 'x' },
+		'the server did not understand the request for TLS' ],
 	[ 'it closes', sub { }, 'it closed the connection when asked for TLS' ],
 	[ 'it resets', sub { $_[1]->reset($_[0]) }, 'it closed the connection when asked for TLS' ],
 	[ 'N', sub { syswrite $_[0], 'N' }, 'the server does not support TLS' ],
-	[ 'S and plaintext after it (CVE-2021-23222)', sub { syswrite $_[0], 'S' . msg('R', pack 'N', 0) . msg('Z', 'I') ; $_[1]->take($_[0]) }, qr/wrong version number/ ],
-	[ 'S, then it closes', sub { syswrite $_[0], 'S' }, 'the server closed the connection during the handshake' ],
+	[ 'S and plaintext after it (CVE-2021-23222)', sub {
+		syswrite $_[0], 'S' . msg('R', pack 'N', 0) . msg('Z', 'I');
+		$_[1]->take($_[0]);
+	}, qr/wrong version number/ ],
+	[ 'S, then it closes', sub { syswrite $_[0], 'S' },
+		'the server closed the connection during the handshake' ],
 );
 for my $case (@odd) {
 	my ($name, $does, $told) = @$case;
 	subtest "a server that misbehaves: $name" => sub {
-		my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 8); $does->($socket, $self) });
+		my $fake = fake_backend(sub {
+			my ($socket, $self) = @_;
+			$self->take($socket, 8);
+			$does->($socket, $self);
+		});
 		my $s = local_session(pg => $fake, args => \@verify);
 		my ($type, $body) = first_message($s);
 		$told = qr/^\Q$told\E$/ unless ref $told;
-		like($body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: //r, $told, 'the error');
+		like($body->{M}
+			=~ s/^could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: //r,
+			$told, 'the error');
 		is($body->{C}, '08006', 'SQLSTATE');
-		like(substr($fake->bytes, 0, 8), qr/^\Q${\ ssl_request()}\E$/, 'SSLRequest came first');
+		like(substr($fake->bytes, 0, 8), qr/^\Q${\ ssl_request()}\E$/,
+			'SSLRequest came first');
 		unlike($fake->bytes, qr/alice/, 'and the startup packet was not sent in clear');
 		is($s->conn->ending, 'closed', 'closed, not reset');
 		is($s->wait, 69, 'EX_UNAVAILABLE');
@@ -165,10 +211,15 @@ subtest 'a server that closes before its first message' => sub {
 	my $fake = tls_backend($cert, then => sub { $_[0]->close });
 	my $s = local_session(pg => $fake, args => \@verify);
 	my ($type, $body) = first_message($s);
-	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'no message');
-	$fake = tls_backend($cert, then => sub { syswrite $_[0], substr $error, 0, 20; $_[0]->close });
+	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/,
+		'no message');
+	$fake = tls_backend($cert, then => sub {
+		syswrite $_[0], substr $error, 0, 20;
+		$_[0]->close;
+	});
 	($type, $body) = first_message(local_session(pg => $fake, args => \@verify));
-	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'an incomplete message');
+	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/,
+		'an incomplete message');
 };
 
 subtest 'a silent server: --handshake-timeout' => sub {
@@ -182,8 +233,12 @@ subtest 'a silent server: --handshake-timeout' => sub {
 
 subtest 'Ctrl-C in psql: the cancel request is sent under TLS' => sub {
 	my $err = "$TMP/psql.err";
-	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $xinetd->port, sslmode => 'disable', user => 'scram', password => 'secret'), err => $err);
-	wait_for('the query to run', sub { psql("select count(*) from pg_stat_activity where query like 'select pg_sleep%' and usename = 'scram'", @socket)->{out} == 1 });
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'),
+		env => pg_env(port => $xinetd->port, sslmode => 'disable', user => 'scram',
+		password => 'secret'), err => $err);
+	my $count = "select count(*) from pg_stat_activity"
+		. " where query like 'select pg_sleep%' and usename = 'scram'";
+	wait_for('the query to run', sub { psql($count, @socket)->{out} == 1 });
 	kill 'INT', $pid;
 	is(wait_exit($pid) >> 8, 1, 'psql ends');
 	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'canceled');
@@ -192,7 +247,11 @@ subtest 'Ctrl-C in psql: the cancel request is sent under TLS' => sub {
 
 subtest 'a cancel request on the wire' => sub {
 	my $request = cancel_request(4711, 'KEY!');
-	my $fake = tls_backend($cert, then => sub { my ($tls, $self, $packet) = @_; spew("$TMP/cancel", $packet); $tls->close });
+	my $fake = tls_backend($cert, then => sub {
+		my ($tls, $self, $packet) = @_;
+		spew("$TMP/cancel", $packet);
+		$tls->close;
+	});
 	my $s = local_session(pg => $fake, args => \@verify);
 	$s->conn->send($request);
 	is($s->conn->rest, '', 'no answer');
@@ -204,7 +263,9 @@ subtest 'a cancel request on the wire' => sub {
 	$s->conn->send($request);
 	is($s->conn->rest, '', 'a server that cannot be verified: no answer');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
-	like($s->log, qr/could not forward a cancel request to 127\.0\.0\.1:\d+: the server's certificate cannot be verified: self-signed certificate/, 'logged');
+	like($s->log,
+		qr/could not forward a cancel request to 127\.0\.0\.1:\d+: the server's certificate cannot be verified: self-signed certificate/,
+		'logged');
 };
 
 subtest '--sslnegotiation=direct: TLS without SSLRequest' => sub {
@@ -214,7 +275,8 @@ subtest '--sslnegotiation=direct: TLS without SSLRequest' => sub {
 	is(slurp("$fake->{base}.1.hello"), 'postgresql -', 'ALPN');
 	$s = local_session(pg => $pg, args => [ @verify, '--sslnegotiation=direct' ]);
 	my ($type, $body) = first_message($s);
-	$pg->version >= 17 ? is($type, 'R', 'PostgreSQL accepts it') : is($body->{C}, '08006', 'PostgreSQL before 17 does not support it: FATAL 08006');
+	$pg->version >= 17 ? is($type, 'R', 'PostgreSQL accepts it')
+		: is($body->{C}, '08006', 'PostgreSQL before 17 does not support it: FATAL 08006');
 };
 
 subtest 'COPY in both directions, compared with a direct connection' => sub {
@@ -227,8 +289,10 @@ subtest 'COPY in both directions, compared with a direct connection' => sub {
 	psql('create table t (i int, a text, b text)', @as);
 	my $up = psql('copy t from stdin', @as, stdin => $down->{out});
 	is($up->{status}, 0, 'COPY FROM') or diag($up->{err});
-	ok($down->{out} eq psql('copy (select * from t order by i) to stdout', @socket, dbname => 'sales')->{out}, 'the table is identical');
-	my $base = pg_do([ 'pg_basebackup', '-X', 'stream', '-c', 'fast', '--no-sync', '-D', "$TMP/base" ], @as);
+	ok($down->{out} eq psql('copy (select * from t order by i) to stdout', @socket,
+		dbname => 'sales')->{out}, 'the table is identical');
+	my $base = pg_do([ 'pg_basebackup', '-X', 'stream', '-c', 'fast', '--no-sync', '-D',
+		"$TMP/base" ], @as);
 	is($base->{status}, 0, 'pg_basebackup') or diag($base->{err});
 	is(T::run([ 'pg_verifybackup', "$TMP/base" ])->{status}, 0, 'pg_verifybackup');
 };

@@ -36,7 +36,9 @@ sub outcome {
 	is($fake->bytes, '', 'nothing was sent to the server under TLS');
 	is($s->conn->ending, 'closed', 'closed, not reset');
 	isnt($s->wait, 0, 'status');
-	my ($place, $reason) = $body->{M} =~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/ or return $body->{M};
+	my ($place, $reason) = $body->{M}
+		=~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/
+		or return $body->{M};
 	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /see pgssl's log/;
 	return $reason;
 }
@@ -55,18 +57,26 @@ subtest 'sslmode' => sub {
 	is(outcome($good), 'in', 'no -A: not verified');
 	is(outcome($false, '--sslmode=require'), 'in', 'require without -A: not verified');
 	is(outcome($good, ca($root)), 'in', '-A: verify-full with the address of -r');
-	is(outcome($good, ca($root), $name), 'in', '-A and --servername: verify-full with that name');
-	is(outcome($good, ca($root), '--servername=db.example.com'), not_for('db.example.org', 'db.example.com'), '-A alone is verify-full');
-	is(outcome($good, ca($root), '--servername=db.example.com', "--sslmode=$_"), 'in', "$_: any name") for qw(require verify-ca);
-	is(outcome($good, ca($root), '--servername=db.example.com', '--sslmode=verify-full'), not_for('db.example.org', 'db.example.com'), 'verify-full: another name');
-	is(outcome($false, ca($root), $name, "--sslmode=$_"), $foreign, "$_: another authority") for qw(require verify-ca verify-full);
-	is(outcome($good, { host => 'localhost' }, ca($root)), not_for('db.example.org', 'localhost'), 'the host of -r is compared');
+	is(outcome($good, ca($root), $name), 'in',
+		'-A and --servername: verify-full with that name');
+	is(outcome($good, ca($root), '--servername=db.example.com'),
+		not_for('db.example.org', 'db.example.com'), '-A alone is verify-full');
+	is(outcome($good, ca($root), '--servername=db.example.com', "--sslmode=$_"), 'in',
+		"$_: any name") for qw(require verify-ca);
+	is(outcome($good, ca($root), '--servername=db.example.com', '--sslmode=verify-full'),
+		not_for('db.example.org', 'db.example.com'), 'verify-full: another name');
+	is(outcome($false, ca($root), $name, "--sslmode=$_"), $foreign, "$_: another authority")
+		for qw(require verify-ca verify-full);
+	is(outcome($good, { host => 'localhost' }, ca($root)),
+		not_for('db.example.org', 'localhost'), 'the host of -r is compared');
 };
 
 subtest 'a warning if the server is not verified, and only then' => sub {
 	my $s = local_session(pg => tls_backend($good));
 	first_message($s);
-	like($s->log, qr/the server's certificate is not verified, so anyone could impersonate it: use -A/, 'a warning');
+	like($s->log,
+		qr/the server's certificate is not verified, so anyone could impersonate it: use -A/,
+		'a warning');
 	$s = local_session(pg => tls_backend($good), args => [ ca($root), '--sslmode=require' ]);
 	first_message($s);
 	unlike($s->log, qr/not verified/, 'no warning');
@@ -76,35 +86,51 @@ subtest 'a warning if the server is not verified, and only then' => sub {
 my %names = (
 	'SAN' => [ { san => 'DNS:db.example.org' }, 'db.example.org', 'in' ],
 	'case is ignored' => [ { san => 'DNS:DB.example.ORG' }, 'db.Example.org', 'in' ],
-	'the second SAN' => [ { san => 'DNS:a.example.org,DNS:db.example.org' }, 'db.example.org', 'in' ],
+	'the second SAN' => [ { san => 'DNS:a.example.org,DNS:db.example.org' }, 'db.example.org',
+		'in' ],
 	'CN, no SAN' => [ { cn => 'db.example.org' }, 'db.example.org', 'in' ],
-	'CN, SAN of an address only' => [ { cn => 'db.example.org', san => 'IP:192.0.2.1' }, 'db.example.org', 'in' ],
-	'CN matches, SAN of another' => [ { cn => 'db.example.org', san => 'DNS:a.example.org' }, 'db.example.org', not_for('a.example.org', 'db.example.org') ],
-	'CN of another' => [ { cn => 'a.example.org' }, 'db.example.org', not_for('a.example.org', 'db.example.org') ],
-	'a name that begins with ours' => [ { san => 'DNS:db.example.org.evil.org' }, 'db.example.org', not_for('db.example.org.evil.org', 'db.example.org') ],
-	'a blank and an escape character in the name' => [ { cn => "a \e[31m" }, 'db.example.org', not_for('a\x20\x1B[31m', 'db.example.org') ],
+	'CN, SAN of an address only' => [ { cn => 'db.example.org', san => 'IP:192.0.2.1' },
+		'db.example.org', 'in' ],
+	'CN matches, SAN of another' => [ { cn => 'db.example.org', san => 'DNS:a.example.org' },
+		'db.example.org', not_for('a.example.org', 'db.example.org') ],
+	'CN of another' => [ { cn => 'a.example.org' }, 'db.example.org',
+		not_for('a.example.org', 'db.example.org') ],
+	'a name that begins with ours' => [ { san => 'DNS:db.example.org.evil.org' },
+		'db.example.org', not_for('db.example.org.evil.org', 'db.example.org') ],
+	'a blank and an escape character in the name' => [ { cn => "a \e[31m" }, 'db.example.org',
+		not_for('a\x20\x1B[31m', 'db.example.org') ],
 	'wildcard' => [ { san => 'DNS:*.example.org' }, 'db.example.org', 'in' ],
 	'wildcard in CN' => [ { cn => '*.example.org' }, 'db.example.org', 'in' ],
-	'wildcard: one label' => [ { san => 'DNS:*.example.org' }, 'a.db.example.org', not_for('*.example.org', 'a.db.example.org') ],
-	'wildcard: not without a label' => [ { san => 'DNS:*.example.org' }, 'example.org', not_for('*.example.org', 'example.org') ],
-	'wildcard: only a whole label' => [ { san => 'DNS:d*.example.org' }, 'db.example.org', not_for('d*.example.org', 'db.example.org') ],
-	'wildcard: only the first label' => [ { san => 'DNS:db.*.org' }, 'db.example.org', not_for('db.*.org', 'db.example.org') ],
+	'wildcard: one label' => [ { san => 'DNS:*.example.org' }, 'a.db.example.org',
+		not_for('*.example.org', 'a.db.example.org') ],
+	'wildcard: not without a label' => [ { san => 'DNS:*.example.org' }, 'example.org',
+		not_for('*.example.org', 'example.org') ],
+	'wildcard: only a whole label' => [ { san => 'DNS:d*.example.org' }, 'db.example.org',
+		not_for('d*.example.org', 'db.example.org') ],
+	'wildcard: only the first label' => [ { san => 'DNS:db.*.org' }, 'db.example.org',
+		not_for('db.*.org', 'db.example.org') ],
 	'wildcard alone' => [ { san => 'DNS:*' }, 'localhost', not_for('*', 'localhost') ],
 	'SAN IP' => [ { san => 'IP:127.0.0.1' }, '127.0.0.1', 'in' ],
 	'SAN IPv6, in another notation' => [ { san => 'IP:2001:db8::1' }, '2001:DB8:0::1', 'in' ],
-	'SAN of another IP' => [ { cn => 'x', san => 'IP:127.0.0.2' }, '127.0.0.1', not_for('x', '127.0.0.1') ],
+	'SAN of another IP' => [ { cn => 'x', san => 'IP:127.0.0.2' }, '127.0.0.1',
+		not_for('x', '127.0.0.1') ],
 	'IP in CN only' => [ { cn => '127.0.0.1' }, '127.0.0.1', 'in' ],
-	'IP in CN, SAN DNS of another' => [ { cn => '127.0.0.1', san => 'DNS:db' }, '127.0.0.1', 'in' ],
-	'IP in CN, SAN IP of another' => [ { cn => '127.0.0.1', san => 'IP:127.0.0.2' }, '127.0.0.1', not_for('127.0.0.1', '127.0.0.1') ],
+	'IP in CN, SAN DNS of another' => [ { cn => '127.0.0.1', san => 'DNS:db' }, '127.0.0.1',
+		'in' ],
+	'IP in CN, SAN IP of another' => [ { cn => '127.0.0.1', san => 'IP:127.0.0.2' },
+		'127.0.0.1', not_for('127.0.0.1', '127.0.0.1') ],
 	'IP as SAN DNS' => [ { cn => 'x', san => 'DNS:127.0.0.1' }, '127.0.0.1', 'in' ],
-	'wildcard: not for an address' => [ { cn => 'x', san => 'DNS:*.0.0.1' }, '127.0.0.1', not_for('*.0.0.1', '127.0.0.1') ],
-	'SAN IP, but a name is expected' => [ { cn => 'x', san => 'IP:127.0.0.1' }, 'localhost', not_for('x', 'localhost') ],
+	'wildcard: not for an address' => [ { cn => 'x', san => 'DNS:*.0.0.1' }, '127.0.0.1',
+		not_for('*.0.0.1', '127.0.0.1') ],
+	'SAN IP, but a name is expected' => [ { cn => 'x', san => 'IP:127.0.0.1' }, 'localhost',
+		not_for('x', 'localhost') ],
 );
 
 for my $case (sort keys %names) {
 	subtest "names: $case" => sub {
 		my ($cert, $asked, $said) = @{ $names{$case} };
-		is(outcome(issue(issuer => $root, cn => 'x', %$cert), ca($root), "--servername=$asked"), $said, $asked);
+		is(outcome(issue(issuer => $root, cn => 'x', %$cert), ca($root),
+			"--servername=$asked"), $said, $asked);
 	};
 }
 
@@ -114,9 +140,14 @@ subtest 'the client certificate is not sent to the wrong host' => sub {
 	my $pem = spew("$TMP/us.pem", slurp($us->{chain}) . slurp($us->{key}), 0600);
 	for my $version ('TLSv1.2', 'TLSv1.3') {
 		my $shown = "$TMP/shown.$version";
-		my $fake = tls_backend($good, ssl => { SSL_verify_mode => 1, SSL_verify_callback => sub { spew($shown, 'shown'); 1 } });
+		my $fake = tls_backend($good,
+			ssl => { SSL_verify_mode => 1, SSL_verify_callback => sub {
+			spew($shown, 'shown');
+			1;
+		} });
 		my @args = ('-p', $pem, ca($root), "--max-protocol=$version");
-		is(outcome($fake, @args, '--servername=db'), not_for('db.example.org', 'db'), "$version: another host");
+		is(outcome($fake, @args, '--servername=db'), not_for('db.example.org', 'db'),
+			"$version: another host");
 		wait_for('the alert', sub { -s "$fake->{base}.1.end" });
 		like(slurp("$fake->{base}.1.end"), qr/alert bad certificate/, 'it gets an alert');
 		ok(!-e $shown, 'the client certificate was not sent');
@@ -130,17 +161,21 @@ my @lists = map { crl($root), crl($middle, revoked => [$_]) } $revoked;
 my $lists = spew("$TMP/lists.pem", join '', map { slurp($_) } @lists);
 my @san = (cn => 'x', san => 'DNS:db.example.org');
 my %wrong = (
-	'expired' => [ issue(issuer => $root, @san, from => -9000, until => -60), unverified('certificate has expired') ],
-	'not yet valid' => [ issue(issuer => $root, @san, from => 3600), unverified(not_yet_valid()) ],
+	'expired' => [ issue(issuer => $root, @san, from => -9000, until => -60),
+		unverified('certificate has expired') ],
+	'not yet valid' => [ issue(issuer => $root, @san, from => 3600),
+		unverified(not_yet_valid()) ],
 	'self-signed' => [ issue(@san), unverified('self-signed certificate') ],
-	'for clients only' => [ issue(issuer => $root, @san, purpose => 'clientAuth'), qr/^the server's certificate cannot be verified: (?:unsuitable|unsupported) certificate purpose$/ ],
+	'for clients only' => [ issue(issuer => $root, @san, purpose => 'clientAuth'),
+		qr/^the server's certificate cannot be verified: (?:unsuitable|unsupported) certificate purpose$/ ],
 	'for servers' => [ issue(issuer => $root, @san, purpose => 'serverAuth'), 'in' ],
 	'intermediate sent' => [ issue(issuer => $middle, @san), 'in' ],
 	'intermediate not sent' => [ \%chainless, $foreign ],
 	'revoked' => [ $revoked, unverified('certificate revoked'), "--crl=$lists" ],
 	'revoked, without --crl' => [ $revoked, 'in' ],
 	'not revoked' => [ issue(issuer => $middle, @san), 'in', "--crl=$lists" ],
-	'no revocation list of the intermediate' => [ issue(issuer => $middle, @san), unverified('unable to get certificate CRL'), "--crl=$lists[0]" ],
+	'no revocation list of the intermediate' => [ issue(issuer => $middle, @san),
+		unverified('unable to get certificate CRL'), "--crl=$lists[0]" ],
 	'RSA' => [ issue(issuer => $root, @san, key => 'RSA'), 'in' ],
 	'Ed25519' => [ issue(issuer => $root, @san, key => 'ed25519'), 'in' ],
 );
@@ -150,7 +185,8 @@ for my $case (sort keys %wrong) {
 		my ($cert, $said, @args) = @{ $wrong{$case} };
 		$said = qr/^\Q$said\E$/ unless ref $said;
 		like(outcome($cert, ca($root), $name, @args), $said, 'verify-full');
-		like(outcome($cert, ca($root), '--sslmode=require', @args), $said, 'require with -A verifies like verify-ca');
+		like(outcome($cert, ca($root), '--sslmode=require', @args), $said,
+			'require with -A verifies like verify-ca');
 	};
 }
 
@@ -160,22 +196,30 @@ subtest 'a self-signed certificate can be given as -A' => sub {
 };
 
 subtest '-A system' => sub {
-	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', $name), 'in', 'SSL_CERT_FILE has the authority');
-	is(outcome($good, { env => { SSL_CERT_FILE => $other->{cert} } }, '-A', 'system', $name), $foreign, 'SSL_CERT_FILE has another one');
-	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', '--servername=db'), not_for('db.example.org', 'db'), 'the name is checked');
-	is(outcome($good, '-A', 'system', $name), $foreign, "the system's own authorities") if -r '/etc/ssl/certs/ca-certificates.crt';
+	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', $name),
+		'in', 'SSL_CERT_FILE has the authority');
+	is(outcome($good, { env => { SSL_CERT_FILE => $other->{cert} } }, '-A', 'system', $name),
+		$foreign, 'SSL_CERT_FILE has another one');
+	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system',
+		'--servername=db'), not_for('db.example.org', 'db'), 'the name is checked');
+	is(outcome($good, '-A', 'system', $name), $foreign, "the system's own authorities")
+		if -r '/etc/ssl/certs/ca-certificates.crt';
 };
 
 subtest 'unusable files: the client gets an error, the log names the file' => sub {
 	my $told = "TLS is misconfigured here, see pgssl's log";
 	my $empty = spew("$TMP/empty.pem", '');
-	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],
-		[ [ ca($root), "--crl=$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-p', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ]) {
+	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ],
+		[ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],
+		[ [ ca($root), "--crl=$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ],
+			[ [ '-p', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ]) {
 		my ($args, $status, $log) = @$case;
 		my $fake = tls_backend($good);
 		my $s = local_session(pg => $fake, args => $args);
 		my ($type, $body) = first_message($s);
-		like($body->{M}, qr/^could not establish a TLS connection to PostgreSQL at .*: \Q$told\E$/, "@$args");
+		like($body->{M},
+			qr/^could not establish a TLS connection to PostgreSQL at .*: \Q$told\E$/,
+			"@$args");
 		is($body->{C}, '08006', 'SQLSTATE');
 		like($s->log, $log, 'log');
 		is($s->wait, $status, 'status');
@@ -191,7 +235,9 @@ subtest '-d: every child verifies, with the current files' => sub {
 		my $conn = connect_to($service->port);
 		my ($type, $body) = first_message({ conn => $conn });
 		$conn->close;
-		return $type eq 'R' ? 'in' : $body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
+		return $type eq 'R' ? 'in'
+			: $body->{M}
+			=~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
 	};
 	my $s = serve_listen(client => 1, pg => $fake, args => [ '-A', $trusted ]);
 	is($come->($s), 'in', "child $_") for 1, 2;

@@ -22,16 +22,21 @@ $deep = issue(issuer => $deep, cn => "Level $_", ca => 1) for 1 .. 8;
 # The outcome of one connection: 'in', or psql's message.
 sub outcome {
 	my ($service, $cert, %o) = @_;
-	my @cert = $cert ? (cert => $o{send} || $cert->{chain}, key => $cert->{key}) : (PGSSLCERT => '/nonexistent', PGSSLKEY => '/nonexistent');
-	my $r = psql('select 1', port => $service->port, rootcert => $server->{root}, user => $o{user} || 'alice', sslmode => $o{sslmode} || 'require', @cert);
+	my @cert = $cert ? (cert => $o{send} || $cert->{chain}, key => $cert->{key})
+		: (PGSSLCERT => '/nonexistent', PGSSLKEY => '/nonexistent');
+	my $r = psql('select 1', port => $service->port, rootcert => $server->{root},
+		user => $o{user} || 'alice', sslmode => $o{sslmode} || 'require', @cert);
 	return 'in' if $r->{out} eq "1\n" && $r->{status} == 0;
-	return join ' | ', map { s/^(?:psql: error: )?connection to server at "127\.0\.0\.1", port \d+ failed: //r } grep { !/^WARNING|^HINT|^\s/ } split /\n/, $r->{err};
+	return join ' | ',
+		map { s/^(?:psql: error: )?connection to server at "127\.0\.0\.1", port \d+ failed: //r }
+		grep { !/^WARNING|^HINT|^\s/ } split /\n/, $r->{err};
 }
 
 my %service = (
 	'' => serve(pg => $pg, args => [ '-A', $root->{cert} ]),
 	'verify-ca' => serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-ca' ]),
-	'verify-full' => serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full' ]),
+	'verify-full' => serve(pg => $pg,
+		args => [ '-A', $root->{cert}, '--clientcert=verify-full' ]),
 );
 my $none = 'FATAL:  connection requires a valid client certificate';
 my $name = 'FATAL:  certificate authentication failed for user "alice"';
@@ -49,19 +54,29 @@ my %matrix = (
 	'CN only' => [ issue(issuer => $root, cn => 'alice'), 'in', 'in', 'in' ],
 	'CN of another' => [ issue(issuer => $root, cn => 'bob'), 'in', 'in', $name ],
 	'CN in capitals' => [ issue(issuer => $root, cn => 'ALICE'), 'in', 'in', $name ],
-	'SAN only' => [ issue(issuer => $root, subject => [ [ O => 'Example' ] ], san => 'DNS:alice'), 'in', 'in', $name ],
-	'CN and several SANs' => [ issue(issuer => $root, cn => 'alice', san => 'DNS:bob,DNS:carol,email:dave@example.org'), 'in', 'in', 'in' ],
-	'two CNs, the matching one first' => [ issue(issuer => $root, subject => [ [ CN => 'alice' ], [ CN => 'bob' ] ]), 'in', 'in', 'in' ],
-	'two CNs, the matching one last' => [ issue(issuer => $root, subject => [ [ CN => 'bob' ], [ CN => 'alice' ] ]), 'in', 'in', $name ],
-	'IP names' => [ issue(issuer => $root, cn => 'alice', san => 'IP:127.0.0.1,IP:::1'), 'in', 'in', 'in' ],
-	'for clients' => [ issue(issuer => $root, cn => 'alice', purpose => 'clientAuth'), 'in', 'in', 'in' ],
+	'SAN only' => [ issue(issuer => $root, subject => [ [ O => 'Example' ] ],
+		san => 'DNS:alice'), 'in', 'in', $name ],
+	'CN and several SANs' => [ issue(issuer => $root, cn => 'alice',
+		san => 'DNS:bob,DNS:carol,email:dave@example.org'), 'in', 'in', 'in' ],
+	'two CNs, the matching one first' => [ issue(issuer => $root,
+		subject => [ [ CN => 'alice' ], [ CN => 'bob' ] ]), 'in', 'in', 'in' ],
+	'two CNs, the matching one last' => [ issue(issuer => $root,
+		subject => [ [ CN => 'bob' ], [ CN => 'alice' ] ]), 'in', 'in', $name ],
+	'IP names' => [ issue(issuer => $root, cn => 'alice', san => 'IP:127.0.0.1,IP:::1'), 'in',
+		'in', 'in' ],
+	'for clients' => [ issue(issuer => $root, cn => 'alice', purpose => 'clientAuth'), 'in',
+		'in', 'in' ],
 	'expired' => [ $expired, (alert('certificate expired')) x 3 ],
-	'not yet valid' => [ issue(issuer => $root, cn => 'alice', from => 3600), (alert('bad certificate')) x 3 ],
-	'for servers only' => [ issue(issuer => $root, cn => 'alice', purpose => 'serverAuth'), (alert('unsupported certificate')) x 3 ],
+	'not yet valid' => [ issue(issuer => $root, cn => 'alice', from => 3600),
+		(alert('bad certificate')) x 3 ],
+	'for servers only' => [ issue(issuer => $root, cn => 'alice', purpose => 'serverAuth'),
+		(alert('unsupported certificate')) x 3 ],
 	'of another authority' => [ issue(issuer => $other, cn => 'alice'), ($unknown) x 3 ],
-	'of another authority with the same name' => [ issue(issuer => issue(cn => 'Root', ca => 1), cn => 'alice'), ('SSL error: tlsv1 alert decrypt error') x 3 ],
+	'of another authority with the same name' => [ issue(issuer => issue(cn => 'Root', ca => 1),
+		cn => 'alice'), ('SSL error: tlsv1 alert decrypt error') x 3 ],
 	'self-signed' => [ issue(cn => 'alice'), ($unknown) x 3 ],
-	'signed by a certificate that is not an authority' => [ issue(issuer => issue(issuer => $root, cn => 'alice'), cn => 'alice'), ($unknown) x 3 ],
+	'signed by a certificate that is not an authority' => [ issue(issuer => issue(issuer => $root, cn => 'alice'), cn => 'alice'),
+		($unknown) x 3 ],
 	'intermediate sent' => [ issue(issuer => $middle, cn => 'alice'), 'in', 'in', 'in' ],
 	'intermediate not sent' => [ \%chainless, ($unknown) x 3 ],
 	'long chain' => [ issue(issuer => $deep, cn => 'alice'), 'in', 'in', 'in' ],
@@ -75,7 +90,9 @@ for my $kind (sort keys %matrix) {
 		my ($cert, @want) = @{ $matrix{$kind} };
 		for my $clientcert ('', 'verify-ca', 'verify-full') {
 			my $want = shift @want;
-			is(outcome($service{$clientcert}, $cert, sslmode => $_), $want, ($clientcert || '-A alone') . ", sslmode=$_") for qw(require verify-ca verify-full);
+			is(outcome($service{$clientcert}, $cert, sslmode => $_), $want,
+				($clientcert || '-A alone') . ", sslmode=$_")
+				for qw(require verify-ca verify-full);
 		}
 	};
 }
@@ -85,13 +102,18 @@ subtest 'weak sslmodes: after a refusal libpq tries in clear, which must never s
 		my ($cert, undef, undef, $want) = @{ $matrix{$kind} };
 		# libpq gets the alert after its TLS 1.3 handshake is complete, and then does not
 		# try again.
-		is(outcome($service{'verify-full'}, $cert, sslmode => 'prefer'), $want =~ /^FATAL/ ? "$want | $no_tls" : $want, "$kind, sslmode=prefer");
-		is(outcome($service{'verify-full'}, $cert, sslmode => 'allow'), "$no_tls | $want", "$kind, sslmode=allow");
-		is(outcome($service{'verify-full'}, $cert, sslmode => 'disable'), $no_tls, "$kind, sslmode=disable");
+		is(outcome($service{'verify-full'}, $cert, sslmode => 'prefer'),
+			$want =~ /^FATAL/ ? "$want | $no_tls" : $want, "$kind, sslmode=prefer");
+		is(outcome($service{'verify-full'}, $cert, sslmode => 'allow'), "$no_tls | $want",
+			"$kind, sslmode=allow");
+		is(outcome($service{'verify-full'}, $cert, sslmode => 'disable'), $no_tls,
+			"$kind, sslmode=disable");
 	}
 	my $good = $matrix{'CN only'}[0];
-	is(outcome($service{'verify-full'}, $good, sslmode => $_), 'in', "a valid certificate, sslmode=$_") for qw(prefer allow);
-	is(outcome($service{'verify-full'}, $good, sslmode => 'disable'), $no_tls, 'a valid certificate, sslmode=disable');
+	is(outcome($service{'verify-full'}, $good, sslmode => $_), 'in',
+		"a valid certificate, sslmode=$_") for qw(prefer allow);
+	is(outcome($service{'verify-full'}, $good, sslmode => 'disable'), $no_tls,
+		'a valid certificate, sslmode=disable');
 };
 
 subtest 'TLS 1.2' => sub {
@@ -106,7 +128,8 @@ subtest 'TLS 1.2' => sub {
 # certificate. The client must get the alert and not a reset.
 subtest 'a refused client that has sent much data still reads the alert' => sub {
 	local $ENV{PGOPTIONS} = '-c x.y=' . 'z' x 9000;
-	is(outcome($service{'verify-full'}, $expired), alert('certificate expired'), "expired, try $_") for 1 .. 5;
+	is(outcome($service{'verify-full'}, $expired), alert('certificate expired'),
+		"expired, try $_") for 1 .. 5;
 };
 
 subtest 'without -A no certificate is requested or logged' => sub {
@@ -120,15 +143,20 @@ subtest 'revocation lists' => sub {
 	my $good = issue(issuer => $root, cn => 'alice');
 	my $below = issue(issuer => $middle, cn => 'alice');
 	my $revoked = issue(issuer => $root, cn => 'alice');
-	my $with = sub { return serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full', '--crl=' . spew("$TMP/list." . ++$lists, join '', map { slurp($_) } @_) ]) };
+	my $with = sub { return serve(pg => $pg,
+		args => [ '-A', $root->{cert}, '--clientcert=verify-full',
+		'--crl=' . spew("$TMP/list." . ++$lists, join '', map { slurp($_) } @_) ]) };
 	my $both = $with->(crl($root, revoked => [$revoked]), crl($middle));
 	is(outcome($both, $good), 'in', 'not revoked');
 	is(outcome($both, $below), 'in', 'not revoked, with an intermediate');
 	is(outcome($both, $revoked), alert('certificate revoked'), 'revoked');
-	like($both->logged(qr/revoked/), qr/client certificate refused at depth 0: certificate revoked subject=CN=alice issuer=CN=Root serial=$revoked->{serial} host=127\.0\.0\.1 port=\d+$/, 'the log names it');
+	like($both->logged(qr/revoked/),
+		qr/client certificate refused at depth 0: certificate revoked subject=CN=alice issuer=CN=Root serial=$revoked->{serial} host=127\.0\.0\.1 port=\d+$/,
+		'the log names it');
 	my $s = $with->(crl($root, revoked => [$middle]), crl($middle));
 	is(outcome($s, $good), 'in', 'the intermediate is revoked: not an issuer of this one');
-	is(outcome($s, $below), alert('certificate revoked'), 'the intermediate is revoked: everything below it is');
+	is(outcome($s, $below), alert('certificate revoked'),
+		'the intermediate is revoked: everything below it is');
 	$s->logged(qr/refused at depth 1: certificate revoked subject=CN=alice issuer=CN=Middle serial=$below->{serial}/);
 	$s = $with->(crl($root));
 	is(outcome($s, $below), $unknown, 'no list of the intermediate authority');
@@ -158,8 +186,12 @@ my @odd = (
 
 subtest 'unusual names never match' => sub {
 	my $map = spew("$TMP/any.map", "any /.* alice\n");
-	my $mapped = serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full', "--ident-map=$map", '--map=any' ]);
-	my $dn = serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full', '--clientname=DN', "--ident-map=$map", '--map=any' ]);
+	my $mapped = serve(pg => $pg,
+		args => [ '-A', $root->{cert}, '--clientcert=verify-full', "--ident-map=$map",
+		'--map=any' ]);
+	my $dn = serve(pg => $pg,
+		args => [ '-A', $root->{cert}, '--clientcert=verify-full', '--clientname=DN',
+		"--ident-map=$map", '--map=any' ]);
 	while (my ($kind, $subject) = splice @odd, 0, 2) {
 		my $cert = issue(issuer => $root, subject => $subject);
 		is(outcome($service{'verify-full'}, $cert), $name, $kind);
@@ -167,29 +199,42 @@ subtest 'unusual names never match' => sub {
 		is(outcome($mapped, $cert), $name, "$kind, with a map that allows any name");
 		is(outcome($dn, $cert), $name, "$kind, in a DN") unless $kind =~ /no CN at all/;
 	}
-	is(outcome($mapped, issue(issuer => $root, cn => 'x')), 'in', 'the map does allow any name');
+	is(outcome($mapped, issue(issuer => $root, cn => 'x')), 'in',
+		'the map does allow any name');
 	is(outcome($dn, issue(issuer => $root, cn => 'x')), 'in', 'and any DN');
-	is(outcome($dn, issue(issuer => $root, cn => 'x' x 1100)), $name, 'but not one longer than 1024 bytes');
+	is(outcome($dn, issue(issuer => $root, cn => 'x' x 1100)), $name,
+		'but not one longer than 1024 bytes');
 };
 
 subtest 'PrintableString and IA5String are accepted like UTF8String' => sub {
-	is(outcome($service{'verify-full'}, issue(issuer => $root, subject => [ [ CN => 'alice', $_ ] ])), 'in', "type $_") for PRINTABLE, IA5;
-	my $r = psql('create role "' . "j\xc3\xbcrgen" . '" login', host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmode => 'disable', PGCLIENTENCODING => 'UTF8');
-	is(outcome($service{'verify-full'}, issue(issuer => $root, cn => "j\xc3\xbcrgen"), user => "j\xc3\xbcrgen"), 'in', 'UTF-8');
+	is(outcome($service{'verify-full'},
+		issue(issuer => $root, subject => [ [ CN => 'alice', $_ ] ])), 'in', "type $_")
+		for PRINTABLE, IA5;
+	my $r = psql('create role "' . "j\xc3\xbcrgen" . '" login', host => $pg->{socket},
+		port => $pg->port, user => 'postgres', sslmode => 'disable',
+		PGCLIENTENCODING => 'UTF8');
+	is(outcome($service{'verify-full'}, issue(issuer => $root, cn => "j\xc3\xbcrgen"),
+		user => "j\xc3\xbcrgen"), 'in', 'UTF-8');
 };
 
 subtest '--clientname' => sub {
-	my $with = sub { return serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full', "--clientname=$_[0]" ]) };
+	my $with = sub { return serve(pg => $pg,
+		args => [ '-A', $root->{cert}, '--clientcert=verify-full',
+		"--clientname=$_[0]" ]) };
 	my $s = $with->('SAN');
-	for my $san ('DNS:alice', 'DNS:bob,DNS:alice', 'URI:alice', 'email:alice', 'IP:127.0.0.1,DNS:alice') {
+	for my $san ('DNS:alice', 'DNS:bob,DNS:alice', 'URI:alice', 'email:alice',
+		'IP:127.0.0.1,DNS:alice') {
 		is(outcome($s, issue(issuer => $root, cn => 'bob', san => $san)), 'in', "SAN $san");
 	}
-	for my $san ('DNS:bob', 'DNS:*', 'DNS:Alice', 'IP:127.0.0.1', 'RID:1.2.3.4', 'otherName:1.2.3.4;UTF8:alice', undef) {
-		is(outcome($s, issue(issuer => $root, cn => 'alice', san => $san)), $name, 'not with SAN ' . (defined $san ? $san : 'none'));
+	for my $san ('DNS:bob', 'DNS:*', 'DNS:Alice', 'IP:127.0.0.1', 'RID:1.2.3.4',
+		'otherName:1.2.3.4;UTF8:alice', undef) {
+		is(outcome($s, issue(issuer => $root, cn => 'alice', san => $san)), $name,
+			'not with SAN ' . (defined $san ? $san : 'none'));
 	}
 	# SEQUENCE { [2] "alice" NUL } and SEQUENCE { [2] "" }
 	for my $der ('30:08:82:06:61:6c:69:63:65:00', '30:02:82:00') {
-		is(outcome($s, issue(issuer => $root, cn => 'bob', san => "DER:$der")), $name, "not with SAN of DER $der");
+		is(outcome($s, issue(issuer => $root, cn => 'bob', san => "DER:$der")), $name,
+			"not with SAN of DER $der");
 	}
 	$s = $with->('DN');
 	my $cert = issue(issuer => $root, subject => [ [ O => 'Example' ], [ CN => 'alice' ] ]);
@@ -203,10 +248,13 @@ subtest 'with unreadable authorities or lists no client gets in' => sub {
 	my $half = substr slurp($root->{cert}), 0, 300;
 	my @bad = (
 		[ 'empty', '', 78, 'no (certificate|revocation list) in' ],
-		[ 'garbage', join('', map { chr($_ * 7 % 256) } 1 .. 3000), 78, 'no (certificate|revocation list) in' ],
+		[ 'garbage', join('', map { chr($_ * 7 % 256) } 1 .. 3000), 78,
+			'no (certificate|revocation list) in' ],
 		[ 'cut off', $half, 78, 'could not load|no revocation list' ],
-		[ 'broken', "-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n-----BEGIN X509 CRL-----\nMIIBAAAA\n-----END X509 CRL-----\n", 78, 'could not load' ],
-		[ 'a valid one and a broken one', slurp($root->{cert}) . slurp(crl($root)) . $half, 78, 'could not load', '-A' ],
+		[ 'broken', "-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n-----BEGIN X509 CRL-----\nMIIBAAAA\n-----END X509 CRL-----\n",
+			78, 'could not load' ],
+		[ 'a valid one and a broken one', slurp($root->{cert}) . slurp(crl($root)) . $half,
+			78, 'could not load', '-A' ],
 		[ 'missing', undef, 66, 'No such file' ],
 		[ 'a directory', undef, 66, 'not a regular file', '-A', $TMP ],
 	);
@@ -217,22 +265,30 @@ subtest 'with unreadable authorities or lists no client gets in' => sub {
 			$file ||= "$TMP/bad.$what.pem";
 			spew($file, $text) if defined $text;
 			my $fake = fake_backend();
-			my $s = session(pg => $fake, args => $option eq '-A' ? [ '-A', $file ] : [ '-A', $root->{cert}, "--crl=$file" ]);
-			ok(!$s->conn->negotiate(cert => $good->{chain}, key => $good->{key}), "$option $what: no handshake");
+			my $s = session(pg => $fake,
+				args => $option eq '-A' ? [ '-A', $file ]
+				: [ '-A', $root->{cert}, "--crl=$file" ]);
+			ok(!$s->conn->negotiate(cert => $good->{chain}, key => $good->{key}),
+				"$option $what: no handshake");
 			like($s->conn->{tls_error} || '', qr/internal error/, 'an alert');
 			is($s->wait, $status, "status $status");
-			like($s->log, qr/(?:$why).*\Q$file\E|\Q$file\E.*(?:$why)/, 'the log names the file');
+			like($s->log, qr/(?:$why).*\Q$file\E|\Q$file\E.*(?:$why)/,
+				'the log names the file');
 			is($fake->connections, 0, 'no connection to PostgreSQL');
 		}
 	}
 };
 
 subtest "the authorities' names are sent, each one once" => sub {
-	my $file = spew("$TMP/several.pem", slurp($root->{cert}) . slurp($other->{cert}) . slurp($root->{cert}));
+	my $file = spew("$TMP/several.pem",
+		slurp($root->{cert}) . slurp($other->{cert}) . slurp($root->{cert}));
 	my $s = serve(pg => $pg, args => [ '-A', $file ]);
-	my $r = run([ 'openssl', 's_client', '-connect', '127.0.0.1:' . $s->port, '-starttls', 'postgres', '-nameopt', 'RFC2253' ], stdin => "Q\n", quiet => 1);
-	like($r->{out}, qr/^Acceptable client certificate CA names\nCN=Root\nCN=Other\n(?!CN)/m, 'names');
-	is(outcome($s, issue(issuer => $_, cn => 'alice')), 'in', 'both authorities are accepted') for $root, $other;
+	my $r = run([ 'openssl', 's_client', '-connect', '127.0.0.1:' . $s->port, '-starttls',
+		'postgres', '-nameopt', 'RFC2253' ], stdin => "Q\n", quiet => 1);
+	like($r->{out}, qr/^Acceptable client certificate CA names\nCN=Root\nCN=Other\n(?!CN)/m,
+		'names');
+	is(outcome($s, issue(issuer => $_, cn => 'alice')), 'in', 'both authorities are accepted')
+		for $root, $other;
 };
 
 subtest 'the next connection uses changed files' => sub {
@@ -245,9 +301,12 @@ subtest 'the next connection uses changed files' => sub {
 };
 
 subtest 'authorities and a list that are rewritten while clients connect' => sub {
-	my %file = (spew("$TMP/rewritten.ca", '') => slurp($root->{cert}), spew("$TMP/rewritten.crl", '') => slurp(crl($root)));
+	my %file = (spew("$TMP/rewritten.ca", '') => slurp($root->{cert}),
+		spew("$TMP/rewritten.crl", '') => slurp(crl($root)));
 	spew($_, $file{$_}) for keys %file;
-	my $s = serve(pg => fake_backend(), args => [ '-A', "$TMP/rewritten.ca", '--clientcert=verify-ca', "--crl=$TMP/rewritten.crl" ]);
+	my $s = serve(pg => fake_backend(),
+		args => [ '-A', "$TMP/rewritten.ca", '--clientcert=verify-ca',
+		"--crl=$TMP/rewritten.crl" ]);
 	my $cert = issue(issuer => $root, cn => 'alice');
 	my $pid = fork;
 	if (!$pid) {
@@ -255,7 +314,10 @@ subtest 'authorities and a list that are rewritten while clients connect' => sub
 		alarm 100;
 		# Truncate the file and write it in pieces, so that pgssl also sees incomplete ones.
 		while (1) {
-			for my $path (keys %file) { open my $fh, '>', $path; syswrite $fh, $_ for unpack '(a400)*', $file{$path} }
+			for my $path (keys %file) {
+				open my $fh, '>', $path;
+				syswrite $fh, $_ for unpack '(a400)*', $file{$path};
+			}
 			nap(0.01);
 		}
 	}

@@ -24,14 +24,16 @@ put(map => "m alice alice\n");
 my $port = free_port();
 my $log = "$TMP/listen.log";
 watch_log($log);
-spawn(cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r', '127.0.0.1:' . $pg->port, '-o', $log, '-A', $file{ca}, "--crl=$file{crl}",
+spawn(cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r',
+	'127.0.0.1:' . $pg->port, '-o', $log, '-A', $file{ca}, "--crl=$file{crl}",
 	'--clientcert=verify-full', "--ident-map=$file{map}", '--map=m' ]);
 wait_for('pgssl to listen', sub { T::Serve::listening($port) });
 
 sub outcome {
 	my ($cert) = @_;
 	my $r = psql('select 1', port => $port, cert => $cert->{chain}, key => $cert->{key});
-	return $r->{out} eq "1\n" ? 'in' : $r->{err} =~ /(alert .*|certificate authentication failed)/ ? $1 : $r->{err};
+	return $r->{out} eq "1\n" ? 'in'
+		: $r->{err} =~ /(alert .*|certificate authentication failed)/ ? $1 : $r->{err};
 }
 
 is(outcome($alice), 'in', 'alice gets in');

@@ -26,7 +26,8 @@ our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_
 
 our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
 our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
-our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (), reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
+our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (),
+	reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
 our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
 # The limit of a single wait. t/sabotage sets a shorter one.
 our $SECONDS = $ENV{PGSSL_TEST_SECONDS} || 60;
@@ -132,7 +133,8 @@ sub free_port {
 		my $port = 10000 + int rand 20000;
 		socket(my $lock, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
 		bind($lock, pack_sockaddr_un("\0pgssl-test-port-$port")) or next;
-		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
+		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+			Listen => 1, ReuseAddr => 1) or next;
 		close $probe;
 		push @locks, $lock;
 		return $port;
@@ -251,7 +253,8 @@ sub is_idle {
 # All descendants of a process (default: this one).
 sub descendants {
 	my ($root) = (@_, $$);
-	my %parent = map { slurp("/proc/$_/stat") =~ /^(\d+) \(.*\) \S (\d+)/s ? ($1 => $2) : () } map { m{/proc/(\d+)$} } glob '/proc/[0-9]*';
+	my %parent = map { slurp("/proc/$_/stat") =~ /^(\d+) \(.*\) \S (\d+)/s ? ($1 => $2) : () }
+		map { m{/proc/(\d+)$} } glob '/proc/[0-9]*';
 	my @found = ($root);
 	for my $of (@found) {
 		push @found, grep { $parent{$_} == $of } keys %parent;
@@ -312,7 +315,8 @@ sub import {
 	for my $package (qw(T T::Cert T::OpenSSL T::Pg T::Serve T::Conn T::Kdc T::Net T::Systemd)) {
 		for my $export (@{"${package}::EXPORT"}) {
 			my $name = $export;
-			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});
+			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"})
+				: (*{"${caller}::$name"} = \&{"${package}::$name"});
 		}
 	}
 	Test::More->export_to_level(1);

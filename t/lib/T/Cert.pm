@@ -38,19 +38,24 @@ sub make_cert {
 	chmod 0600, "$base.key";
 	T::spew("$base.ext", join "\n", extensions(%o), '');
 	T::spew("$base.conf", "[req]\ndistinguished_name=dn\n[dn]\n");
-	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock, '-subj', $subject, '-out', "$base.csr");
-	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key}) : ('-signkey', "$base.key", @unlock);
+	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock,
+		'-subj', $subject, '-out', "$base.csr");
+	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key})
+		: ('-signkey', "$base.key", @unlock);
 	my @dates = $o{expired} ? T::OpenSSL::expired() : ('-days', $o{days} || 30);
-	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial', $o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
+	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial',
+		$o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
 	my $above = $o{issuer} && !$o{issuer}{root} ? T::slurp($o{issuer}{chain}) : '';
 	T::spew("$base.chain", T::slurp("$base.crt") . $above);
-	return { key => "$base.key", cert => "$base.crt", chain => "$base.chain", name => $base, root => !$o{issuer} };
+	return { key => "$base.key", cert => "$base.crt", chain => "$base.chain", name => $base,
+		root => !$o{issuer} };
 }
 
 sub extensions {
 	my (%o) = @_;
 	return @{ $o{ext} } if $o{ext};
-	my @lines = $o{ca} ? ('basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign') : ('basicConstraints=CA:FALSE');
+	my @lines = $o{ca} ? ('basicConstraints=critical,CA:TRUE',
+		'keyUsage=critical,keyCertSign,cRLSign') : ('basicConstraints=CA:FALSE');
 	push @lines, 'subjectKeyIdentifier=hash';
 	my $san = exists $o{san} ? $o{san} : $o{ca} ? undef : 'DNS:localhost,IP:127.0.0.1';
 	push @lines, "subjectAltName=$san" if defined $san;

@@ -22,14 +22,20 @@ sub tls_backend {
 	return T::Pg::fake_backend(sub {
 		my ($socket, $fake) = @_;
 		if (!$o{direct}) {
-			return if T::Fake::take({ %$fake, base => "$fake->{base}.clear" }, $socket, 8) ne T::Conn::ssl_request();
+			my $in_clear = { %$fake, base => "$fake->{base}.clear" };
+			return if T::Fake::take($in_clear, $socket, 8) ne T::Conn::ssl_request();
 			syswrite $socket, 'S';
 		}
-		my %half = (SSL_on_peer_shutdown => sub { return 0 }); # IO::Socket::SSL 2.09x answers a close_notify by itself
+		# IO::Socket::SSL 2.09x answers a close_notify by itself
+		my %half = (SSL_on_peer_shutdown => sub { return 0 });
 		my %alpn = $o{alpn} ? (SSL_alpn_protocols => $o{alpn}) : ();
-		my $tls = IO::Socket::SSL->start_SSL($socket, SSL_server => 1, SSL_cert_file => $cert->{chain}, SSL_key_file => $cert->{key}, %alpn, %half, %{ $o{ssl} || {} })
-			or return T::append("$fake->{base}.$fake->{n}.end", "handshake: $IO::Socket::SSL::SSL_ERROR");
-		T::spew("$fake->{base}.$fake->{n}.hello", join ' ', $tls->alpn_selected || '-', $tls->get_servername || '-');
+		my $tls = IO::Socket::SSL->start_SSL($socket, SSL_server => 1,
+			SSL_cert_file => $cert->{chain}, SSL_key_file => $cert->{key}, %alpn, %half,
+			%{ $o{ssl} || {} })
+			or return T::append("$fake->{base}.$fake->{n}.end",
+				"handshake: $IO::Socket::SSL::SSL_ERROR");
+		T::spew("$fake->{base}.$fake->{n}.hello", join ' ', $tls->alpn_selected || '-',
+			$tls->get_servername || '-');
 		my $startup = $fake->take($tls, 4);
 		$startup .= $fake->take($tls, unpack('N', $startup) - 4) if length $startup == 4;
 		return $o{then}->($tls, $fake, $startup) if $o{then};

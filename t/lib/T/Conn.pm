@@ -39,7 +39,9 @@ sub startup_packet {
 # ErrorResponse.
 sub parse_error {
 	my ($bytes) = @_;
-	return undef unless defined $bytes && $bytes =~ /^E(.{4})/s && unpack('N', $1) == length($bytes) - 1;
+	return undef
+		unless defined $bytes && $bytes =~ /^E(.{4})/s
+		&& unpack('N', $1) == length($bytes) - 1;
 	my $body = substr $bytes, 5;
 	return undef unless $body =~ s/\0\0\z//;
 	return { map { (substr($_, 0, 1) => substr $_, 1) } split /\0/, $body };
@@ -50,14 +52,16 @@ sub connect_to {
 	my ($port, %o) = @_;
 	socket(my $socket, Socket::PF_INET(), Socket::SOCK_STREAM(), 0) or die "socket: $!\n";
 	setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $o{rcvbuf} if $o{rcvbuf};
-	connect($socket, Socket::sockaddr_in($port, Socket::inet_aton('127.0.0.1'))) or die "connect to $port: $!\n";
+	connect($socket, Socket::sockaddr_in($port, Socket::inet_aton('127.0.0.1')))
+		or die "connect to $port: $!\n";
 	return T::Conn->new($socket, $socket, %o);
 }
 
 # new(handle to read, handle to write, chop => 1). chop: send each byte in a write of its own.
 sub new {
 	my ($class, $read, $write, %o) = @_;
-	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '', sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
+	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '',
+		sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
 	setsockopt $write, IPPROTO_TCP, TCP_NODELAY, 1 if -S $write;
 	return $self;
 }
@@ -104,7 +108,8 @@ sub raw_read {
 # failure.
 sub start_tls {
 	my ($self, %o) = @_;
-	my $ctx = Net::SSLeay::CTX_new_with_method(Net::SSLeay::TLS_client_method()) or die "SSL_CTX\n";
+	my $ctx = Net::SSLeay::CTX_new_with_method(Net::SSLeay::TLS_client_method())
+		or die "SSL_CTX\n";
 	my %v = ('TLSv1' => 0x301, 'TLSv1.1' => 0x302, 'TLSv1.2' => 0x303, 'TLSv1.3' => 0x304);
 	Net::SSLeay::CTX_set_min_proto_version($ctx, $v{ $o{min} }) if $o{min};
 	Net::SSLeay::CTX_set_max_proto_version($ctx, $v{ $o{max} }) if $o{max};
@@ -183,7 +188,8 @@ sub send {
 	return $self->raw_send($bytes) unless $self->{ssl};
 	while (length $bytes) {
 		my $piece = substr $bytes, 0, $self->{chop} ? 1 : 16384, '';
-		return 0 unless $self->tls_call(sub { Net::SSLeay::write($self->{ssl}, $piece) }) == 1;
+		return 0 unless $self->tls_call(sub { Net::SSLeay::write($self->{ssl}, $piece) })
+			== 1;
 	}
 	return 1;
 }
@@ -204,7 +210,10 @@ sub read_more {
 	if (!$self->{ssl}) {
 		$data = $self->raw_read($size);
 	} else {
-		my $r = $self->tls_call(sub { ($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536); defined $data && length $data ? length $data : defined $n ? $n : -1 });
+		my $r = $self->tls_call(sub {
+			($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536);
+			defined $data && length $data ? length $data : defined $n ? $n : -1;
+		});
 		$data = '' unless $r == 1;
 		$self->{ended} ||= 'closed' if $r == 0;
 		$self->{ended} ||= 'failed' if $r < 0;
@@ -270,7 +279,10 @@ sub query {
 }
 
 # End our direction; close; reset.
-sub finish { my ($self) = @_; -S $self->{write} ? shutdown($self->{write}, 1) : close $self->{write} }
+sub finish {
+	my ($self) = @_;
+	-S $self->{write} ? shutdown($self->{write}, 1) : close $self->{write};
+}
 sub close { my ($self) = @_; CORE::close $self->{write}; CORE::close $self->{read} }
 
 sub reset {

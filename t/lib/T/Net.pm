@@ -14,13 +14,20 @@ my %setns = (x86_64 => 308, aarch64 => 268);
 my $machine = (POSIX::uname())[4];
 my $links = 0;
 
-sub can_netns { return T::is_root() && $setns{$machine} && T::run([ qw(unshare -n true) ], quiet => 1)->{status} == 0 && T::run([ qw(ip -V) ], quiet => 1)->{status} == 0 }
+sub can_netns {
+	return T::is_root() && $setns{$machine}
+		&& T::run([ qw(unshare -n true) ], quiet => 1)->{status} == 0
+		&& T::run([ qw(ip -V) ], quiet => 1)->{status} == 0;
+}
 
 # Make a host with a loopback interface; returns the pid of its process.
 sub net_host {
 	my $pid = T::spawn(cmd => [ qw(unshare -n sleep infinity) ]);
 	my $ours = readlink '/proc/self/ns/net';
-	T::wait_for('a network namespace', sub { my $its = readlink "/proc/$pid/ns/net"; $its && $its ne $ours });
+	T::wait_for('a network namespace', sub {
+		my $its = readlink "/proc/$pid/ns/net";
+		$its && $its ne $ours;
+	});
 	net_do($pid, 'ip link set lo up');
 	return $pid;
 }
@@ -50,7 +57,8 @@ sub net_link {
 	for my $end ([ $a, $names[0], $of_a ], [ $b, $names[1], $of_b ]) {
 		my ($host, $name, $addresses) = @$end;
 		net_do($host, "ip link set $name up");
-		net_do($host, "ip addr add $_ dev $name" . (/:/ ? ' nodad' : '')) for split ' ', $addresses;
+		net_do($host, "ip addr add $_ dev $name" . (/:/ ? ' nodad' : ''))
+			for split ' ', $addresses;
 	}
 	return @names;
 }

@@ -27,7 +27,8 @@ sub pg_template {
 	mkdir $data, 0700;
 	chown_postgres($data);
 	my @as = (user => T::nobody());
-	run_ok([ 'initdb', '--no-sync', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-D', $data ], @as);
+	run_ok([ 'initdb', '--no-sync', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C',
+		'-D', $data ], @as);
 	my $sql = "create role alice login password 'secret'\ncreate database sales owner alice\n";
 	run_ok([ 'postgres', '--single', '-F', '-D', $data, 'postgres' ], @as, stdin => $sql);
 	run_ok([ 'rm', '-rf', "$build/pgtemplate.new" ]); # left by an interrupted run
@@ -55,15 +56,21 @@ my $clusters = 0;
 sub start_pg {
 	my (%o) = @_;
 	my $base = "$T::TMP/pg" . ++$clusters;
-	my $self = bless { base => $base, data => "$base/data", log => "$base/log", port => $o{port} || T::free_port(), host => '127.0.0.1', socket => $base, netns => $o{netns} }, 'T::Pg';
+	my $self = bless { base => $base, data => "$base/data", log => "$base/log",
+		port => $o{port} || T::free_port(), host => '127.0.0.1', socket => $base,
+		netns => $o{netns} }, 'T::Pg';
 	mkdir $base, 0755;
 	chown_postgres($base);
 	run_ok([ 'cp', '-a', pg_template(), $self->{data} ]);
 	chown_postgres($self->{data}); # a copied checkout loses the template's owner
 	T::spew("$self->{data}/pg_hba.conf", $o{hba} || $HBA);
-	my $conf = "fsync=off\nport=$self->{port}\nlisten_addresses='" . (defined $o{listen} ? $o{listen} : '127.0.0.1') . "'\nunix_socket_directories='$base'\n"
-		. 'max_connections=' . ($o{max_connections} || 30) . "\nsuperuser_reserved_connections=0\nmax_wal_senders=4\nwal_level=replica\nshared_buffers=16MB\n"
-		. "log_connections=on\nlog_disconnections=on\nlog_line_prefix='%m [%p] %u\@%d '\nautovacuum=off\njit=off\n" . ($o{conf} || '');
+	my $conf = "fsync=off\nport=$self->{port}\nlisten_addresses='"
+		. (defined $o{listen} ? $o{listen} : '127.0.0.1')
+		. "'\nunix_socket_directories='$base'\n"
+		. 'max_connections=' . ($o{max_connections} || 30)
+			. "\nsuperuser_reserved_connections=0\nmax_wal_senders=4\nwal_level=replica\nshared_buffers=16MB\n"
+		. "log_connections=on\nlog_disconnections=on\nlog_line_prefix='%m [%p] %u\@%d '\nautovacuum=off\njit=off\n"
+			. ($o{conf} || '');
 	$conf .= "md5_password_warnings=off\n" if $self->version >= 18;
 	$conf .= ssl_files($self, $o{ssl}) if $o{ssl};
 	T::append("$self->{data}/postgresql.conf", $conf);
@@ -85,8 +92,12 @@ sub start {
 	unlink $self->{log};
 	T::watch_log($self->{log});
 	T::spew($self->{log}, '', 0644);
-	$self->{pid} = T::spawn(cmd => [ 'postgres', '-D', $self->{data} ], err => $self->{log}, out => '/dev/null', user => T::nobody(), netns => $self->{netns});
-	T::wait_for('PostgreSQL to start', sub { die "PostgreSQL ended\n" if defined T::reap($self->{pid}); T::slurp($self->{log}) =~ /ready to accept/ }, 60);
+	$self->{pid} = T::spawn(cmd => [ 'postgres', '-D', $self->{data} ], err => $self->{log},
+		out => '/dev/null', user => T::nobody(), netns => $self->{netns});
+	T::wait_for('PostgreSQL to start', sub {
+		die "PostgreSQL ended\n" if defined T::reap($self->{pid});
+		T::slurp($self->{log}) =~ /ready to accept/;
+	}, 60);
 }
 
 sub stop {
@@ -102,7 +113,8 @@ sub version { return int T::slurp("$_[0]{data}/PG_VERSION") }
 # The number of client backends, without the one that counts them.
 sub backends {
 	my ($self) = @_;
-	my $r = psql("select count(*) from pg_stat_activity where backend_type='client backend' and pid<>pg_backend_pid()", host => $self->{socket}, port => $self->{port}, sslmode => 'disable');
+	my $r = psql("select count(*) from pg_stat_activity where backend_type='client backend' and pid<>pg_backend_pid()",
+		host => $self->{socket}, port => $self->{port}, sslmode => 'disable');
 	return $r->{out} =~ /^(\d+)/ ? $1 : undef;
 }
 
@@ -110,8 +122,11 @@ sub backends {
 # name.
 sub pg_env {
 	my (%o) = @_;
-	my %env = (PGUSER => 'alice', PGDATABASE => 'sales', PGHOST => '127.0.0.1', PGSSLMODE => 'require', PGPASSFILE => '/nonexistent/pgpass', PGSSLROOTCERT => '/nonexistent', HOME => '/nonexistent');
-	my %name = (dbname => 'PGDATABASE', password => 'PGPASSWORD', cert => 'PGSSLCERT', key => 'PGSSLKEY', rootcert => 'PGSSLROOTCERT', appname => 'PGAPPNAME');
+	my %env = (PGUSER => 'alice', PGDATABASE => 'sales', PGHOST => '127.0.0.1',
+		PGSSLMODE => 'require', PGPASSFILE => '/nonexistent/pgpass',
+		PGSSLROOTCERT => '/nonexistent', HOME => '/nonexistent');
+	my %name = (dbname => 'PGDATABASE', password => 'PGPASSWORD', cert => 'PGSSLCERT',
+		key => 'PGSSLKEY', rootcert => 'PGSSLROOTCERT', appname => 'PGAPPNAME');
 	for my $key (grep { !/^(?:stdin|seconds|args|quiet|netns)$/ } keys %o) {
 		$env{ $name{$key} || ($key =~ /^PG/ ? $key : 'PG' . uc $key) } = $o{$key};
 	}
@@ -125,7 +140,8 @@ sub psql_cmd { return [ 'psql', '-XAtqw', '-v', 'ON_ERROR_STOP=1', @_ ] }
 sub psql {
 	my ($sql, %o) = @_;
 	my @stdin = defined $o{stdin} ? (stdin => $o{stdin}) : ();
-	return T::run(psql_cmd(defined $sql ? ('-c', $sql) : (), @{ $o{args} || [] }), env => pg_env(%o), @stdin, seconds => $o{seconds}, netns => $o{netns}, quiet => 1);
+	return T::run(psql_cmd(defined $sql ? ('-c', $sql) : (), @{ $o{args} || [] }),
+		env => pg_env(%o), @stdin, seconds => $o{seconds}, netns => $o{netns}, quiet => 1);
 }
 
 # Parse the output of psql's \conninfo, which is sentences before version 18 and a table since then:
@@ -134,11 +150,14 @@ sub conninfo {
 	my ($text) = @_;
 	my @fields = qw(database user host address port protocol cipher);
 	my %is;
-	if (@is{@fields[ 0 .. 4 ]} = $text =~ /You are connected to database "(.*?)" as user "(.*?)" on host "(.*?)" (?:\(address "(.*?)"\) )?at port "(\d+)"/) {
-		@is{qw(protocol cipher)} = $text =~ /^ *SSL connection \(protocol: (\S+), cipher: (\S+),/m;
+	if (@is{@fields[ 0 .. 4 ]} = $text
+		=~ /You are connected to database "(.*?)" as user "(.*?)" on host "(.*?)" (?:\(address "(.*?)"\) )?at port "(\d+)"/) {
+		@is{qw(protocol cipher)} = $text
+			=~ /^ *SSL connection \(protocol: (\S+), cipher: (\S+),/m;
 	} else {
 		my %row = $text =~ /^ *(\w[^|\n]*?) *\| *(.*?) *$/mg;
-		@is{@fields} = @row{ 'Database', 'Client User', 'Host', 'Host Address', 'Server Port', 'SSL Protocol', 'SSL Cipher' };
+		@is{@fields} = @row{ 'Database', 'Client User', 'Host', 'Host Address',
+			'Server Port', 'SSL Protocol', 'SSL Cipher' };
 	}
 	return \%is;
 }
@@ -154,8 +173,10 @@ sub pg_do {
 # Returns an object with port(), connections(), bytes(N) and ended(N).
 sub fake_backend {
 	my ($script, %o) = @_;
-	my $self = bless { port => T::free_port(), base => "$T::TMP/fake" . ++$clusters }, 'T::Fake';
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $self->{port}, Listen => 128, ReuseAddr => 1) or die "fake: $!\n";
+	my $self = bless { port => T::free_port(), base => "$T::TMP/fake" . ++$clusters },
+		'T::Fake';
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $self->{port},
+		Listen => 128, ReuseAddr => 1) or die "fake: $!\n";
 	my $pid = fork;
 	die "fork: $!\n" unless defined $pid;
 	if ($pid) {
@@ -180,7 +201,8 @@ sub serve_fake {
 			next; # this closes $held, after the socket
 		}
 		close $held;
-		sysread $parent_closed, my $end, 1; # no reset is sent while the parent has the socket open
+		# no reset is sent while the parent has the socket open
+		sysread $parent_closed, my $end, 1;
 		close $listener;
 		$socket->sockopt(Socket::SO_KEEPALIVE(), 0);
 		$self->{n} = $n;
@@ -200,7 +222,8 @@ sub take {
 	my $all = '';
 	while (!defined $want || length $all < $want) {
 		my $got = sysread $socket, my $data, defined $want ? $want - length $all : 65536;
-		T::append("$self->{base}.$self->{n}.end", defined $got ? 'closed' : 'reset') unless $got;
+		T::append("$self->{base}.$self->{n}.end", defined $got ? 'closed' : 'reset')
+			unless $got;
 		last unless $got;
 		T::append("$self->{base}.$self->{n}", $data);
 		$all .= $data;

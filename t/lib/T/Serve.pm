@@ -30,9 +30,13 @@ my $services = 0;
 # -r; client: -c; args: further arguments; argv: the arguments instead of all these.
 sub service {
 	my (%o) = @_;
-	my $self = bless { port => $o{port} || T::free_port(), log => "$T::TMP/pgssl" . ++$services . '.log', host => '127.0.0.1' }, 'T::Serve';
+	my $self = bless { port => $o{port} || T::free_port(),
+		log => "$T::TMP/pgssl" . ++$services . '.log', host => '127.0.0.1' }, 'T::Serve';
 	$self->{args} = $o{argv} || [
-		$o{client} ? ('-c', $o{pem} ? ('-p', $o{pem}) : ()) : ('-p', $o{pem} || server_pem()->{pem}), '-r', $o{connect} || '127.0.0.1:' . ($o{pg} ? $o{pg}->port : 1), $o{nolog} ? () : ('-o', $self->{log}), '-D', 'debug', @{ $o{args} || [] } ];
+		$o{client} ? ('-c', $o{pem} ? ('-p', $o{pem}) : ())
+			: ('-p', $o{pem} || server_pem()->{pem}), '-r',
+			$o{connect} || '127.0.0.1:' . ($o{pg} ? $o{pg}->port : 1),
+			$o{nolog} ? () : ('-o', $self->{log}), '-D', 'debug', @{ $o{args} || [] } ];
 	T::watch_log($self->{log});
 	return $self;
 }
@@ -44,7 +48,8 @@ sub log { return T::slurp($_[0]{log}) }
 sub logged {
 	my ($self, $pattern) = @_;
 	my @found;
-	T::wait_for("log line $pattern", sub { @found = grep { /$pattern/ } split /\n/, T::slurp($self->{log}) });
+	T::wait_for("log line $pattern",
+		sub { @found = grep { /$pattern/ } split /\n/, T::slurp($self->{log}) });
 	return $found[-1];
 }
 
@@ -80,7 +85,8 @@ sub listening {
 sub serve {
 	my (%o) = @_;
 	my $self = service(%o);
-	my $listener = IO::Socket::INET->new(LocalAddr => $o{bind} || '127.0.0.1', LocalPort => $self->{port}, Listen => 1024, ReuseAddr => 1) or die "serve: $!\n";
+	my $listener = IO::Socket::INET->new(LocalAddr => $o{bind} || '127.0.0.1',
+		LocalPort => $self->{port}, Listen => 1024, ReuseAddr => 1) or die "serve: $!\n";
 	$self->{pid} = fork;
 	die "fork: $!\n" unless defined $self->{pid};
 	if ($self->{pid}) {
@@ -95,7 +101,9 @@ sub serve {
 		next if fork;
 		my $err = !defined $o{stderr} || $o{stderr} eq 'client' ? $socket : $o{stderr};
 		$SIG{CHLD} = 'DEFAULT';
-		T::child(%o, cmd => [ $o{argv0} || 'pgssl', @{ $self->{args} } ], program => $o{program} || $T::PGSSL, in => $socket, out => $socket, err => $err);
+		T::child(%o, cmd => [ $o{argv0} || 'pgssl', @{ $self->{args} } ],
+			program => $o{program} || $T::PGSSL, in => $socket, out => $socket,
+			err => $err);
 		_exit(127);
 	}
 }
@@ -116,17 +124,22 @@ sub shipped_user {
 sub serve_xinetd {
 	my (%o) = @_;
 	my $self = service(%o);
-	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1', type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
+	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1',
+		type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
 	$set{server_args} = join ' ', @{ $self->{args} };
-	$set{user} = $self->shipped_user($o{client} ? $o{pem} : $o{pem} || server_pem()->{pem}) if $o{shipped};
-	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
+	$set{user} = $self->shipped_user($o{client} ? $o{pem} : $o{pem} || server_pem()->{pem})
+		if $o{shipped};
+	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}")
+		: "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
 	for my $key (sort keys %set) {
 		$entry =~ s/^\s*\Q$key\E\s*=.*\n//mg;
 		$entry =~ s/^\}/\t$key = $set{$key}\n}/m;
 	}
-	my $conf = T::spew("$T::TMP/xinetd$services.conf", "defaults\n{\n\tlog_type = FILE $T::TMP/xinetd$services.log\n\tlog_on_failure = HOST\n}\n\n$entry");
+	my $conf = T::spew("$T::TMP/xinetd$services.conf",
+		"defaults\n{\n\tlog_type = FILE $T::TMP/xinetd$services.log\n\tlog_on_failure = HOST\n}\n\n$entry");
 	T::watch_log("$T::TMP/xinetd$services.log");
-	$self->{pid} = T::spawn(cmd => [ 'xinetd', '-dontfork', '-stayalive', '-f', $conf, '-pidfile', "$T::TMP/xinetd$services.pid" ], env => $o{env});
+	$self->{pid} = T::spawn(cmd => [ 'xinetd', '-dontfork', '-stayalive', '-f', $conf,
+		'-pidfile', "$T::TMP/xinetd$services.pid" ], env => $o{env});
 	return $self->wait_port;
 }
 
@@ -136,10 +149,12 @@ sub serve_xinetd {
 sub serve_inetd {
 	my (%o) = @_;
 	my $self = service(%o);
-	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd', '/usr/libexec/inetd';
+	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd',
+		'/usr/libexec/inetd';
 	die "no inetd: run t/setup\n" unless $inetd;
 	my @words = $o{argv} ? @{ $self->{args} } : ('pgssl', @{ $self->{args} });
-	my $line = $o{shipped} ? $self->shipped_line(%o) : join ' ', "127.0.0.1:$self->{port}", 'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
+	my $line = $o{shipped} ? $self->shipped_line(%o) : join ' ', "127.0.0.1:$self->{port}",
+		'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
 	my $conf = T::spew("$T::TMP/inetd$services.conf", "$line\n");
 	$self->{pid} = T::spawn(cmd => [ $inetd, '-i', $conf ], env => $o{env});
 	return $self->wait_port;
@@ -163,8 +178,10 @@ sub serve_systemd {
 	my (%o) = @_;
 	my $self = service(%o);
 	$self->{err} = "$T::TMP/systemd$services.err";
-	my @cmd = ('systemd-socket-activate', '--accept', '--inetd', '-l', "127.0.0.1:$self->{port}");
-	$self->{pid} = T::spawn(cmd => [ @cmd, $o{program} || $T::PGSSL, @{ $self->{args} } ], env => $o{env}, err => $self->{err});
+	my @cmd = ('systemd-socket-activate', '--accept', '--inetd', '-l',
+		"127.0.0.1:$self->{port}");
+	$self->{pid} = T::spawn(cmd => [ @cmd, $o{program} || $T::PGSSL, @{ $self->{args} } ],
+		env => $o{env}, err => $self->{err});
 	return $self->wait_port;
 }
 
@@ -175,10 +192,15 @@ sub serve_listen {
 	my $self = service(%o);
 	$self->{err} = "$T::TMP/listen$services.err";
 	my $at = defined $o{bind} ? "$o{bind}:$self->{port}" : $self->{port};
-	$self->{pid} = T::spawn(%o, cmd => [ @{ $o{wrap} || [] }, $o{program} || $T::PGSSL, '-d', $at, '-f', @{ $self->{args} } ], err => $self->{err});
+	$self->{pid} = T::spawn(%o,
+		cmd => [ @{ $o{wrap} || [] }, $o{program} || $T::PGSSL, '-d', $at, '-f',
+		@{ $self->{args} } ], err => $self->{err});
 	T::watch_log($self->{err});
 	return $self if defined $o{listening} && !$o{listening};
-	T::wait_for('pgssl to listen', sub { die "pgssl -d ended\n" if defined T::reap($self->{pid}); T::slurp($self->{log}) =~ /listening on/ });
+	T::wait_for('pgssl to listen', sub {
+		die "pgssl -d ended\n" if defined T::reap($self->{pid});
+		T::slurp($self->{log}) =~ /listening on/;
+	});
 	return $self;
 }
 
@@ -194,7 +216,8 @@ sub session {
 	my @wrap = @{ $o{wrap} || [] };
 	my $program = @wrap ? $wrap[0] : $o{program} || $T::PGSSL;
 	my @cmd = @wrap ? (@wrap, $o{program} || $T::PGSSL) : ($o{argv0} || 'pgssl');
-	$self->{pid} = T::spawn(%o, cmd => [ @cmd, @{ $self->{args} } ], program => $program, in => $in, out => $out, err => $err);
+	$self->{pid} = T::spawn(%o, cmd => [ @cmd, @{ $self->{args} } ], program => $program,
+		in => $in, out => $out, err => $err);
 	T::watch_log($self->{err});
 	@$self{qw(child_in child_out)} = ($in, $out) if $o{keep};
 	close $in unless $o{keep};
@@ -206,14 +229,19 @@ sub session {
 # A fake PostgreSQL that reads the startup packet sent by `start`, then calls $then.
 sub after_startup {
 	my ($then) = @_;
-	return T::Pg::fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, length T::Conn::startup_packet(user => 'alice')); $then->($socket, $fake) });
+	return T::Pg::fake_backend(sub {
+		my ($socket, $fake) = @_;
+		$fake->take($socket, length T::Conn::startup_packet(user => 'alice'));
+		$then->($socket, $fake);
+	});
 }
 
 # A session after the handshake and the startup packet.
 sub start {
 	my (%o) = @_;
 	my $s = session(%o);
-	Test::More::ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake') or Test::More::diag($s->conn->{tls_error});
+	Test::More::ok($s->conn->negotiate(%{ $o{tls} || {} }), 'handshake')
+		or Test::More::diag($s->conn->{tls_error});
 	$s->conn->send(T::Conn::startup_packet(user => 'alice'));
 	return $s;
 }
@@ -246,7 +274,8 @@ sub pair {
 
 sub tcp_pair {
 	my ($rcvbuf) = @_;
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => T::free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => T::free_port(),
+		Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
 	socket(my $b, PF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
 	setsockopt $b, SOL_SOCKET, SO_RCVBUF, $rcvbuf if $rcvbuf;
 	connect($b, $listener->sockname) or die "connect: $!\n";

@@ -24,8 +24,10 @@ our @EXPORT = qw(boot_systemd cannot_boot_systemd);
 
 # System calls that Perl has no function for.
 my %numbers = (
-	x86_64 => { unshare => 272, setns => 308, pivot_root => 155, umount2 => 166, mount => 165, prctl => 157 },
-	aarch64 => { unshare => 97, setns => 268, pivot_root => 41, umount2 => 39, mount => 40, prctl => 167 },
+	x86_64 => { unshare => 272, setns => 308, pivot_root => 155, umount2 => 166, mount => 165,
+		prctl => 157 },
+	aarch64 => { unshare => 97, setns => 268, pivot_root => 41, umount2 => 39, mount => 40,
+		prctl => 167 },
 );
 my $number = $numbers{ (POSIX::uname())[4] };
 my %new = (mnt => 0x20000, cgroup => 0x02000000, others => 0x6c000000); # others: uts, ipc, pid, net
@@ -43,8 +45,10 @@ sub cannot_boot_systemd {
 	return "needs $SYSTEMD" unless -x $SYSTEMD;
 	return 'needs x86-64 or aarch64' unless $number;
 	my $try = 'mount -t tmpfs none "$0" && cd "$0" && mkdir up work at && mount -t overlay -o lowerdir=/usr,upperdir=up,workdir=work overlay at && mount -t cgroup2 none at';
-	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try, $T::TMP ], quiet => 1);
-	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
+	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try,
+		$T::TMP ], quiet => 1);
+	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0]
+		if $r->{status};
 	return undef;
 }
 
@@ -52,17 +56,22 @@ sub boot_systemd {
 	my (%o) = @_;
 	my $base = "$T::TMP/systemd" . ++$booted;
 	mkdir $_ for $base, "$base/root", "$base/cgroup";
-	my $self = bless { base => $base, console => T::spew("$base/console", ''), keeper => undef }, 'T::Systemd';
+	my $self = bless { base => $base, console => T::spew("$base/console", ''),
+		keeper => undef }, 'T::Systemd';
 	T::watch_log("$base/boot", $self->{console});
 	$self->{keeper} = T::spawn(
-		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--', $SYSTEMD, '--unit=boot.target' ],
-		env => { container => 'pgssl-test', SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base', SYSTEMD_GENERATOR_PATH => '/nonexistent' },
+		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--',
+			$SYSTEMD, '--unit=boot.target' ],
+		env => { container => 'pgssl-test',
+			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base',
+			SYSTEMD_GENERATOR_PATH => '/nonexistent' },
 		before => sub { make_namespaces($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
 		out => "$base/boot", err => "$base/boot",
 	);
 	T::at_end(sub { $self->stop });
 	T::wait_for('systemd to be process 1', sub { $self->find_init });
-	T::wait_for('systemd to be up', sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
+	T::wait_for('systemd to be up',
+		sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
 	return $self;
 }
 
@@ -70,20 +79,26 @@ sub boot_systemd {
 sub find_init {
 	my ($self) = @_;
 	die "booting systemd failed\n" if defined T::reap($self->{keeper});
-	($self->{pid}) = grep { T::slurp("/proc/$_/comm") eq "systemd\n" } T::descendants($self->{keeper});
+	($self->{pid}) = grep { T::slurp("/proc/$_/comm")
+		eq "systemd\n" } T::descendants($self->{keeper});
 	return $self->{pid};
 }
 
 # T::run inside the namespaces.
 sub run {
 	my ($self, $cmd, %o) = @_;
-	return T::run([ 'nsenter', "--target=$self->{pid}", qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
+	return T::run([ 'nsenter', "--target=$self->{pid}",
+		qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
 }
 
 sub systemctl { my ($self, @args) = @_; return $self->run([ 'systemctl', @args ], quiet => 1) }
 
 # The messages in the journal that the arguments of journalctl select.
-sub journal { my ($self, @args) = @_; return $self->run([ qw(journalctl --quiet --no-pager --output=cat), @args ], quiet => 1)->{out} }
+sub journal {
+	my ($self, @args) = @_;
+	return $self->run([ qw(journalctl --quiet --no-pager --output=cat), @args ],
+		quiet => 1)->{out};
+}
 
 sub stop {
 	my ($self) = @_;
@@ -118,7 +133,8 @@ sub make_namespaces {
 	call('unshare', $new{mnt});
 	my ($own) = T::slurp('/proc/self/cgroup') =~ /^0::(.*)/m or _exit(1);
 	my $cgroup = "$base/cgroup$own/pgssl-test-$$";
-	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"', "$base/cgroup", $cgroup);
+	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"',
+		"$base/cgroup", $cgroup);
 	call('unshare', $new{others});
 	$init = fork;
 	_exit(1) unless defined $init;
@@ -126,7 +142,10 @@ sub make_namespaces {
 	waitpid $init, 0;
 	my $status = $?;
 	# Do not run a command for this: fork() fails in a pid namespace whose process 1 has ended.
-	T::wait_for('the cgroup to be empty', sub { finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup; !-d $cgroup });
+	T::wait_for('the cgroup to be empty', sub {
+		finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup;
+		!-d $cgroup;
+	});
 	_exit($status ? 1 : 0);
 }
 
