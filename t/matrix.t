@@ -33,11 +33,13 @@ sub known {
 
 my @curves = known('-groups', map { /^\s*(\S+)\s*:/ ? $1 : () } split /\n/, T::run([ qw(openssl ecparam -list_curves) ])->{out});
 my @groups = map { openssl_list('list', $_, '-tls-groups') } qw(-tls1_2 -tls1_3);
-@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves) unless @groups; # OpenSSL before 3.5 cannot list them
+# OpenSSL before 3.5 cannot list them.
+@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves) unless @groups;
 
 my @sigalgs = openssl_list(qw(list -tls-signature-algorithms));
+# OpenSSL before 3.4 cannot list them.
 @sigalgs = (qw(ecdsa_secp256r1_sha256 ecdsa_secp384r1_sha384 ecdsa_secp521r1_sha512 ed25519 ed448),
-	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs; # OpenSSL before 3.4 cannot list them
+	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs;
 
 # [name, authentication]
 my @ciphers = map { [ /^(\S+).*\bAu=(\S+)/ ] } split /\n/, T::run([ qw(openssl ciphers -v -s -tls1_2 ALL:COMPLEMENTOFALL:@SECLEVEL=0) ])->{out};
@@ -68,8 +70,8 @@ in_parallel("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out
 my %newkey = map { ($_ => $_) } grep { $_ } map { (grep { !/^(?:[\d.]+|id-.*|EC)?$/ } split /[{}, ]+/)[0] } map { /IDs: (.*) @/ } split /\n/, T::run([ qw(openssl list -public-key-algorithms) ])->{out};
 $newkey{$_} .= ' -pkeyopt rsa_keygen_bits:2048' for qw(RSA RSA-PSS);
 $newkey{DSA} = "dsa:$TMP/dsa.param";
-# No keys on binary curves or of fewer than 224 bits, which OpenSSL accepts only at security level 0.
-# All curves are tried as groups.
+# No keys on binary curves or of fewer than 224 bits, which OpenSSL accepts only at security level
+# 0. All curves are tried as groups.
 $newkey{$_} = "ec -pkeyopt ec_paramgen_curve:$_" for grep { !/^sect/ && /(\d+)/ && $1 >= 224 } @curves;
 
 sub make_key {
@@ -116,15 +118,16 @@ sub begin {
 my %server;
 my %tried;
 
-# Do the handshakes of all rows, [server, options of the client], and return the answers. Servers are
-# started when they are needed.
+# Do the handshakes of all rows, [server, options of the client], and return the answers. Servers
+# are started when they are needed.
 sub round {
 	my ($program, $mode, @rows) = @_;
 	my $server = $server{$program}{$mode} ||= {};
 	my @new = grep { !$server->{$_} } unique(map { $_->[0] } @rows);
 	$server->{$_} = begin($program, $_, $mode) for @new;
 	for my $new (map { $server->{$_} } @new) {
-		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) }); # or to refuse its certificate
+		# It may refuse its certificate.
+		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) });
 	}
 	$tried{$program} += @rows;
 	my $protocol = $program eq 'pgssl' ? 'postgres' : 'http';
@@ -137,7 +140,7 @@ my ($tls12, $tls13, $old) = ([qw(-min_protocol TLSv1.2 -max_protocol TLSv1.2)], 
 my @any = ('-groups', join ':', @groups);
 my @keys = map { my $kind = $_; map { [ $kind, @$_, @any ] } $tls12, $tls13, $old } @kinds;
 my @first = round(s_server => 'default', @keys);
-# Try each signature algorithm with all types of keys that work with TLS 1.3: OpenSSL knows which fit.
+# Try each signature algorithm with all types of keys that work with TLS 1.3.
 my %modern = map { ($keys[$_][0] => 1) } grep { $first[$_] =~ /^done TLSv1\.3/ } 0 .. $#keys;
 my @signs = map { [ @{ $keys[$_] }[ 0 .. $#{ $keys[$_] } - @any ] ] } grep { $first[$_] =~ /^done TLSv1\.[23]/ && $modern{ $keys[$_][0] } } 0 .. $#keys;
 my %signer = (RSA => 'RSA', ECDSA => 'prime256v1', DSS => 'DSA', None => 'RSA', any => 'RSA');

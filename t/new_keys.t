@@ -12,8 +12,8 @@ limit(300);
 my $pg = start_pg();
 my $conf = spew("$TMP/req.cnf", "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n");
 
-# A certificate with a key of this type, self-signed or signed by an issuer, as make_cert returns it;
-# undef if this OpenSSL cannot make it.
+# A certificate with a key of this type, self-signed or signed by an issuer, as make_cert returns
+# it; undef if this OpenSSL cannot make it.
 sub new_cert {
 	my ($name, $type, $issuer) = @_;
 	my $base = "$TMP/$name";

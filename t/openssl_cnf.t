@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol versions,
-# ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and VerifyMode.
+# pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol
+# versions, ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and
+# VerifyMode.
 # sabotage: s/SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION/true/ tls/settings.c
 # sabotage: s/SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);/;/ tls/settings.c
 # sabotage: s/SSL_CTX_set_cipher_list(ctx, list + (list\[0\] == ':')) != 1/false/ tls/settings.c
@@ -21,8 +22,8 @@ sub system_default { return conf_file('ssl_conf = ssl', "[ssl]\nsystem_default =
 sub provider { return conf_file('providers = p', join "\n", '[p]', (map { "$_ = $_-section" } @_), map { ("[$_-section]", 'activate = 1') } @_) }
 
 # like_s_server(name, environment, { client's options => 'done' or 'failed', ... }): test that pgssl
-# and s_server both give this answer. pem: the certificate; args: arguments of pgssl; only => 1: pgssl
-# differs from s_server on purpose.
+# and s_server both give this answer. pem: the certificate; args: arguments of pgssl; only => 1:
+# pgssl differs from s_server on purpose.
 sub like_s_server {
 	my ($what, $env, $cases, %o) = @_;
 	subtest $what => sub {
@@ -70,8 +71,8 @@ subtest 'CipherString without a forward-secret AEAD cipher' => sub {
 	$s->logged(qr/openssl\.cnf allows no forward-secret AEAD cipher for TLS 1\.2: change its CipherString, or give -C/);
 };
 
-# pgssl inherited VerifyMode and required a client certificate that it could not verify. s_server and
-# pgssl request one only if their options say so.
+# pgssl inherited VerifyMode and required a client certificate that it could not verify. s_server
+# and pgssl request one only if their options say so.
 subtest 'VerifyMode has no effect' => sub {
 	my $stranger = make_cert(name => 'stranger');
 	my $with_cert = "-cert $stranger->{cert} -key $stranger->{key}";
@@ -80,7 +81,8 @@ subtest 'VerifyMode has no effect' => sub {
 		like_s_server("$mode, without -A: no certificate is requested", $env, { map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
 		like_s_server("$mode, with -A: a certificate is optional", $env, { $tls12 => 'done', $tls13 => 'done' }, args => [ '-A', server_pem()->{root} ], only => 1);
 	}
-	# --check let its trial client inherit VerifyMode, and reported an error where connections worked.
+	# --check let its trial client inherit VerifyMode, and reported an error where connections
+	# worked.
 	my $check = T::run([ $PGSSL, '--check', '-p', server_pem()->{pem}, '-r', '127.0.0.1:' . free_port() ], env => system_default('VerifyMode = Peer'), quiet => 1);
 	like($check->{out}, qr/^ok +trial handshake: /m, '--check: the trial handshake');
 };
@@ -116,11 +118,11 @@ subtest 'the base provider alone has no ciphers' => sub {
 };
 
 SKIP: {
-	my ($folder) = T::run([qw(openssl version -m)])->{out} =~ /"(.*)"/;
-	skip "the fips provider is not installed (Debian 13: openssl-provider-fips)", 1 unless -e "$folder/fips.so";
+	my ($directory) = T::run([qw(openssl version -m)])->{out} =~ /"(.*)"/;
+	skip "the fips provider is not installed (Debian 13: openssl-provider-fips)", 1 unless -e "$directory/fips.so";
 	subtest 'fips and base' => sub {
 		my $module = "$TMP/fips.cnf";
-		my $r = T::run([ qw(openssl fipsinstall -module), "$folder/fips.so", '-out', $module ]);
+		my $r = T::run([ qw(openssl fipsinstall -module), "$directory/fips.so", '-out', $module ]);
 		is($r->{status}, 0, 'fipsinstall') or diag($r->{err});
 		my $section = slurp($module) =~ s/^\[fips_sect\]/[fips-section]/mr;
 		my $env = conf_file("providers = p\nalg_section = a", "[p]\nfips = fips-section\nbase = base-section\n[base-section]\nactivate = 1\n$section\n[a]\ndefault_properties = fips=yes");

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# The features of libpq and PostgreSQL 16 to 18 that concern connections work through pgssl. Those that
-# the installed versions do not have are skipped.
+# The features of libpq and PostgreSQL 16 to 18 that concern connections work through pgssl. Those
+# that the installed versions do not have are skipped.
 # sabotage: s/SSL_use_cert_and_key(ssl, c->leaf, c->key, chain, 0) == 1/true/ tls/credential.c
 use lib 't/lib';
 use IO::Select;
@@ -78,7 +78,11 @@ from(16, 'require_auth', sub {
 
 from(16, 'load_balance_hosts', sub {
 	my @two = map { serve(pg => $pg) } 1, 2;
-	my %ports = (host => 'localhost,localhost,localhost', PGHOSTADDR => '127.0.0.1,127.0.0.1,127.0.0.1', port => join(',', free_port(), map { $_->port } @two), sslmode => 'verify-full', PGLOADBALANCEHOSTS => 'random');
+	my %ports = (
+		host => 'localhost,localhost,localhost', PGHOSTADDR => '127.0.0.1,127.0.0.1,127.0.0.1',
+		port => join(',', free_port(), map { $_->port } @two),
+		sslmode => 'verify-full', PGLOADBALANCEHOSTS => 'random',
+	);
 	my $served = sub { scalar grep { $_->log =~ /connection authorized/ } @two };
 	for (1 .. 40) {
 		last if $served->() == 2;
@@ -136,7 +140,7 @@ from(17, 'an encrypted cancel request of libpq', sub {
 		"select dblink_send_query('c', 'select pg_sleep(61)')", "select 'cancel: ' || dblink_cancel_query('c')", "select * from dblink_get_result('c') as t(x text)";
 	my $r = psql(undef, stdin => $sql, host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres', args => [ '-v', 'ON_ERROR_STOP=0' ]);
 	like($r->{out}, qr/^cancel: OK$/m, 'dblink_cancel_query') or diag($r->{err});
-	like($r->{err}, qr/canceling statement due to user request/, 'the query is canceled');
+	like($r->{err}, qr/canceling statement due to user request/, 'the query is cancelled');
 	my $ssl_request = unpack 'H*', ssl_request();
 	is_deeply([ split /\n/, slurp($relay->{seen}) ], [ ($ssl_request) x 2 ], 'both connections begin with SSLRequest');
 	$service->logged(qr/cancel request forwarded to PostgreSQL/);
@@ -151,7 +155,7 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 	wait_for('the query to run', sub { sleeping(1) });
 	kill 'INT', $pid;
 	is(wait_exit($pid) >> 8, 1, 'Ctrl-C: psql ends');
-	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'canceled');
+	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'cancelled');
 	wait_for('the query to end', sub { sleeping(0) });
 
 	for my $how ('in clear', 'under TLS', 'under direct TLS') {
@@ -175,7 +179,7 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 		is($canceler->ending, 'closed', 'and no reset');
 		my ($type, $body) = $sleeper->message;
 		($type, $body) = $sleeper->message while defined $type && $type eq 'T';
-		like($body, qr/\0C57014\0/, 'canceled');
+		like($body, qr/\0C57014\0/, 'cancelled');
 		$sleeper->close;
 		wait_for('the query to end', sub { sleeping(0) });
 	}
