@@ -80,7 +80,7 @@ subtest '--spin looks before it sleeps, and sleeps' => sub {
 	cmp_ok($queries->{sched_yield} || 0, '>', 5, 'it looks');
 	my $s = session(pg => $pg, args => ['--spin=1000']);
 	ok($s->conn->login, 'login');
-	is_calm('an idle session', $s->{pid});
+	is_idle('an idle session', $s->{pid});
 	is(ask($s->conn, 'select 1') > 0, 1, 'and it wakes up');
 };
 done_testing;

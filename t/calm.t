@@ -11,21 +11,21 @@ subtest 'waiting costs nothing' => sub {
 	for my $over (qw(tcp pair pairs pipes)) {
 		my $s = session(pg => $pg, over => $over);
 		ok($s->conn->login, "over $over");
-		is_calm('an idle session', $s->{pid});
+		is_idle('an idle session', $s->{pid});
 		$s->conn->query('select pg_sleep(2), 42');
 		$s->conn->close_notify;
-		is_calm('the client has said close_notify', $s->{pid});
+		is_idle('the client has said close_notify', $s->{pid});
 		$s->conn->finish;
-		is_calm("and its end", $s->{pid});
+		is_idle("and its end", $s->{pid});
 		like($s->conn->rest, qr/42C/, 'the result arrives');
 	}
 	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
 	my $s = start(pg => $fake);
-	is_calm('the client does not read', $s->{pid});
+	is_idle('the client does not read', $s->{pid});
 	$s->conn->close_notify;
-	is_calm('nor send', $s->{pid});
+	is_idle('nor send', $s->{pid});
 	$s->conn->finish;
-	is_calm('nor ever will', $s->{pid});
+	is_idle('nor ever will', $s->{pid});
 };
 
 subtest 'SIGTERM while the client does not read: it ends all the same' => sub {

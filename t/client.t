@@ -7,7 +7,7 @@
 # sabotage: session/client.c s/if (answer != 'S')/if (answer == 'E')/
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use T::X509;
 
 limit(300);
@@ -84,7 +84,7 @@ subtest 'our own certificate' => sub {
 		like($with->($expired, "--max-protocol=$version"), qr/$told.*alert (?:certificate expired|unknown ca)$/, "$version, expired: the alert's words");
 	}
 	my $s = local_session(pg => $pg, pem => T::Cert::make_pem($other), args => \@verify);
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	is($body->{C}, '08006', 'SQLSTATE');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 };
@@ -93,7 +93,7 @@ subtest 'PostgreSQL cannot be had' => sub {
 	my $dead = free_port();
 	like(try_psql(serve(client => 1, connect => "127.0.0.1:$dead", args => \@verify)), qr/^FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused$/, 'it is down');
 	my $s = session(client => 1, connect => "127.0.0.1:$dead");
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	is($body->{C}, '57P03', 'SQLSTATE: libpq goes on to its next host');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 	my $clear = start_pg();
@@ -107,7 +107,7 @@ subtest 'what the local client may ask' => sub {
 		$s->conn->send($request);
 		is($s->conn->recv(1), 'N', 'N');
 	}
-	is((enter($s))[0], 'R', 'and then come in');
+	is((first_message($s))[0], 'R', 'and then come in');
 	my %wrong = (
 		'SSLRequest twice' => [ ssl_request() x 2, 'N', '0A000' ],
 		'TLS' => [ "\x16\3\1\2\0\1\0\1\xfc\3\3", '', '08P01' ],
@@ -146,7 +146,7 @@ for my $case (@odd) {
 	subtest "a server that is odd: $name" => sub {
 		my $fake = fake_backend(sub { my ($socket, $self) = @_; $self->take($socket, 8); $does->($socket, $self) });
 		my $s = local_session(pg => $fake, args => \@verify);
-		my ($type, $body) = enter($s);
+		my ($type, $body) = first_message($s);
 		$told = qr/^\Q$told\E$/ unless ref $told;
 		like($body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at 127\.0\.0\.1:\d+: //r, $told, 'told');
 		is($body->{C}, '08006', 'SQLSTATE');
@@ -160,17 +160,17 @@ for my $case (@odd) {
 subtest 'a server that ends before its first message' => sub {
 	my $fake = tls_backend($cert, then => sub { $_[0]->close });
 	my $s = local_session(pg => $fake, args => \@verify);
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'told');
 	$fake = tls_backend($cert, then => sub { syswrite $_[0], substr $error, 0, 20; $_[0]->close });
-	($type, $body) = enter(local_session(pg => $fake, args => \@verify));
+	($type, $body) = first_message(local_session(pg => $fake, args => \@verify));
 	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/, 'half a message is none');
 };
 
 subtest 'a server that says nothing: --handshake-timeout' => sub {
 	for my $fake (fake_backend(), tls_backend($cert, then => sub { $_[1]->take($_[0]) })) {
 		my $s = local_session(pg => $fake, args => [ @verify, '--handshake-timeout=1' ]);
-		my ($type, $body) = enter($s);
+		my ($type, $body) = first_message($s);
 		is($body->{C}, '08006', 'SQLSTATE');
 		is($s->wait, 69, 'EX_UNAVAILABLE');
 	}
@@ -206,10 +206,10 @@ subtest 'a cancel request on the wire' => sub {
 subtest 'the server direct: TLS at once' => sub {
 	my $fake = tls_backend($cert, direct => 1, alpn => ['postgresql']);
 	my $s = local_session(pg => $fake, args => [ @verify, '--sslnegotiation=direct' ]);
-	is((enter($s))[0], 'R', 'in');
+	is((first_message($s))[0], 'R', 'in');
 	is(slurp("$fake->{base}.1.hello"), 'postgresql -', 'ALPN');
 	$s = local_session(pg => $pg, args => [ @verify, '--sslnegotiation=direct' ]);
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	$pg->version >= 17 ? is($type, 'R', 'PostgreSQL, too') : is($body->{C}, '08006', 'PostgreSQL before 17 does not know that: FATAL 08006');
 };
 
@@ -238,14 +238,14 @@ subtest 'ends: each side sees the other one go in order' => sub {
 		$tls->close;
 	});
 	my $s = local_session(pg => $fake, args => \@verify);
-	is((enter($s))[0], 'R', 'in');
+	is((first_message($s))[0], 'R', 'in');
 	is($s->conn->recv(6), msg('Z', 'I'), 'ready');
 	$s->conn->send('it');
 	$s->conn->finish;
 	is($s->conn->rest, 'all of it', 'the answer comes after the end of the question');
 	is($s->wait, 0, 'status');
 	$s = local_session(pg => tls_backend($cert), args => \@verify);
-	is((enter($s))[0], 'R', 'in');
+	is((first_message($s))[0], 'R', 'in');
 	kill 'TERM', $s->{pid};
 	$s->conn->recv(6);
 	is($s->conn->ending, 'closed', 'SIGTERM: closed in order');

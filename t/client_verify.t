@@ -6,7 +6,7 @@
 # sabotage: tls/client.c s/sslmode == SSLMODE_VERIFY_FULL/sslmode == SSLMODE_UNSET/
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use T::X509;
 
 limit(300);
@@ -23,7 +23,7 @@ sub outcome {
 	my %o = ref $args[0] ? %{ shift @args } : ();
 	my $fake = ref $cert eq 'T::Fake' ? $cert : tls_backend($cert);
 	my $s = local_session(pg => $fake, args => \@args, %o);
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	if ($type eq 'R') {
 		$s->conn->close;
 		is($s->wait, 0, 'status');
@@ -63,10 +63,10 @@ subtest 'sslmode' => sub {
 
 subtest 'warned of when the server is not verified, and only then' => sub {
 	my $s = local_session(pg => tls_backend($good));
-	enter($s);
+	first_message($s);
 	like($s->log, qr/the server's certificate is not verified, so anyone could impersonate it: use -A/, 'warned');
 	$s = local_session(pg => tls_backend($good), args => [ ca($root), '--sslmode=require' ]);
-	enter($s);
+	first_message($s);
 	unlike($s->log, qr/not verified/, 'not warned');
 };
 
@@ -172,7 +172,7 @@ subtest 'files that are not in order: the client is told, the log has which' => 
 		my ($args, $status, $log) = @$case;
 		my $fake = tls_backend($good);
 		my $s = local_session(pg => $fake, args => $args);
-		my ($type, $body) = enter($s);
+		my ($type, $body) = first_message($s);
 		like($body->{M}, qr/^could not establish a TLS connection to PostgreSQL at .*: \Q$told\E$/, "@$args");
 		is($body->{C}, '08006', 'SQLSTATE');
 		like($s->log, $log, 'log');
@@ -187,7 +187,7 @@ subtest 'listening: every child verifies, and takes the files as they are' => su
 	my $come = sub {
 		my ($service) = @_;
 		my $conn = connect_to($service->port);
-		my ($type, $body) = enter({ conn => $conn });
+		my ($type, $body) = first_message({ conn => $conn });
 		$conn->close;
 		return $type eq 'R' ? 'in' : $body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
 	};

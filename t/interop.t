@@ -6,7 +6,7 @@
 # sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_SSL/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_SSL/
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use T::X509;
 
 limit(300);

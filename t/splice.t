@@ -111,7 +111,7 @@ subtest 'a client that does not read: memory is bounded, no byte is lost' => sub
 	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL has to wait');
 	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has grown by less than 2 MB');
 	my $got = 0;
-	while ($s->conn->more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
+	while ($s->conn->read_more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
 	is($got, $total << 20, 'all bytes arrive');
 	is($s->wait, 0, 'status');
 };

@@ -28,7 +28,7 @@ subtest 'half a KeyUpdate' => sub {
 		$s->conn->close;
 		wait_for('half a KeyUpdate', sub { slurp($said) =~ /^handshake/m });
 		wait_for('the startup packet', sub { length $fake->bytes == 20 });
-		is_calm('half a KeyUpdate', $s->{pid});
+		is_idle('half a KeyUpdate', $s->{pid});
 		$end eq 'SIGTERM' ? kill 'TERM', $s->{pid} : stop($client);
 		is($s->wait, 0, "$end ends the session");
 		wait_for('PostgreSQL to see the end', sub { $fake->ended });
@@ -43,7 +43,7 @@ subtest 'PostgreSQL has closed, the client reads the answer slowly' => sub {
 		ok($s->conn->login, 'login');
 		$s->conn->query("select repeat('x', 4000000)");
 		$s->conn->send("X\0\0\0\4");
-		is_calm('a slow client', $s->{pid});
+		is_idle('a slow client', $s->{pid});
 		my $term = $end =~ /SIGTERM/;
 		kill 'TERM', $s->{pid} if $term;
 		cmp_ok(length $s->conn->rest, $term ? '<' : '>', 4_000_000, "the client $end");

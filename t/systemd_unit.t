@@ -52,7 +52,7 @@ sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', ro
 # Send these bytes and read until pgssl closes the connection.
 sub stranger {
 	my ($bytes) = @_;
-	return T::Net::net_try($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'closed' });
+	return T::Net::net_eval($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'closed' });
 }
 
 # The exit statuses of the failed instances that systemd keeps. Waits until no session is left.

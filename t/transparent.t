@@ -72,7 +72,7 @@ subtest 'the address of a PROXY header' => sub {
 	my $s = serve_listen(netns => $server, connect => $pg->port, args => [ '-T', '--proxy-protocol' ]);
 	my $ask = sub {
 		my ($header) = @_;
-		return net_try($server, sub {
+		return net_eval($server, sub {
 			my $conn = connect_to($s->port);
 			$conn->raw_send($header);
 			$conn->login or return $conn->{error} || 'no login';

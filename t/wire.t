@@ -11,7 +11,7 @@
 # sabotage: s/\tsetproctitle("startup %s", s->peer.host);/\t;/ wrapper.c
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use MIME::Base64 ();
 
 my $c = server_pem();
@@ -191,7 +191,7 @@ subtest 'no client byte is read before the sandbox is entered (except the SSLReq
 
 subtest 'the same in client mode, which does not connect before it has the startup packet' => sub {
 	my $server = tls_backend($c->{cert});
-	my ($before, $after) = traced(sub { is((enter($_[0]))[0], 'R', 'in') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
+	my ($before, $after) = traced(sub { is((enter($_[0]))[0], 'R', 'the client is accepted') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
 	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]}, 'no client byte is read before the sandbox');
 	none($before, qr{ connect\(.*htons\(${\ $server->port}\)}, 'no connection before the sandbox');
 	none($after, $opens, 'no file is opened afterwards, although a chain is verified');

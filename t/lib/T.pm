@@ -20,7 +20,7 @@ use Test::More;
 use File::Copy qw(copy);
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_calm nap free_port descendants stop limit watch_log
+our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_idle nap free_port descendants stop limit watch_log
 	is_root nobody log_lines needs);
 
 our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
@@ -162,7 +162,7 @@ sub child {
 	redirect(2, '>>', $o{err});
 	$o{before}->() if $o{before};
 	T::Net::enter($o{netns}) if $o{netns};
-	become($o{user}) if defined $o{user};
+	switch_user($o{user}) if defined $o{user};
 	chdir($o{dir} || '/');
 	for my $name (keys %{ $o{env} || {} }) {
 		defined $o{env}{$name} ? ($ENV{$name} = $o{env}{$name}) : delete $ENV{$name};
@@ -181,7 +181,7 @@ sub redirect {
 	POSIX::dup2(fileno($from), $fd);
 }
 
-sub become {
+sub switch_user {
 	my ($user) = @_;
 	my (undef, undef, $uid, $gid) = getpwnam $user or _exit(125);
 	$) = "$gid $gid";
@@ -233,7 +233,7 @@ sub ticks {
 }
 
 # A test that a process waits, and does nothing else, while half a second passes: there is no event to wait for, since nothing may happen.
-sub is_calm {
+sub is_idle {
 	my ($what, $pid) = @_;
 	nap(0.1);
 	my $before = ticks($pid);

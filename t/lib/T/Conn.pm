@@ -114,11 +114,11 @@ sub start_tls {
 	Net::SSLeay::set_tlsext_host_name($ssl, $o{sni}) if $o{sni};
 	Net::SSLeay::set_connect_state($ssl);
 	@$self{qw(ctx ssl)} = ($ctx, $ssl);
-	return $self->turn(sub { Net::SSLeay::do_handshake($ssl) }) == 1;
+	return $self->tls_call(sub { Net::SSLeay::do_handshake($ssl) }) == 1;
 }
 
 # Do one OpenSSL call until it is done: 1 done, 0 the end, -1 failed.
-sub turn {
+sub tls_call {
 	my ($self, $call) = @_;
 	while (1) {
 		Net::SSLeay::ERR_clear_error();
@@ -178,7 +178,7 @@ sub send {
 	return $self->raw_send($bytes) unless $self->{ssl};
 	while (length $bytes) {
 		my $piece = substr $bytes, 0, $self->{chop} ? 1 : 16384, '';
-		return 0 unless $self->turn(sub { Net::SSLeay::write($self->{ssl}, $piece) }) == 1;
+		return 0 unless $self->tls_call(sub { Net::SSLeay::write($self->{ssl}, $piece) }) == 1;
 	}
 	return 1;
 }
@@ -187,19 +187,19 @@ sub send {
 sub recv {
 	my ($self, $want) = @_;
 	while (length $self->{plain} < $want) {
-		$self->more($want - length $self->{plain}) or last;
+		$self->read_more($want - length $self->{plain}) or last;
 	}
 	return substr $self->{plain}, 0, $want, '';
 }
 
 # One more piece into {plain}; false at the end.
-sub more {
+sub read_more {
 	my ($self, $size) = @_;
 	my $data = '';
 	if (!$self->{ssl}) {
 		$data = $self->raw_read($size);
 	} else {
-		my $r = $self->turn(sub { ($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536); defined $data && length $data ? length $data : defined $n ? $n : -1 });
+		my $r = $self->tls_call(sub { ($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536); defined $data && length $data ? length $data : defined $n ? $n : -1 });
 		$data = '' unless $r == 1;
 		$self->{ended} ||= 'closed' if $r == 0;
 		$self->{ended} ||= 'failed' if $r < 0;
@@ -220,7 +220,7 @@ sub message {
 # Everything until the end; {ended} says how it ended: closed, reset, timeout.
 sub rest {
 	my ($self) = @_;
-	1 while $self->more(65536);
+	1 while $self->read_more(65536);
 	my $all = $self->{plain};
 	$self->{plain} = '';
 	return $all;

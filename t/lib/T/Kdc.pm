@@ -19,7 +19,7 @@ sub start_kdc {
 	tool('kadmin.local', '-q', "addprinc -pw secret $_") for qw(alice mallory);
 	tool('kadmin.local', '-q', 'addprinc -randkey postgres/localhost');
 	tool('kadmin.local', '-q', "ktadd -k $base/keytab postgres/localhost");
-	T::Pg::own("$base/keytab");
+	T::Pg::chown_postgres("$base/keytab");
 	my $pid = T::spawn(cmd => [ 'krb5kdc', '-n', '-P', "$base/pid" ]);
 	T::watch_log("$base/log");
 	T::wait_for('the KDC', sub { T::slurp("$base/log") =~ /commencing operation/ });

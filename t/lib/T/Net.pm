@@ -8,7 +8,7 @@ use strict;
 use warnings;
 use POSIX qw(_exit);
 
-our @EXPORT = qw(net_host net_link net_do net_try can_netns);
+our @EXPORT = qw(net_host net_link net_do net_eval can_netns);
 
 my %setns = (x86_64 => 308, aarch64 => 268);
 my $machine = (POSIX::uname())[4];
@@ -55,7 +55,7 @@ sub net_link {
 }
 
 # Run Perl on a host and give what it returns, a string.
-sub net_try {
+sub net_eval {
 	my ($host, $code) = @_;
 	pipe(my $read, my $write) or die "pipe: $!\n";
 	my $pid = fork;

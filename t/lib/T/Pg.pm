@@ -24,26 +24,26 @@ sub pg_template {
 	return "$folder/pgtemplate" if -e "$folder/pgtemplate/PG_VERSION";
 	my $data = "$T::TMP/template";
 	mkdir $data, 0700;
-	own($data);
+	chown_postgres($data);
 	my @as = (user => T::nobody());
-	ok_run([ 'initdb', '--no-sync', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-D', $data ], @as);
+	run_ok([ 'initdb', '--no-sync', '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-D', $data ], @as);
 	my $sql = "create role alice login password 'secret'\ncreate database sales owner alice\n";
-	ok_run([ 'postgres', '--single', '-F', '-D', $data, 'postgres' ], @as, stdin => $sql);
-	ok_run([ 'rm', '-rf', "$folder/pgtemplate.new" ]); # of a run that was broken off
-	ok_run([ 'cp', '-a', $data, "$folder/pgtemplate.new" ]);
+	run_ok([ 'postgres', '--single', '-F', '-D', $data, 'postgres' ], @as, stdin => $sql);
+	run_ok([ 'rm', '-rf', "$folder/pgtemplate.new" ]); # of a run that was broken off
+	run_ok([ 'cp', '-a', $data, "$folder/pgtemplate.new" ]);
 	rename "$folder/pgtemplate.new", "$folder/pgtemplate" or die "pgtemplate: $!\n";
 	return "$folder/pgtemplate";
 }
 
-sub ok_run {
+sub run_ok {
 	my $r = T::run(@_);
 	die "@{$_[0]}: $r->{err}" if $r->{status};
 }
 
-sub own {
+sub chown_postgres {
 	my ($path) = @_;
 	my $user = T::nobody() or return;
-	ok_run([ 'chown', '-R', "$user:", $path ]);
+	run_ok([ 'chown', '-R', "$user:", $path ]);
 }
 
 my $clusters = 0;
@@ -54,9 +54,9 @@ sub start_pg {
 	my $base = "$T::TMP/pg" . ++$clusters;
 	my $self = bless { base => $base, data => "$base/data", log => "$base/log", port => $o{port} || T::free_port(), host => '127.0.0.1', socket => $base, netns => $o{netns} }, 'T::Pg';
 	mkdir $base, 0755;
-	own($base);
-	ok_run([ 'cp', '-a', pg_template(), $self->{data} ]);
-	own($self->{data}); # a copied checkout has the template, and not its owner
+	chown_postgres($base);
+	run_ok([ 'cp', '-a', pg_template(), $self->{data} ]);
+	chown_postgres($self->{data}); # a copied checkout has the template, and not its owner
 	T::spew("$self->{data}/pg_hba.conf", $o{hba} || $HBA);
 	my $conf = "fsync=off\nport=$self->{port}\nlisten_addresses='" . (defined $o{listen} ? $o{listen} : '127.0.0.1') . "'\nunix_socket_directories='$base'\n"
 		. 'max_connections=' . ($o{max_connections} || 30) . "\nsuperuser_reserved_connections=0\nmax_wal_senders=4\nwal_level=replica\nshared_buffers=16MB\n"
@@ -73,7 +73,7 @@ sub ssl_files {
 	my ($self, $cert) = @_;
 	T::spew("$self->{data}/server.crt", T::slurp($cert->{chain}));
 	T::spew("$self->{data}/server.key", T::slurp($cert->{key}), 0600);
-	own("$self->{data}/server.key");
+	chown_postgres("$self->{data}/server.key");
 	return "ssl=on\n";
 }
 

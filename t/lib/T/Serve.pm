@@ -181,7 +181,7 @@ sub session {
 	my (%o) = @_;
 	my $self = service(%o);
 	$self->{err} = "$T::TMP/session$services.err";
-	my ($in, $out, $read, $write) = ends($o{over} || 'tcp', $o{rcvbuf});
+	my ($in, $out, $read, $write) = endpoints($o{over} || 'tcp', $o{rcvbuf});
 	my $err = defined $o{stderr} ? ($o{stderr} eq 'client' ? $out : $o{stderr}) : $self->{err};
 	my @wrap = @{ $o{wrap} || [] };
 	my $program = @wrap ? $wrap[0] : $o{program} || $T::PGSSL;
@@ -219,7 +219,7 @@ sub wait {
 }
 
 # (pgssl's 0, pgssl's 1, ours to read, ours to write)
-sub ends {
+sub endpoints {
 	my ($over, $rcvbuf) = @_;
 	if ($over eq 'pipes') {
 		pipe(my $in, my $write) && pipe(my $read, my $out) or die "pipe: $!\n";

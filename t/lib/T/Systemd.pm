@@ -57,7 +57,7 @@ sub boot_systemd {
 	$self->{keeper} = T::spawn(
 		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--', $SYSTEMD, '--unit=boot.target' ],
 		env => { container => 'pgssl-test', SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base', SYSTEMD_GENERATOR_PATH => '/nonexistent' },
-		before => sub { keep($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
+		before => sub { make_namespaces($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
 		out => "$base/boot", err => "$base/boot",
 	);
 	T::at_end(sub { $self->stop });
@@ -108,7 +108,7 @@ sub command {
 
 # Make the namespaces and the cgroup. The parent stays outside: it ends process 1, and by that all others, when it is told to or when the test ends, and removes
 # the cgroup. The child returns as process 1 in the new root.
-sub keep {
+sub make_namespaces {
 	my ($base, $tree, @units) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Away - what client mode has at its other end: a fake PostgreSQL that speaks TLS and shows what it got, and pgssl -c with the test as its local client.
-package T::Away;
+# T::ClientMode - what client mode has at its other end: a fake PostgreSQL that speaks TLS and shows what it got, and pgssl -c with the test as its local client.
+package T::ClientMode;
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Exporter 'import';
 use IO::Socket::SSL ();
 use T ();
 
-our @EXPORT = qw(tls_backend local_session enter msg);
+our @EXPORT = qw(tls_backend local_session first_message msg);
 
 sub msg { my ($type, $body) = @_; return $type . pack('N', 4 + length $body) . $body }
 
@@ -45,7 +45,7 @@ sub local_session {
 }
 
 # Send the startup packet of a local_session; (type, body) of the first message, for an error ('E', its fields).
-sub enter {
+sub first_message {
 	my ($s) = @_;
 	$s->{conn}->send(T::Conn::startup_packet(user => 'alice', database => 'sales'));
 	my ($type, $body) = $s->{conn}->message;
