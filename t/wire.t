@@ -137,7 +137,7 @@ subtest 'no private key in client mode' => sub {
 		my $cert = make_cert(name => "own$kind", key => $kind);
 		my $server = tls_backend($c->{cert}, ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
 		my $s = local_session(pg => $server, pem => make_pem($cert), args => [ '-A', $c->{root} ]);
-		is((enter($s))[0], 'R', "$kind: the server accepts our certificate");
+		is((first_message($s))[0], 'R', "$kind: the server accepts our certificate");
 		search($s, $cert, qr/\Qalice\E/);
 	}
 };
@@ -191,7 +191,7 @@ subtest 'no client byte is read before the sandbox is entered (except the SSLReq
 
 subtest 'the same in client mode, which does not connect before it has the startup packet' => sub {
 	my $server = tls_backend($c->{cert});
-	my ($before, $after) = traced(sub { is((enter($_[0]))[0], 'R', 'the client is accepted') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
+	my ($before, $after) = traced(sub { is((first_message($_[0]))[0], 'R', 'the client is accepted') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
 	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]}, 'no client byte is read before the sandbox');
 	none($before, qr{ connect\(.*htons\(${\ $server->port}\)}, 'no connection before the sandbox');
 	none($after, $opens, 'no file is opened afterwards, although a chain is verified');
