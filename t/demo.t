@@ -72,8 +72,8 @@ sub is_demo
 {
 	my ($text, $name) = @_;
 	my %want = (
-		database => 'demo', user => 'demo', host => 'localhost', address => '127.0.0.1', port => $port,
-		protocol => 'TLSv1.3', cipher => 'TLS_AES_256_GCM_SHA384',
+		database => 'demo', user => 'demo', host => 'localhost', address => '127.0.0.1',
+		port => $port, protocol => 'TLSv1.3', cipher => 'TLS_AES_256_GCM_SHA384',
 	);
 	is_deeply T::Pg::conninfo($text), \%want, $name;
 }
@@ -87,7 +87,8 @@ like $text, qr/user\s*= nobody/, 'the shipped entry does not run as root';
 like $text, qr/sslmode=verify-full/, 'the psql command with verify-full is shown';
 is_demo $text, '\conninfo shows TLS';
 like $text, qr/\d+ \| demo/, 'the result of a query';
-like $text, qr/FATAL: +this port accepts only TLS connections/, 'the message to a client without TLS';
+like $text, qr/FATAL: +this port accepts only TLS connections/,
+	'the message to a client without TLS';
 like $text, qr/connection authorized: user=demo database=demo .*tls=TLSv1\.3/, 'the first log line';
 like $text, qr/disconnection: session time: .*user=demo/, 'the last log line';
 like $text, qr/nothing is left running/, 'the end is reported';

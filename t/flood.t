@@ -16,7 +16,8 @@ sub flooded {
 	my ($words, %o) = @_;
 	my $s = session(over => 'pair', %o);
 	my $said = "$TMP/said.$s->{pid}";
-	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write}, out => $said);
+	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write},
+		out => $said);
 	$s->conn->close;
 	wait_for('the handshake', sub { slurp($said) =~ /^connected/ });
 	return ($s, $client);
@@ -32,7 +33,8 @@ sub ends {
 subtest 'KeyUpdates before the startup packet' => sub {
 	my $fake = fake_backend();
 	my ($s, $client) = flooded(['keyupdates'], pg => $fake, args => ['--handshake-timeout=2']);
-	ends($s, $client, qr/did not send its startup packet in time/, 76, '--handshake-timeout ends the session');
+	ends($s, $client, qr/did not send its startup packet in time/, 76,
+		'--handshake-timeout ends the session');
 	($s, $client) = flooded(['keyupdates'], pg => $fake);
 	nap(0.2);
 	kill 'TERM', $s->{pid};
@@ -50,10 +52,13 @@ subtest 'data or KeyUpdates in a session' => sub {
 		ends($s, $client, qr/reason=terminated/, 0, "$flood: SIGTERM ends the session");
 
 		my $brief = issue(issuer => $root, cn => 'alice', until => 3);
-		my $pem = spew("$TMP/brief.pem", slurp($brief->{cert}) . slurp($brief->{key}), 0600);
+		my $pem = spew("$TMP/brief.pem", slurp($brief->{cert}) . slurp($brief->{key}),
+			0600);
 		my @args = ('-A', $root->{cert}, '--clientcert=verify-full', '--clientcert-expiry');
-		($s, $client) = flooded([ "cert:$pem", 'startup', $flood ], pg => $sink, args => \@args);
-		ends($s, $client, qr/reason=client certificate expired/, 0, "$flood: the expiry of the client certificate ends the session");
+		($s, $client) = flooded([ "cert:$pem", 'startup', $flood ], pg => $sink,
+			args => \@args);
+		ends($s, $client, qr/reason=client certificate expired/, 0,
+			"$flood: the expiry of the client certificate ends the session");
 	}
 };
 
@@ -61,7 +66,8 @@ subtest 'data or KeyUpdates in a session' => sub {
 # wake-up; it must be restarted only by data.
 subtest 'KeyUpdates do not count as activity' => sub {
 	my $sink = fake_backend(sub { my ($socket) = @_; 1 while sysread $socket, my $data, 1 << 20 });
-	my ($s, $client) = flooded([ 'startup', 'keyupdates' ], pg => $sink, args => ['--idle-timeout=1']);
+	my ($s, $client) = flooded([ 'startup', 'keyupdates' ], pg => $sink,
+		args => ['--idle-timeout=1']);
 	ends($s, $client, qr/reason=idle timeout/, 0, 'the idle session ends');
 };
 

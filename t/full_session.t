@@ -34,7 +34,8 @@ cmp_ok(length $dump, '>', 8_000_000, 'the dump is complete');
 do_ok('pg_dump -Fc | pg_restore', [ 'sh', '-c', 'pg_dump -Fc bench | pg_restore -d copy' ], @tls);
 ok(dump_of('pg_dump of the copy', [ qw(pg_dump copy) ], @direct) eq $dump, 'the copy is equal');
 
-my @queries = ('select generate_series(1, 100000)', "select repeat('x', 1000000)", 'copy pgbench_accounts to stdout', 'select 1/0', 'select');
+my @queries = ('select generate_series(1, 100000)', "select repeat('x', 1000000)",
+	'copy pgbench_accounts to stdout', 'select 1/0', 'select');
 for my $sql (@queries) {
 	my ($a, $b) = map { psql($sql, @$_, dbname => 'bench') } \@tls, \@direct;
 	ok($a->{$_} eq $b->{$_}, "$sql: the same $_") for qw(out err status);

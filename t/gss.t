@@ -10,7 +10,8 @@ use T;
 
 needs(!T::run([ 'sh', '-c', 'command -v krb5kdc && command -v kdb5_util && command -v kadmin.local && command -v kinit' ], quiet => 1)->{status},
 	'krb5-kdc, krb5-admin-server and krb5-user');
-needs(T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /--with-gssapi/, 'a PostgreSQL built with GSSAPI');
+needs(T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /--with-gssapi/,
+	'a PostgreSQL built with GSSAPI');
 
 my $kdc = start_kdc();
 my $hba = "local all all trust\nhostgssenc all all 127.0.0.1/32 gss include_realm=0\nhost sales alice 127.0.0.1/32 gss include_realm=0\n";
@@ -20,13 +21,16 @@ my $who = 'select gss_authenticated, encrypted, principal from pg_stat_gssapi wh
 
 subtest 'gssencmode=require: encrypted end to end, from psql to PostgreSQL' => sub {
 	my $s = serve(pg => $pg, args => ['--gss']);
-	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'require', sslmode => 'disable');
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'require',
+		sslmode => 'disable');
 	is($r->{out}, "t|t|alice\@TEST\n", 'pg_stat_gssapi') or diag($r->{err});
 	my $line = $s->logged(qr/connection received:/);
-	like($line, qr/connection received: host=127\.0\.0\.1 port=\d+ backend_port=\d+ tls=gss$/, 'the first log line names no user');
+	like($line, qr/connection received: host=127\.0\.0\.1 port=\d+ backend_port=\d+ tls=gss$/,
+		'the first log line names no user');
 	like($s->logged(qr/disconnection:/), qr/session time: \S+ host=127\.0\.0\.1 port=\d+ received=\d\d\d+ sent=\d\d\d+ reason=/, 'the last log line');
 	my ($backend_port) = $line =~ /backend_port=(\d+)/;
-	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m, "backend_port is the port in PostgreSQL's log");
+	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m,
+		"backend_port is the port in PostgreSQL's log");
 };
 
 subtest 'a megabyte in each direction, and errors of PostgreSQL' => sub {
@@ -36,40 +40,49 @@ subtest 'a megabyte in each direction, and errors of PostgreSQL' => sub {
 	my $r = psql(undef, %require, stdin => "select md5('$text'), length(repeat('y', 10)); select repeat('y', 3000000);\n");
 	my ($sum, $long) = split /\n/, $r->{out};
 	is(length($long || ''), 3_000_000, 'to the client');
-	is($sum, psql("select md5(repeat('x', 1000000)), 10", host => $pg->{socket}, port => $pg->port)->{out} =~ s/\n//r, 'to the backend');
+	is($sum, psql("select md5(repeat('x', 1000000)), 10", host => $pg->{socket},
+		port => $pg->port)->{out} =~ s/\n//r, 'to the backend');
 	$r = psql('select 1', %require, dbname => 'nosuch');
-	like($r->{err}, qr/FATAL:  database "nosuch" does not exist/, 'the error about the database');
+	like($r->{err}, qr/FATAL:  database "nosuch" does not exist/,
+		'the error about the database');
 	$r = psql('select 1', %require, user => 'postgres');
-	like($r->{err}, qr/FATAL:  GSSAPI authentication failed for user "postgres"/, "alice's ticket is not accepted for postgres");
+	like($r->{err}, qr/FATAL:  GSSAPI authentication failed for user "postgres"/,
+		"alice's ticket is not accepted for postgres");
 };
 
 subtest 'gssencmode=prefer, PostgreSQL answers N (as on a Unix socket): TLS on the same connection' => sub {
 	my $local = start_pg();
 	my $s = serve(connect => "$local->{socket}:" . $local->port, args => ['--gss']);
 	my $before = () = $local->log =~ /connection received/g;
-	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer', sslmode => 'require', args => [ '-c', '\conninfo' ]);
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer',
+		sslmode => 'require', args => [ '-c', '\conninfo' ]);
 	like($r->{out}, qr/^f\|f\|$/m, 'no GSSAPI');
 	is(conninfo($r->{out})->{protocol}, 'TLSv1.3', 'TLS instead') or diag($r->{err});
-	like($s->logged(qr/connection authorized:/), qr/user=alice .*tls=TLSv1\.3/, 'logged as TLS');
+	like($s->logged(qr/connection authorized:/), qr/user=alice .*tls=TLSv1\.3/,
+		'logged as TLS');
 
 	my $after = () = $local->log =~ /connection received/g;
 	is($after - $before, 1, 'the connection that received the request is also used for the session');
 	$r = psql('select 1', @kerberos, port => $s->port, gssencmode => 'require');
-	like($r->{err}, qr/server doesn't support GSSAPI encryption|GSSAPI/, 'gssencmode=require fails in the client');
+	like($r->{err}, qr/server doesn't support GSSAPI encryption|GSSAPI/,
+		'gssencmode=require fails in the client');
 };
 
 subtest 'GSSAPI authentication inside TLS, with and without --gss' => sub {
 	for my $args ([], ['--gss']) {
 		my $s = serve(pg => $pg, args => $args);
-		my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'disable', sslmode => 'require');
-		is($r->{out}, "t|f|alice\@TEST\n", "@$args: authenticated with GSSAPI, encrypted with TLS") or diag($r->{err});
+		my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'disable',
+			sslmode => 'require');
+		is($r->{out}, "t|f|alice\@TEST\n",
+			"@$args: authenticated with GSSAPI, encrypted with TLS") or diag($r->{err});
 		like($s->logged(qr/connection authorized:/), qr/tls=TLSv1\.3/, 'logged as TLS');
 	}
 };
 
 subtest 'without --gss: N, then TLS' => sub {
 	my $s = serve(pg => $pg);
-	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer', sslmode => 'require');
+	my $r = psql($who, @kerberos, port => $s->port, gssencmode => 'prefer',
+		sslmode => 'require');
 	is($r->{out}, "t|f|alice\@TEST\n", 'prefer') or diag($r->{err});
 	$r = psql('select 1', @kerberos, port => $s->port, gssencmode => 'require');
 	like($r->{err}, qr/server doesn't support GSSAPI encryption/, 'require');
@@ -78,11 +91,13 @@ subtest 'without --gss: N, then TLS' => sub {
 subtest 'cancelling a query of a session with GSSAPI encryption' => sub {
 	my $s = serve(pg => $pg, args => ['--gss']);
 	my $env = pg_env(@kerberos, port => $s->port, gssencmode => 'require');
-	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(100)'), env => $env, out => "$TMP/c.out", err => "$TMP/c.err");
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(100)'), env => $env,
+		out => "$TMP/c.out", err => "$TMP/c.err");
 	wait_for('the query', sub { psql("select 1 from pg_stat_activity where query = 'select pg_sleep(100)' and state = 'active'", host => $pg->{socket}, port => $pg->port)->{out} });
 	kill 'INT', $pid;
 	isnt(wait_exit($pid), 0, 'psql fails');
-	like(slurp("$TMP/c.err"), qr/canceling statement due to user request/, 'the query is cancelled');
+	like(slurp("$TMP/c.err"), qr/canceling statement due to user request/,
+		'the query is cancelled');
 };
 
 # The remaining tests write the protocol themselves.
@@ -103,7 +118,8 @@ subtest 'pgssl reads one byte from PostgreSQL, and only the request from the cli
 	my $s = session(pg => $fake, args => ['--gss']);
 	$s->conn->raw_send(gss_request() . 'and this too');
 	is($s->conn->recv(15), 'Gthat is theirs', 'the bytes after G arrive');
-	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: gssapi encrypted 127\.0\.0\.1\(\d+\)/, 'process title');
+	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: gssapi encrypted 127\.0\.0\.1\(\d+\)/,
+		'process title');
 	$s->conn->finish;
 	is($s->conn->ending, 'closed', 'closed in order');
 	is($s->wait, 0, 'status');

@@ -15,22 +15,27 @@ net_do($balancer, "ip link add br0 type bridge\nip link set br0 up\nip addr add 
 my @port = map { (net_link($balancer, '', $host[$_], '192.0.2.1' . ($_ + 1) . '/24'))[0] } 0, 1;
 net_do($balancer, "ip link set $_ master br0") for @port;
 
-my $pg = start_pg(netns => $balancer, port => 5432, listen => '192.0.2.1', hba => "local all all trust\nhost all all 192.0.2.0/24 trust\n");
+my $pg = start_pg(netns => $balancer, port => 5432, listen => '192.0.2.1',
+	hba => "local all all trust\nhost all all 192.0.2.0/24 trust\n");
 my @s = map { serve_listen(netns => $_, port => 9000, connect => '192.0.2.1:5432', args => ['--proxy-protocol']) } @host;
 $s[0]->logged(qr/PostgreSQL at 192\.0\.2\.1:5432 is not on this machine: the connection to it is not encrypted/);
 
 my ($conf) = slurp("$ROOT/README") =~ /^haproxy\.cfg:\n\n((?:    .*\n|\n)+)/m;
 like($conf || '', qr/listen pgssl/, 'README contains an haproxy.cfg');
-my $haproxy = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', spew("$TMP/haproxy.cfg", $conf) ], netns => $balancer);
+my $haproxy = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', spew("$TMP/haproxy.cfg", $conf) ],
+	netns => $balancer);
 
-my @to = (netns => $balancer, host => '127.0.0.1', port => 9000, sslmode => 'verify-full', rootcert => server_pem()->{root});
+my @to = (netns => $balancer, host => '127.0.0.1', port => 9000, sslmode => 'verify-full',
+	rootcert => server_pem()->{root});
 wait_for('the first session', sub { psql('select 1', @to)->{status} == 0 });
 
 sub sessions_of { my ($n) = @_; return scalar log_lines($s[$n]{log}, qr/connection authorized/) }
 is(psql('select 1', @to)->{status}, 0, 'psql with verify-full') for 1 .. 4;
 cmp_ok(sessions_of($_), '>', 0, "host $_ serves sessions") for 0, 1;
-like($s[0]->log, qr/connection authorized:.* host=127\.0\.0\.1 port=/, "the log has the client's address, not haproxy's");
-is(psql('select inet_client_addr()', @to)->{out} =~ /^192\.0\.2\.1[12]$/ ? 1 : 0, 1, 'PostgreSQL sees the pgssl host');
+like($s[0]->log, qr/connection authorized:.* host=127\.0\.0\.1 port=/,
+	"the log has the client's address, not haproxy's");
+is(psql('select inet_client_addr()', @to)->{out} =~ /^192\.0\.2\.1[12]$/ ? 1 : 0, 1,
+	'PostgreSQL sees the pgssl host');
 
 # Load: long sessions, spread over both hosts.
 my $work = spew("$TMP/work.sql", "select pg_sleep(0.05);\n" x 150);
@@ -47,7 +52,8 @@ cmp_ok(scalar @failed, '<=', 1, 'new sessions succeed, except for one that may b
 is($new[-1]{out}, "42\n", 'new sessions keep working');
 my %ended = (ok => 0, lost => 0);
 $ended{ wait_exit($_, 30) == 0 ? 'ok' : 'lost' }++ for @busy;
-is_deeply([ @ended{qw(ok lost)} ], [ @share[ 1, 0 ] ], 'sessions of the remaining host succeed, those of the lost host end');
+is_deeply([ @ended{qw(ok lost)} ], [ @share[ 1, 0 ] ],
+	'sessions of the remaining host succeed, those of the lost host end');
 
 my $before = sessions_of(0);
 net_do($balancer, "ip link set $port[0] up");

@@ -19,7 +19,8 @@ subtest 'the inetd.conf line of the handbook, without a program name' => sub {
 };
 
 subtest 'with a program name, as in our example' => sub {
-	my $s = serve_inetd(argv => [ 'pgssl', '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port, '-o', "$TMP/named.log" ]);
+	my $s = serve_inetd(argv => [ 'pgssl', '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port, '-o',
+		"$TMP/named.log" ]);
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	wait_for('the log line', sub { log_lines("$TMP/named.log", qr/disconnection/) });
 };
@@ -32,10 +33,12 @@ subtest 'the shipped line of inetd.conf.example' => sub {
 	ok($conn->login, 'a session');
 	my ($pid) = $s->sessions;
 	my $nobody = getpwnam 'nobody';
-	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m, 'it runs as an unprivileged user') if is_root();
+	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m,
+		'it runs as an unprivileged user') if is_root();
 	ok(-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid", 'it has a pid file');
 	$conn->close;
-	wait_for('the pid file to be removed', sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
+	wait_for('the pid file to be removed',
+		sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
 };
 
 subtest 'an empty argv[0], and one that is an option' => sub {

@@ -57,7 +57,8 @@ is_deeply files($dest), {
 		map { "examples/$_" } @examples,
 }, 'program, manual, texts and examples are installed, and nothing else';
 ok -d "$dest/etc/pgssl", 'a directory for the certificate';
-is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"), 'the installed program is the one that was built';
+is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"),
+	'the installed program is the one that was built';
 
 # Other directories: every path is adapted.
 my @vars = ("DESTDIR=$root/other", 'PREFIX=/opt/pg', 'SYSCONFDIR=/opt/conf');
@@ -66,14 +67,16 @@ my $doc = "$root/other/opt/pg/share/doc/pgssl";
 for my $file (qw(README DESIGN SECURITY CHANGES), map { "examples/$_" } @examples) {
 	my $text = slurp("$doc/$file");
 	ok length $text, "$file is installed";
-	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '', '... and names no default path';
+	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '',
+		'... and names no default path';
 }
 for my $file (@examples[1, 2, 4]) {
 	my $text = slurp("$doc/examples/$file");
 	like $text, qr{/opt/pg/sbin/pgssl\s}, "$file has the program's path";
 	like $text, qr{-p /opt/conf/pgssl/pgssl\.pem -r 5432}, '... and the certificate\'s path';
 }
-like slurp("$root/other/opt/pg/share/man/man8/pgssl.8"), qr{/opt/conf/pgssl/pgssl\.pem}, 'the manual has the certificate\'s path';
+like slurp("$root/other/opt/pg/share/man/man8/pgssl.8"), qr{/opt/conf/pgssl/pgssl\.pem},
+	'the manual has the certificate\'s path';
 
 # A second install, and an uninstall, keep what the site put there.
 mkdir "$root/other/etc" or die;
@@ -83,10 +86,12 @@ for my $mine ("$root/other/opt/conf/pgssl/pgssl.pem", "$doc/mine") {
 	close $f;
 }
 make('install', @vars);
-is slurp("$root/other/opt/conf/pgssl/pgssl.pem"), "mine\n", 'a second install does not touch the key';
+is slurp("$root/other/opt/conf/pgssl/pgssl.pem"), "mine\n",
+	'a second install does not touch the key';
 make('uninstall', @vars);
 my $left = files("$root/other");
-is_deeply $left, {map { $_ => $left->{$_} } '/opt/conf/pgssl/pgssl.pem', '/opt/pg/share/doc/pgssl/mine'},
+is_deeply $left, {map { $_ => $left->{$_} } '/opt/conf/pgssl/pgssl.pem',
+	'/opt/pg/share/doc/pgssl/mine'},
 	'uninstall keeps the site\'s files and no others';
 make('uninstall', "DESTDIR=$dest");
 is_deeply files($dest), {}, 'uninstall removes every file';

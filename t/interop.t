@@ -23,7 +23,8 @@ my $tunnels = 0;
 # Start a stunnel with these options in its [service] section; return an object with a port.
 sub stunnel {
 	my (%service) = @_;
-	my $self = bless { port => free_port(), log => "$TMP/stunnel" . ++$tunnels . '.log' }, 'T::Serve';
+	my $self = bless { port => free_port(), log => "$TMP/stunnel" . ++$tunnels . '.log' },
+		'T::Serve';
 	my $text = "foreground = yes\npid =\nsyslog = no\noutput = $self->{log}\ndebug = 6\n[pgssl]\naccept = 127.0.0.1:$self->{port}\n";
 	$text .= "$_ = $service{$_}\n" for sort keys %service;
 	watch_log($self->{log});
@@ -55,16 +56,20 @@ sub works {
 	my ($service, $pg, %o) = @_;
 	my @as = (port => $service->port, sslmode => 'disable', password => 'secret');
 	is(psql('select 6*7', @as)->{out}, "42\n", 'a query');
-	is(psql('select 6*7', @as, sslmode => $_, gssencmode => 'prefer')->{out}, "42\n", "sslmode=$_") for @{ $o{modes} || [qw(allow prefer)] };
-	like(psql('select 1', @as, password => 'wrong')->{err}, qr/FATAL:  password authentication failed for user "alice"$/m, 'a wrong password');
+	is(psql('select 6*7', @as, sslmode => $_, gssencmode => 'prefer')->{out}, "42\n",
+		"sslmode=$_") for @{ $o{modes} || [qw(allow prefer)] };
+	like(psql('select 1', @as, password => 'wrong')->{err},
+		qr/FATAL:  password authentication failed for user "alice"$/m, 'a wrong password');
 	my $long = psql("select i, repeat('x', i % 1000) from generate_series(1, 20000) i", @as);
 	ok($long->{out} eq $answer, 'ten megabytes') or diag($long->{err});
 	my $err = "$TMP/psql.err." . $service->port;
-	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(@as), err => $err);
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(@as),
+		err => $err);
 	wait_for('the query to run', sub { psql("select count(*) from pg_stat_activity where query like 'select pg_sleep%'", host => $pg->{socket}, port => $pg->port, sslmode => 'disable')->{out} == 1 });
 	kill 'INT', $pid;
 	wait_exit($pid);
-	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'Ctrl-C cancels the query');
+	like(slurp($err), qr/ERROR:  canceling statement due to user request/,
+		'Ctrl-C cancels the query');
 }
 
 subtest "pgssl -c to PostgreSQL's own TLS" => sub { works(near($tls), $tls) };
@@ -75,10 +80,12 @@ subtest 'pgssl -c to pgssl under TLS 1.2' => sub { works(near(far(), '--max-prot
 subtest 'pgssl -c to a pgssl that requires a certificate' => sub {
 	my $far = far(args => [ '-A', $root->{cert}, '--clientcert=verify-full' ]);
 	my $with = sub { psql('select 1', port => serve(client => 1, pg => $far, args => [ '-A', $root->{cert} ], @_)->port, sslmode => 'disable', password => 'secret') };
-	is($with->(pem => T::Cert::make_pem(issue(issuer => $root, cn => 'alice')))->{out}, "1\n", 'a valid certificate');
+	is($with->(pem => T::Cert::make_pem(issue(issuer => $root, cn => 'alice')))->{out}, "1\n",
+		'a valid certificate');
 	like($with->(pem => T::Cert::make_pem(issue(issuer => $root, cn => 'bob')))->{err}, qr/FATAL:  certificate authentication failed for user "alice"$/m, 'a certificate with another name');
 	like($with->(pem => T::Cert::make_pem(issue(cn => 'alice')))->{err}, qr/FATAL:  could not establish a TLS connection .*alert unknown ca$/m, 'a certificate of another authority');
-	like($with->()->{err}, qr/FATAL:  connection requires a valid client certificate$/m, 'no certificate');
+	like($with->()->{err}, qr/FATAL:  connection requires a valid client certificate$/m,
+		'no certificate');
 };
 
 subtest 'three pgssl processes in a row' => sub {
@@ -100,7 +107,8 @@ SKIP: {
 	subtest 'stunnel without protocol to pgssl: direct TLS, then SSLRequest inside' => sub { works(stunnel_client(far()->port), $clear) };
 	subtest 'stunnel to a pgssl whose certificate is from another authority' => sub {
 		my $far = far(pem => T::Cert::make_pem($false));
-		my $r = psql('select 1', port => stunnel_client($far->port)->port, sslmode => 'disable', password => 'secret');
+		my $r = psql('select 1', port => stunnel_client($far->port)->port,
+			sslmode => 'disable', password => 'secret');
 		is($r->{status}, 2, 'psql fails');
 		$far->logged(qr/could not accept TLS connection: .*alert/);
 	};

@@ -47,10 +47,12 @@ subtest 'owner and mode' => sub {
 	}
 	for my $mode (0644, 0604, 0660, 0620, 0601, 0666) {
 		chmod $mode, $pem;
-		refused(sprintf('mode %o', $mode), 77, qr/\Q$pem\E.*(?:0600|permission|group|world)/i, '-p', $pem);
+		refused(sprintf('mode %o', $mode), 77,
+			qr/\Q$pem\E.*(?:0600|permission|group|world)/i, '-p', $pem);
 	}
 	chmod 0640, $pem;
-	is_root() ? accepted('mode 640 of root', '-p', $pem) : refused('mode 640', 77, qr/\Q$pem\E/, '-p', $pem);
+	is_root() ? accepted('mode 640 of root', '-p', $pem) : refused('mode 640', 77, qr/\Q$pem\E/,
+		'-p', $pem);
 	if (is_root()) {
 		chmod 0600, $pem;
 		chown 1, 1, $pem;
@@ -71,10 +73,13 @@ sub damage {
 
 subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	my $ec = make_cert(name => 'ec', key => 'ecdsa');
-	my $damaged = spew("$TMP/damaged.pem", slurp($ec->{key}) . damage(slurp($ec->{chain})), 0600);
+	my $damaged = spew("$TMP/damaged.pem", slurp($ec->{key}) . damage(slurp($ec->{chain})),
+		0600);
 	my ($key, $public, $crt) = map { "$TMP/x25519.$_" } qw(key public crt);
-	T::run($_, quiet => 1) for [ qw(openssl genpkey -algorithm X25519 -out), $key ], [ qw(openssl pkey -pubout -in), $key, '-out', $public ],
-	    [ qw(openssl x509 -new -subj /CN=x25519 -days 3 -key), $ec->{key}, '-force_pubkey', $public, '-out', $crt ];
+	T::run($_, quiet => 1) for [ qw(openssl genpkey -algorithm X25519 -out), $key ],
+		[ qw(openssl pkey -pubout -in), $key, '-out', $public ],
+	    [ qw(openssl x509 -new -subj /CN=x25519 -days 3 -key), $ec->{key}, '-force_pubkey',
+		$public, '-out', $crt ];
 	my $x25519 = spew("$TMP/x25519.pem", slurp($key) . slurp($crt), 0600);
 	for my $case (
 		[ 'damaged', $damaged, qr/cannot use the public key of the first certificate in "\Q$damaged\E": .*: it is damaged, or of a type/ ],
@@ -82,14 +87,16 @@ subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	) {
 		my ($what, $pem, $words) = @$case;
 		refused($what, 78, $words, '-p', $pem);
-		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ], quiet => 1);
+		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ],
+			quiet => 1);
 		like($r->{out} . $r->{err}, $words, '--check reports it too');
 	}
 	my $pem = make_pem($c->{cert}, "$TMP/live.pem");
 	my $s = serve_listen(pg => $fake, pem => $pem);
 	ok(connect_to($s->port)->negotiate, '-d: a good certificate');
 	rename spew("$TMP/live.new", slurp($damaged), 0600), $pem;
-	ok(connect_to($s->port)->negotiate, 'replaced by a bad certificate: the old one stays in use');
+	ok(connect_to($s->port)->negotiate,
+		'replaced by a bad certificate: the old one stays in use');
 	wait_for('the reason', sub { $s->log =~ /could not reload .*public key of the first certificate/ });
 	ok(alive($s->{pid}), 'the listener still runs');
 	stop($s->{pid});
@@ -106,22 +113,30 @@ subtest 'a separate key file: its mode is checked, not that of the certificate' 
 subtest 'missing and unusable files' => sub {
 	refused('no file', 66, qr{\Q$TMP\E/none\.pem.*No such file}, '-p', "$TMP/none.pem");
 	refused('a directory', 66, qr/\Q$TMP\E/, '-p', $TMP) if 0;
-	refused('a file without a key', 78, qr/key/i, '-p', spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
-	refused('a file without a certificate', 78, qr/certificate/i, '-p', spew("$TMP/nocert.pem", slurp($c->{cert}{key}), 0600));
+	refused('a file without a key', 78, qr/key/i, '-p',
+		spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
+	refused('a file without a certificate', 78, qr/certificate/i, '-p',
+		spew("$TMP/nocert.pem", slurp($c->{cert}{key}), 0600));
 	refused('an empty file', 78, qr/certificate/i, '-p', spew("$TMP/empty.pem", '', 0600));
-	refused('random bytes', 78, qr/certificate/i, '-p', spew("$TMP/noise.pem", join('', map { chr int rand 256 } 1 .. 5000), 0600));
+	refused('random bytes', 78, qr/certificate/i, '-p',
+		spew("$TMP/noise.pem", join('', map { chr int rand 256 } 1 .. 5000), 0600));
 	my $other = make_cert(name => 'othercert');
-	refused('the key of another certificate', 78, qr/match/i, '-p', spew("$TMP/mismatch.pem", slurp($c->{cert}{chain}) . slurp($other->{key}), 0600));
+	refused('the key of another certificate', 78, qr/match/i, '-p',
+		spew("$TMP/mismatch.pem", slurp($c->{cert}{chain}) . slurp($other->{key}), 0600));
 };
 
 subtest 'passphrases' => sub {
 	my $pem = make_pem(make_cert(name => 'locked', passphrase => 'open sesame'));
 	accepted('the right passphrase', '-p', $pem, '--passphrase-command=echo open sesame');
-	accepted('only the first line is used', '-p', $pem, '--passphrase-command=printf "open sesame\nsecond\n"');
-	refused('a wrong passphrase', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=echo nonsense');
-	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=exit 3');
+	accepted('only the first line is used', '-p', $pem,
+		'--passphrase-command=printf "open sesame\nsecond\n"');
+	refused('a wrong passphrase', 78, qr/passphrase/i, '-p', $pem,
+		'--passphrase-command=echo nonsense');
+	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem,
+		'--passphrase-command=exit 3');
 	refused('no command: no prompt', 78, qr/passphrase/i, '-p', $pem);
-	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1], qr/nonsense\b(?!.*command)|open sesame/, 'no passphrase in the log');
+	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1],
+		qr/nonsense\b(?!.*command)|open sesame/, 'no passphrase in the log');
 };
 
 subtest "the passphrase command gets none of the client's descriptors" => sub {
@@ -152,7 +167,8 @@ subtest 'a passphrase command that prints the passphrase and does not end' => su
 # Connect 200 times while a process calls `replace` again and again. Every handshake must succeed.
 sub replaced_while_connecting {
 	my ($replace, @args) = @_;
-	my $s = serve(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/replace.log" ]);
+	my $s = serve(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o',
+		"$TMP/replace.log" ]);
 	watch_log("$TMP/replace.log");
 	my $pid = fork;
 	if (!$pid) {

@@ -100,7 +100,8 @@ subtest 'the client disappears after any number of bytes' => sub {
 			$s->conn->raw_send(substr $hello, 0, $n);
 			$s->conn->$how;
 			my $status = $s->wait;
-			ok($status eq '0' || $status eq '76', "$how after $n bytes") or diag("status $status");
+			ok($status eq '0' || $status eq '76', "$how after $n bytes")
+				or diag("status $status");
 		}
 	}
 };

@@ -25,13 +25,17 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 	my $file = "/tmp/pgssl.localhost.$port.pid";
 	my $pid = pid_in($file);
 	ok($pid && alive($pid), 'the listener runs, and the pid file exists');
-	like(slurp("/proc/$pid/stat"), qr/^\d+ \(\S+\) \S \d+ $pid $pid 0 /, 'it has its own session and no terminal');
-	is(join(' ', map { readlink "/proc/$pid/fd/$_" } 0 .. 2), '/dev/null /dev/null /dev/null', 'it keeps no descriptor of the command') if is_root();
+	like(slurp("/proc/$pid/stat"), qr/^\d+ \(\S+\) \S \d+ $pid $pid 0 /,
+		'it has its own session and no terminal');
+	is(join(' ', map { readlink "/proc/$pid/fd/$_" } 0 .. 2), '/dev/null /dev/null /dev/null',
+		'it keeps no descriptor of the command') if is_root();
 	is(psql('select 6*7', port => $port, @verify)->{out}, "42\n", 'psql connects');
-	is(conninfo(psql('\conninfo', port => $port, @verify)->{out})->{protocol}, 'TLSv1.3', 'conninfo');
+	is(conninfo(psql('\conninfo', port => $port, @verify)->{out})->{protocol}, 'TLSv1.3',
+		'conninfo');
 	my $second = T::run(\@cmd, quiet => 1);
 	isnt($second->{status}, 0, 'a second listener does not start');
-	like($second->{err}, qr/\Q$file\E.*held by process $pid\b/, 'the error names the first process');
+	like($second->{err}, qr/\Q$file\E.*held by process $pid\b/,
+		'the error names the first process');
 	kill 'TERM', $pid;
 	gone($pid);
 	ok(!-e $file, 'SIGTERM ends it and removes the pid file');
@@ -40,7 +44,8 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 
 subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r PORT' => sub {
 	my $port = free_port();
-	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $port, '-r', $pg->port ])->{status}, 0, 'the listener starts');
+	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $port, '-r', $pg->port ])->{status},
+		0, 'the listener starts');
 	is(psql('select 6*7', port => $port, @verify)->{out}, "42\n", 'psql connects');
 	stop_daemon("/tmp/pgssl.localhost.$port.pid");
 };
@@ -55,11 +60,14 @@ sub stop_daemon {
 
 subtest 'from the handbook, on one machine: -p FILE -d PORT -r PORT and -c -d PORT -r localhost:PORT' => sub {
 	my ($server, $client) = (free_port(), free_port());
-	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $server, '-r', $pg->port ])->{status}, 0, 'the server side starts');
-	is(T::run([ $PGSSL, '-P/tmp/', '-c', '-d', $client, '-r', "localhost:$server" ])->{status}, 0, 'the client side starts');
+	is(T::run([ $PGSSL, '-P/tmp/', '-p', $c->{pem}, '-d', $server, '-r', $pg->port ])->{status},
+		0, 'the server side starts');
+	is(T::run([ $PGSSL, '-P/tmp/', '-c', '-d', $client, '-r', "localhost:$server" ])->{status},
+		0, 'the client side starts');
 	my @plain = (port => $client, sslmode => 'disable');
 	is(psql('select 6*7', @plain)->{out}, "42\n", 'psql without TLS through both');
-	is(psql("select repeat('x', 1000000)", @plain)->{out}, 'x' x 1000000 . "\n", 'a large answer');
+	is(psql("select repeat('x', 1000000)", @plain)->{out}, 'x' x 1000000 . "\n",
+		'a large answer');
 	is(psql('select 1', @plain, host => '::1')->{out}, "1\n", 'over IPv6');
 	my $listening = slurp('/proc/net/tcp') . slurp('/proc/net/tcp6');
 	my $hex = sprintf '%04X', $client;
@@ -77,34 +85,43 @@ subtest 'from the handbook, on two machines: -d 9000 -r localhost:PORT and -c -d
 	net_link($server, '192.168.1.2/24', $client, '192.168.1.3/24');
 	my $far = start_pg(netns => $server, listen => '127.0.0.1,::1');
 	mkdir "$TMP/$_" for qw(there here);
-	my $there = T::run([ $PGSSL, "-P$TMP/there/", '-p', $c->{pem}, '-d', 9000, '-r', 'localhost:' . $far->port ], netns => $server);
+	my $there = T::run([ $PGSSL, "-P$TMP/there/", '-p', $c->{pem}, '-d', 9000, '-r',
+		'localhost:' . $far->port ], netns => $server);
 	is($there->{status}, 0, 'the server side starts') or diag($there->{err});
-	my $here = T::run([ $PGSSL, "-P$TMP/here/", '-c', '-d', 5432, '-r', '192.168.1.2:9000' ], netns => $client);
+	my $here = T::run([ $PGSSL, "-P$TMP/here/", '-c', '-d', 5432, '-r', '192.168.1.2:9000' ],
+		netns => $client);
 	is($here->{status}, 0, 'the client side starts') or diag($here->{err});
-	is(psql('select 6*7', netns => $client, host => '127.0.0.1', port => 5432, sslmode => 'disable')->{out}, "42\n", 'psql without TLS through both');
+	is(psql('select 6*7', netns => $client, host => '127.0.0.1', port => 5432,
+		sslmode => 'disable')->{out}, "42\n", 'psql without TLS through both');
 	stop_daemon("$TMP/there/pgssl.localhost.9000.pid");
 	stop_daemon("$TMP/here/pgssl.localhost.5432.pid");
 };
 
 subtest "client mode: SIGHUP reloads the authorities, also those of the system" => sub {
 	my $server = serve_listen(pg => $pg);
-	my @client = ('-c', '-A', 'system', '-r', 'localhost:' . $server->port, '-o', "$TMP/system.log");
-	my $s = serve_listen(argv => \@client, env => { SSL_CERT_FILE => $c->{root} }, listening => 0);
+	my @client = ('-c', '-A', 'system', '-r', 'localhost:' . $server->port, '-o',
+		"$TMP/system.log");
+	my $s = serve_listen(argv => \@client, env => { SSL_CERT_FILE => $c->{root} },
+		listening => 0);
 	wait_for('the client side to listen', sub { slurp("$TMP/system.log") =~ /listening on/ });
 	kill 'HUP', $s->{pid};
 	wait_for('the reload', sub { slurp("$TMP/system.log") =~ /reloaded certificate/ });
 	like(slurp("$TMP/system.log"), qr/reloaded certificate and key/, 'reloaded');
-	is(psql('select 6*7', port => $s->port, sslmode => 'disable')->{out}, "42\n", 'the new authorities work');
+	is(psql('select 6*7', port => $s->port, sslmode => 'disable')->{out}, "42\n",
+		'the new authorities work');
 	stop($_->{pid}) for $s, $server;
 };
 
 subtest 'client mode: too many clients' => sub {
 	my $server = serve_listen(pg => $pg);
-	my $s = serve_listen(argv => [ '-c', '-r', 'localhost:' . $server->port, '--max-connections=1', '-o', "$TMP/client.log" ], listening => 0);
+	my $s = serve_listen(argv => [ '-c', '-r', 'localhost:' . $server->port,
+		'--max-connections=1', '-o', "$TMP/client.log" ], listening => 0);
 	wait_for('the client side to listen', sub { slurp("$TMP/client.log") =~ /listening on/ });
-	my $one = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $s->port, sslmode => 'disable'));
+	my $one = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'),
+		env => pg_env(port => $s->port, sslmode => 'disable'));
 	$server->logged(qr/connection authorized/);
-	like(psql('select 1', port => $s->port, sslmode => 'disable')->{err}, qr/FATAL:  sorry, too many clients already/, 'the second client gets the error');
+	like(psql('select 1', port => $s->port, sslmode => 'disable')->{err},
+		qr/FATAL:  sorry, too many clients already/, 'the second client gets the error');
 	stop($s->{pid});
 	stop($server->{pid});
 	wait_exit($one);
@@ -114,13 +131,17 @@ subtest 'client mode: too many clients' => sub {
 
 subtest 'a failed start is reported' => sub {
 	my $taken = free_port();
-	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $taken, Listen => 1) or die;
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $taken,
+		Listen => 1) or die;
 	my @good = ('-d', free_port(), '-p', $c->{pem}, '-r', $pg->port);
 	my %bad = (
 		'a port in use' => [ [ @good, '-d', $taken ], 69, qr/could not listen on address 0\.0\.0\.0, port $taken: Address already in use/ ],
-		'no certificate' => [ [ @good, '-p', "$TMP/none.pem" ], 66, qr/none\.pem.*No such file/ ],
-		'an unknown host' => [ [ @good, '-r', 'no-such-host.invalid:5432' ], 68, qr/no-such-host\.invalid/ ],
-		'a pid file in a missing directory' => [ [ @good, '-P', "$TMP/none/" ], 73, qr{\Q$TMP\E/none} ],
+		'no certificate' => [ [ @good, '-p', "$TMP/none.pem" ], 66,
+			qr/none\.pem.*No such file/ ],
+		'an unknown host' => [ [ @good, '-r', 'no-such-host.invalid:5432' ], 68,
+			qr/no-such-host\.invalid/ ],
+		'a pid file in a missing directory' => [ [ @good, '-P', "$TMP/none/" ], 73,
+			qr{\Q$TMP\E/none} ],
 		'an unknown user' => [ [ @good, '-s', 'no-such-user' ], 67, qr/no-such-user/ ],
 		'port 0' => [ [ @good, '-d', '0' ], 64, qr/-d 0: the port/ ],
 		'-f without -d' => [ [ '-f' ], 64, qr/-f makes no sense without -d/ ],
@@ -134,20 +155,25 @@ subtest 'a failed start is reported' => sub {
 		like($r->{err}, $pattern, 'the reason on standard error');
 	}
 	my $r = T::run([ 'sh', '-c', "$PGSSL -d $taken -p $c->{pem} 2>&1" ], quiet => 1);
-	like($r->{out}, qr/could not listen/, 'also if standard error is the same as standard output');
-	is(T::run([ 'pgrep', '-f', "pgssl -d $taken" ], quiet => 1)->{out}, '', 'no process is left');
+	like($r->{out}, qr/could not listen/,
+		'also if standard error is the same as standard output');
+	is(T::run([ 'pgrep', '-f', "pgssl -d $taken" ], quiet => 1)->{out}, '',
+		'no process is left');
 };
 
 subtest 'addresses' => sub {
 	for my $case ([ '127.0.0.1', '127.0.0.1', '::1' ], [ '[::1]', '::1', '127.0.0.1' ]) {
 		my ($bind, $works, $not) = @$case;
 		my $s = serve_listen(pg => $pg, bind => $bind);
-		is(psql('select 1', port => $s->port, host => $works)->{out}, "1\n", "$bind: $works");
-		isnt(psql('select 1', port => $s->port, host => $not)->{status}, 0, "$bind: not $not");
+		is(psql('select 1', port => $s->port, host => $works)->{out}, "1\n",
+			"$bind: $works");
+		isnt(psql('select 1', port => $s->port, host => $not)->{status}, 0,
+			"$bind: not $not");
 		stop($s->{pid});
 	}
 	my $s = serve_listen(pg => $pg);
-	is(psql('select 1', port => $s->port, host => $_)->{out}, "1\n", "all addresses: $_") for '127.0.0.1', '::1';
+	is(psql('select 1', port => $s->port, host => $_)->{out}, "1\n", "all addresses: $_")
+		for '127.0.0.1', '::1';
 	like($s->log, qr/connection authorized:.* host=::1 /, 'the log has the address');
 	stop($s->{pid});
 };
@@ -183,7 +209,8 @@ subtest 'replaced files are used without a signal; bad ones are not' => sub {
 	make_pem($old, $pem);
 	is(shown($s), fingerprint($old->{cert}), 'a good file: it is used');
 	kill 'HUP', $s->{pid};
-	wait_for('SIGHUP to reload', sub { log_lines($s->{log}, qr/reloaded certificate and key/) == 3 });
+	wait_for('SIGHUP to reload',
+		sub { log_lines($s->{log}, qr/reloaded certificate and key/) == 3 });
 	is(shown($s), fingerprint($old->{cert}), 'clients are still served');
 	stop($s->{pid});
 };
@@ -191,7 +218,8 @@ subtest 'replaced files are used without a signal; bad ones are not' => sub {
 subtest 'a key with a passphrase: the command runs once, and a replaced key is still read' => sub {
 	my ($old, $new) = map { make_cert(name => "locked$_", issuer => $c->{ca}, passphrase => 'sesame') } 1, 2;
 	my $pem = make_pem($old, "$TMP/locked.pem");
-	my $s = serve_listen(pg => $pg, pem => $pem, args => [ "--passphrase-command=echo run >>$TMP/runs; echo sesame" ]);
+	my $s = serve_listen(pg => $pg, pem => $pem,
+		args => [ "--passphrase-command=echo run >>$TMP/runs; echo sesame" ]);
 	is(shown($s), fingerprint($old->{cert}), 'the first certificate');
 	replace_file($pem, slurp($new->{chain}) . slurp($new->{key}), 0600);
 	is(shown($s), fingerprint($new->{cert}), 'the second one');
@@ -212,7 +240,8 @@ subtest 'too many clients' => sub {
 	my $e = parse_error($third->rest);
 	is("$e->{C} $e->{M}", '53300 sorry, too many clients already', 'and the error');
 	$third->close;
-	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  sorry, too many clients already/, 'so is psql');
+	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  sorry, too many clients already/,
+		'so is psql');
 	is($authorized->() - $before, 0, 'PostgreSQL was contacted for neither');
 
 	$two[0]->query('select pg_sleep(60)');
@@ -221,7 +250,8 @@ subtest 'too many clients' => sub {
 	$cancel->raw_send(cancel_request(@{ $two[0]{cancel} }));
 	my ($type, $body);
 	do { ($type, $body) = $two[0]->message } until !defined $type || $type eq 'E';
-	like($body || '', qr/canceling statement due to user request/, 'a cancel request still goes through');
+	like($body || '', qr/canceling statement due to user request/,
+		'a cancel request still goes through');
 	$cancel->close;
 
 	wait_for('all but two sessions to end', sub { $s->sessions == 2 });

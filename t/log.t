@@ -20,8 +20,10 @@ subtest 'both lines of a session' => sub {
 	my $who = qr/user=alice database=sales application_name=logtest host=127\.0\.0\.1 port=$port backend_port=\d+/;
 	like($first, qr/connection authorized: $who tls=TLSv1\.3 cipher=TLS_AES_256_GCM_SHA384 group=$group$/, 'first line');
 	my ($backend_port) = $first =~ /backend_port=(\d+)/;
-	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: alice sales 127\.0\.0\.1\($port\)\0*$/, 'process title');
-	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m, "backend_port is the port in PostgreSQL's log");
+	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: alice sales 127\.0\.0\.1\($port\)\0*$/,
+		'process title');
+	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m,
+		"backend_port is the port in PostgreSQL's log");
 	$s->conn->send("X\0\0\0\4");
 	$s->conn->rest;
 	is($s->wait, 0, 'status');
@@ -44,7 +46,8 @@ subtest 'received and sent count the bytes of the session' => sub {
 
 subtest 'names cannot forge a field or a line' => sub {
 	my $s = session(pg => $pg);
-	$s->conn->login(user => "eve database=x\n\\\x1b[2J\xc3\xa4", database => 'a b', application_name => "x\r\ny");
+	$s->conn->login(user => "eve database=x\n\\\x1b[2J\xc3\xa4", database => 'a b',
+		application_name => "x\r\ny");
 	$s->conn->close;
 	$s->wait;
 	my ($line) = log_lines($s->{log}, qr/connection authorized/);
@@ -75,13 +78,15 @@ subtest 'a failure before the session: one line with host, port and cause' => su
 
 subtest 'nothing is written to descriptor 2 when it is the client' => sub {
 	for my $over (qw(tcp pair pipes)) {
-		my $s = session(pg => $pg, over => $over, stderr => 'client', nolog => 1, args => [ '-D', '7' ]);
+		my $s = session(pg => $pg, over => $over, stderr => 'client', nolog => 1,
+			args => [ '-D', '7' ]);
 		ok($s->conn->login, "login over $over");
 		$s->conn->send("X\0\0\0\4");
 		is($s->conn->rest, '', 'no other byte');
 		is($s->wait, 0, 'status');
 	}
-	for my $bad ([ '--nonsense' ], [ '-p', "$TMP/nosuch" ], [ '-r', 'no such place!' ], [ '-D' ]) {
+	for my $bad ([ '--nonsense' ], [ '-p', "$TMP/nosuch" ], [ '-r', 'no such place!' ],
+		[ '-D' ]) {
 		my $s = session(argv => $bad, stderr => 'client');
 		is($s->conn->rest, '', "no byte to the client: @$bad");
 		isnt($s->wait, 0, 'status');
@@ -93,7 +98,8 @@ subtest 'the log goes to standard error if that is not the client; host=[local] 
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
-	like(slurp($s->{err}), qr/connection authorized: user=alice .*host=\[local\]/, 'the line is on standard error');
+	like(slurp($s->{err}), qr/connection authorized: user=alice .*host=\[local\]/,
+		'the line is on standard error');
 };
 
 subtest '-o takes precedence, and appends' => sub {
@@ -111,7 +117,8 @@ my $private = 'mount --make-rprivate / && mkdir -p "$T/dev" && mount --rbind /de
 	. 'for f in null zero random urandom; do touch /dev/$f && mount --bind "$T/dev/$f" /dev/$f; done && ln -s "$T/syslog" /dev/log && exec "$@"';
 
 subtest 'syslog, facility daemon, if descriptor 2 is the client' => sub {
-	plan skip_all => 'needs root and mount namespaces' unless is_root() && !T::run([ 'unshare', '-m', 'true' ], quiet => 1)->{status};
+	plan skip_all => 'needs root and mount namespaces'
+		unless is_root() && !T::run([ 'unshare', '-m', 'true' ], quiet => 1)->{status};
 	socket(my $syslog, AF_UNIX, SOCK_DGRAM, 0) or die;
 	bind($syslog, pack_sockaddr_un("$TMP/syslog")) or die;
 	chmod 0666, "$TMP/syslog";
@@ -122,7 +129,8 @@ subtest 'syslog, facility daemon, if descriptor 2 is the client' => sub {
 	$s->wait;
 	recv $syslog, my $first, 4096, MSG_DONTWAIT;
 	recv $syslog, my $last, 4096, MSG_DONTWAIT;
-	like($first, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: connection authorized: user=alice/, 'first line');
+	like($first, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: connection authorized: user=alice/,
+		'first line');
 	like($last, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: disconnection: /, 'last line');
 };
 done_testing;

@@ -23,9 +23,9 @@ SKIP: {
 my @sections = $man =~ /^\.Sh (.*)$/mg;
 my %seen = map { $_ => 1 } @sections;
 ok $seen{$_}, "the manual has the section $_"
-    for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG', 'PID FILES',
-    'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE", 'FILES', 'EXAMPLES', 'DIAGNOSTICS', 'SEE ALSO',
-    'CAVEATS', 'SECURITY CONSIDERATIONS';
+    for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG',
+    'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE", 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
+    'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
 
 # Every message of the table of refusals must be in the manual, with its SQLSTATE.
 {
@@ -38,7 +38,8 @@ ok $seen{$_}, "the manual has the section $_"
 		my ($state, $message) = ($1, $2);
 		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc
 		$message =~ s/protocol 2\.0/protocol %s/;
-		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m, "the manual has $state $message";
+		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m,
+			"the manual has $state $message";
 		$count++;
 	}
 	cmp_ok $count, '>', 5, 'the table was found';
@@ -47,9 +48,11 @@ ok $seen{$_}, "the manual has the section $_"
 is `make -s counts-check 2>&1`, '', 'the line counts of README are correct';
 
 my ($readme, $warning) = (slurp('README'));
-cmp_ok index($readme, 'trust'), '<', index($readme, 'make demo'), 'README warns before it gives instructions';
+cmp_ok index($readme, 'trust'), '<', index($readme, 'make demo'),
+	'README warns before it gives instructions';
 unlike $readme, qr/^#|\*\*|```/m, 'README is plain text';
-is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [], 'README has lines of at most 96 columns';
+is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [],
+	'README has lines of at most 96 columns';
 
 SKIP: {
 	skip 'systemd-analyze is not installed', 1 unless have('systemd-analyze');
@@ -60,7 +63,8 @@ SKIP: {
 		close $f;
 	}
 	my $said = `systemd-analyze verify --man=no $dir/pgssl.socket $dir/pgssl\@.service 2>&1`;
-	is join('', grep { /pgssl/ } split /^/, $said), '', 'systemd-analyze verify reports nothing about the units';
+	is join('', grep { /pgssl/ } split /^/, $said), '',
+		'systemd-analyze verify reports nothing about the units';
 }
 
 # Fields of inetd.conf: service, type, protocol, nowait, user, path, and arguments from argv[0] on.

@@ -108,8 +108,10 @@ subtest 'attached and separate arguments, and the classic letters' => sub {
 	for my $args (
 		[ '-p', $c->{pem}, '-r', $r ], [ "-p$c->{pem}", "-r$r" ],
 		[ "--cert=$c->{pem}", "--connect=$r" ], [ '--cert', $c->{pem}, '--connect', $r ],
-		[ '-p', $c->{pem}, '-r', $fake->port ], [ '-p', $c->{pem}, '-r', 'localhost:' . $fake->port ],
-		[ '-p', $c->{pem}, '-r', $r, '-v', '0' ], [ '-p', $c->{pem}, '-r', $r, '-n', 'pgsql' ],
+		[ '-p', $c->{pem}, '-r', $fake->port ],
+			[ '-p', $c->{pem}, '-r', 'localhost:' . $fake->port ],
+		[ '-p', $c->{pem}, '-r', $r, '-v', '0' ],
+			[ '-p', $c->{pem}, '-r', $r, '-n', 'pgsql' ],
 		[
 			'-p', $c->{pem}, '-r', $r, '-t', '300', '-O', 'l:SO_LINGER=1:60',
 			'-R', '/dev/urandom', '-E', '/egd', '-B', '64', '-W',

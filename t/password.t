@@ -14,19 +14,23 @@ my @local = (host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmo
 psql("set password_encryption = 'md5'; create role marvin login password 'secret'", @local);
 psql("create role $_ login password 'secret'", @local) for qw(paula sally);
 my $service = serve(pg => $pg);
-my @through = (port => $service->port, sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1', rootcert => server_pem()->{root}, dbname => 'sales');
+my @through = (port => $service->port, sslmode => 'verify-full', host => 'localhost',
+	PGHOSTADDR => '127.0.0.1', rootcert => server_pem()->{root}, dbname => 'sales');
 
 sub method { return $pg->log =~ /.*identity="$_[0]" method=(\S+)/s ? $1 : 'none' }
 
 for my $case ([ alice => 'scram-sha-256' ], [ marvin => 'md5' ], [ paula => 'password' ]) {
 	my ($user, $method) = @$case;
 	subtest $method => sub {
-		is(psql('select current_user', @through, user => $user, password => 'secret')->{out}, "$user\n", 'the right password');
+		is(psql('select current_user', @through, user => $user,
+			password => 'secret')->{out}, "$user\n", 'the right password');
 		is(method($user), $method, "PostgreSQL's log names the method");
 		my $r = psql('select 1', @through, user => $user, password => 'wrong');
 		is($r->{status}, 2, 'a wrong password');
-		like($r->{err}, qr/FATAL:  password authentication failed for user "$user"$/m, "PostgreSQL's message");
-		like(psql('select 1', @through, user => $user)->{err}, qr/fe_sendauth: no password supplied/, 'no password');
+		like($r->{err}, qr/FATAL:  password authentication failed for user "$user"$/m,
+			"PostgreSQL's message");
+		like(psql('select 1', @through, user => $user)->{err},
+			qr/fe_sendauth: no password supplied/, 'no password');
 	};
 }
 
@@ -40,11 +44,14 @@ subtest 'SCRAM with channel_binding' => sub {
 };
 
 subtest 'PostgreSQL itself sees no TLS' => sub {
-	my $r = psql('select ssl, version, client_dn from pg_stat_ssl where pid = pg_backend_pid()', @through, password => 'secret');
+	my $r = psql('select ssl, version, client_dn from pg_stat_ssl where pid = pg_backend_pid()',
+		@through, password => 'secret');
 	is($r->{out}, "f||\n", 'pg_stat_ssl is empty');
 	SKIP: {
-		skip 'needs sslinfo', 1 if psql('create extension sslinfo', @local, dbname => 'sales')->{status};
-		$r = psql('select ssl_is_used(), ssl_client_cert_present(), ssl_version()', @through, password => 'secret');
+		skip 'needs sslinfo', 1 if psql('create extension sslinfo', @local,
+			dbname => 'sales')->{status};
+		$r = psql('select ssl_is_used(), ssl_client_cert_present(), ssl_version()',
+			@through, password => 'secret');
 		is($r->{out}, "f|f|\n", 'sslinfo shows no TLS') or diag($r->{err});
 	}
 	$r = psql('select 1', @through, user => 'sally', password => 'secret');
@@ -58,7 +65,8 @@ subtest '-I: a port of its own for each entry of pg_hba.conf' => sub {
 		$_ => psql('select current_user', @through, port => $port, password => 'secret');
 	} 2, 3;
 	is($r{2}{out}, "alice\n", 'the entry with a password') or diag($r{2}{err});
-	like($r{3}{err}, qr/FATAL:  pg_hba\.conf rejects connection for host "127\.0\.0\.3"/, 'the entry that rejects');
+	like($r{3}{err}, qr/FATAL:  pg_hba\.conf rejects connection for host "127\.0\.0\.3"/,
+		'the entry that rejects');
 };
 
 # pgssl sees the password in clear. It must not log it.

@@ -25,18 +25,22 @@ my $ini = spew("$TMP/pgbouncer.ini", <<~END);
 	END
 spew("$TMP/users", qq("alice" ""\n));
 spawn(cmd => [ 'pgbouncer', $ini ], user => T::nobody());
-wait_for('pgbouncer to listen', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+wait_for('pgbouncer to listen',
+	sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 
 my $s = serve(connect => "127.0.0.1:$port");
 my @tls = (port => $s->port, sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost');
 
 is(psql('select 6*7', @tls)->{out}, "42\n", 'psql');
 is(conninfo(psql('\conninfo', @tls)->{out})->{protocol}, 'TLSv1.3', 'under TLS');
-is(psql('select count(*) from generate_series(1, 100000) g', @tls)->{out}, "100000\n", 'a longer query');
-like(psql('select 1', @tls, dbname => 'nonesuch')->{err}, qr/no such database: nonesuch/, "pgbouncer's own errors arrive");
+is(psql('select count(*) from generate_series(1, 100000) g', @tls)->{out}, "100000\n",
+	'a longer query');
+like(psql('select 1', @tls, dbname => 'nonesuch')->{err}, qr/no such database: nonesuch/,
+	"pgbouncer's own errors arrive");
 
 is(pg_do([ qw(pgbench -i -q -s 1 sales) ], @tls)->{status}, 0, 'pgbench -i');
-is(pg_do([ qw(pgbench -n -c 8 -j 2 -t 25 sales) ], @tls)->{status}, 0, 'eight clients share two backends');
+is(pg_do([ qw(pgbench -n -c 8 -j 2 -t 25 sales) ], @tls)->{status}, 0,
+	'eight clients share two backends');
 cmp_ok($pg->backends, '<=', 2, 'no more than two backends');
 
 subtest 'a cancel request' => sub {
@@ -55,7 +59,8 @@ subtest 'a cancel request' => sub {
 
 subtest '--application-name-host sets the same name as application_name_add_host of pgbouncer' => sub {
 	my $with = serve(pg => $pg, args => ['--application-name-host']);
-	for my $case ([ 'psql', application_name => 'psql' ], ['none'], [ 'empty', application_name => '' ]) {
+	for my $case ([ 'psql', application_name => 'psql' ], ['none'],
+		[ 'empty', application_name => '' ]) {
 		my ($what, @name) = @$case;
 		my @seen = map {
 			my $conn = connect_to($_);

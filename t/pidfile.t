@@ -25,7 +25,8 @@ subtest 'a directory' => sub {
 	my $s = session(pg => $pg, args => [ "-P$directory/" ]);
 	my $port = (unpack_sockaddr_in(getpeername $s->conn->{read}))[0];
 	ok($s->conn->login, 'login');
-	is_deeply([ files($directory) ], [ "pgssl.localhost.$port.$s->{pid}.pid" ], 'the name of the file');
+	is_deeply([ files($directory) ], [ "pgssl.localhost.$port.$s->{pid}.pid" ],
+		'the name of the file');
 	my ($file) = glob "$directory/*";
 	like(slurp($file), qr/^$s->{pid}\n?$/, 'the process id');
 	my $owner = (stat $file)[4];
@@ -39,7 +40,8 @@ subtest 'a directory' => sub {
 };
 
 subtest 'a directory without a trailing slash, and a file name' => sub {
-	for my $case ([ $directory, qr/^pgssl\.localhost\.\d+\.PID\.pid$/ ], [ "$directory/mine.pid", qr/^mine\.PID\.pid$/ ]) {
+	for my $case ([ $directory, qr/^pgssl\.localhost\.\d+\.PID\.pid$/ ],
+		[ "$directory/mine.pid", qr/^mine\.PID\.pid$/ ]) {
 		my ($path, $want) = @$case;
 		my $s = session(pg => $pg, args => [ '-P', $path ]);
 		ok($s->conn->login, $path);
@@ -102,7 +104,8 @@ subtest 'removed after failures on our side' => sub {
 	my %here = (
 		'PostgreSQL cannot be reached' => [ connect => '127.0.0.1:' . free_port() ],
 		'an idle session' => [ args => ['--idle-timeout=1'] ],
-		'client mode, to a server without TLS' => [ client => 1, args => [ '-A', server_pem()->{root} ] ],
+		'client mode, to a server without TLS' => [ client => 1,
+			args => [ '-A', server_pem()->{root} ] ],
 	);
 	for my $how (sort keys %here) {
 		my %o = @{ $here{$how} };
@@ -155,7 +158,8 @@ subtest 'planted files are not touched' => sub {
 		'a pipe' => sub { POSIX::mkfifo($_[0], 0666) },
 	);
 	for my $what (sort keys %plant) {
-		my $s = session(pg => $pg, args => [ '-P', $directory ], before => sub { $plant{$what}->(own_name()) });
+		my $s = session(pg => $pg, args => [ '-P', $directory ],
+			before => sub { $plant{$what}->(own_name()) });
 		ok($s->conn->login, "$what: the session continues");
 		$s->conn->close;
 		is($s->wait, 0, 'status');

@@ -43,23 +43,31 @@ sub seen {
 	my ($title) = map { slurp("/proc/$_/cmdline") =~ /^(pgssl: alice .*?)\0/ } $s->sessions;
 	$conn->close;
 	wait_for('the session to end', sub { $s->sessions == 0 });
-	my ($host, $port) = (log_lines($s->{log}, qr/connection authorized/))[-1] =~ /host=(\S+) port=(\d+)/;
+	my ($host, $port) = (log_lines($s->{log},
+		qr/connection authorized/))[-1] =~ /host=(\S+) port=(\d+)/;
 	return "$host $port | $title";
 }
 
 my $own = qr/^127\.0\.0\.1 \d+ \| pgssl: alice sales 127\.0\.0\.1\(\d+\)$/;
 
 subtest 'headers' => sub {
-	is(seen(v1('TCP4 192.0.2.7 10.0.0.1 51234 5432')), '192.0.2.7 51234 | pgssl: alice sales 192.0.2.7(51234)', 'v1 TCP4');
-	is(seen(v1('TCP6 2001:db8::7 2001:db8::1 51234 5432')), '2001:db8::7 51234 | pgssl: alice sales 2001:db8::7(51234)', 'v1 TCP6');
+	is(seen(v1('TCP4 192.0.2.7 10.0.0.1 51234 5432')),
+		'192.0.2.7 51234 | pgssl: alice sales 192.0.2.7(51234)', 'v1 TCP4');
+	is(seen(v1('TCP6 2001:db8::7 2001:db8::1 51234 5432')),
+		'2001:db8::7 51234 | pgssl: alice sales 2001:db8::7(51234)', 'v1 TCP6');
 	like(seen(v1('UNKNOWN')), $own, "v1 UNKNOWN: the address of the connection");
-	is(seen(v2_inet('192.0.2.8', 1234)), '192.0.2.8 1234 | pgssl: alice sales 192.0.2.8(1234)', 'v2 TCP4');
-	is(seen(v2_inet('192.0.2.9', 1234, pack('Cna*', 0x04, 300, 'x' x 300))), '192.0.2.9 1234 | pgssl: alice sales 192.0.2.9(1234)', 'v2 with a TLV');
-	is(seen(v2_inet6('2001:db8::9', 1234)), '2001:db8::9 1234 | pgssl: alice sales 2001:db8::9(1234)', 'v2 TCP6');
+	is(seen(v2_inet('192.0.2.8', 1234)), '192.0.2.8 1234 | pgssl: alice sales 192.0.2.8(1234)',
+		'v2 TCP4');
+	is(seen(v2_inet('192.0.2.9', 1234, pack('Cna*', 0x04, 300, 'x' x 300))),
+		'192.0.2.9 1234 | pgssl: alice sales 192.0.2.9(1234)', 'v2 with a TLV');
+	is(seen(v2_inet6('2001:db8::9', 1234)),
+		'2001:db8::9 1234 | pgssl: alice sales 2001:db8::9(1234)', 'v2 TCP6');
 	is(seen(v2_inet6('::ffff:192.0.2.7', 1234)), '192.0.2.7 1234 | pgssl: alice sales 192.0.2.7(1234)', 'v2, an IPv4 address mapped into IPv6');
 	like(seen(v2(0, 0, '')), $own, "v2 LOCAL: the address of the connection");
-	like(seen(v2(1, 0x31, "/tmp/socket\0" . "\0" x 204)), $own, "v2 UNIX: the address of the connection");
-	is(seen(v1('TCP4 192.0.2.7 10.0.0.1 51234 5432'), chop => 1), '192.0.2.7 51234 | pgssl: alice sales 192.0.2.7(51234)', 'v1, one byte per write');
+	like(seen(v2(1, 0x31, "/tmp/socket\0" . "\0" x 204)), $own,
+		"v2 UNIX: the address of the connection");
+	is(seen(v1('TCP4 192.0.2.7 10.0.0.1 51234 5432'), chop => 1),
+		'192.0.2.7 51234 | pgssl: alice sales 192.0.2.7(51234)', 'v1, one byte per write');
 };
 
 subtest 'header and SSLRequest in one write: no byte is lost' => sub {
@@ -85,7 +93,8 @@ subtest 'without a valid header: closed and logged, no answer' => sub {
 		is($conn->raw_read, '', "$what: no answer");
 		$conn->close;
 	}
-	wait_for('a log line for each', sub { log_lines($s->{log}, qr/PROXY header/) >= keys %bad });
+	wait_for('a log line for each',
+		sub { log_lines($s->{log}, qr/PROXY header/) >= keys %bad });
 	$s->logged(qr/no PROXY header: connect through the load balancer, or start pgssl without --proxy-protocol host=127\.0\.0\.1/);
 };
 
@@ -104,7 +113,8 @@ subtest 'a real haproxy' => sub {
 				server one 127.0.0.1:@{[ $s->port ]} $send check inter 50ms
 			END
 		my $pid = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', $conf ]);
-		wait_for('haproxy to listen', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+		wait_for('haproxy to listen',
+			sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 		my $r = wait_for('its health check', sub { my $try = psql('\conninfo', port => $port, sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost'); $try->{status} == 0 && $try });
 		is(conninfo($r->{out})->{protocol}, 'TLSv1.3', "$send: psql");
 		my $conn = connect_to($port);

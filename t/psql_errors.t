@@ -20,15 +20,18 @@ subtest 'no TLS' => sub {
 };
 
 subtest 'sslmode=allow tries in clear, then with TLS' => sub {
-	is(psql('select 1', port => $service->port, sslmode => 'allow', password => 'secret')->{out}, "1\n", 'a query');
+	is(psql('select 1', port => $service->port, sslmode => 'allow',
+		password => 'secret')->{out}, "1\n", 'a query');
 };
 
 subtest "PostgreSQL's own errors arrive" => sub {
 	my $r = psql('select 1', port => $service->port, password => 'wrong');
-	like($r->{err}, qr/FATAL:  password authentication failed for user "alice"$/m, 'wrong password');
+	like($r->{err}, qr/FATAL:  password authentication failed for user "alice"$/m,
+		'wrong password');
 	$r = psql('select 1', port => $service->port, user => 'postgres', dbname => 'nosuch');
 	like($r->{err}, qr/FATAL:  database "nosuch" does not exist$/m, 'no such database');
-	is(psql('select 1', port => $service->port, password => 'secret')->{out}, "1\n", 'SCRAM succeeds');
+	is(psql('select 1', port => $service->port, password => 'secret')->{out}, "1\n",
+		'SCRAM succeeds');
 };
 
 my $dead = free_port();
@@ -41,7 +44,8 @@ subtest 'PostgreSQL cannot be reached' => sub {
 	$s->logged(qr/could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused.* host=127\.0\.0\.1 port=\d+/);
 	$s = session(connect => "127.0.0.1:$dead");
 	ok(!$s->conn->login, 'a session');
-	is(parse_error('E' . pack('N', 4 + length $s->conn->{error}) . $s->conn->{error})->{C}, '57P03', 'SQLSTATE');
+	is(parse_error('E' . pack('N', 4 + length $s->conn->{error}) . $s->conn->{error})->{C},
+		'57P03', 'SQLSTATE');
 	is($s->conn->ending, 'closed', 'closed, not reset');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 };
@@ -54,7 +58,8 @@ subtest 'a Unix socket that does not exist' => sub {
 
 subtest 'after 57P03 libpq tries its next host' => sub {
 	my $s = serve(connect => "127.0.0.1:$dead");
-	my $r = psql('select 1', host => '127.0.0.1,127.0.0.1', port => $s->port . ',' . $service->port, password => 'secret');
+	my $r = psql('select 1', host => '127.0.0.1,127.0.0.1',
+		port => $s->port . ',' . $service->port, password => 'secret');
 	is($r->{out}, "1\n", 'the second host answers');
 };
 
@@ -71,7 +76,8 @@ subtest 'PostgreSQL closes before it gets the startup packet' => sub {
 		$s->conn->send(startup_packet(user => 'alice'));
 		my $error = parse_error($s->conn->rest);
 		is($error->{C}, '57P03', 'SQLSTATE');
-		like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: \w/, 'message');
+		like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: \w/,
+			'message');
 		is($s->conn->ending, 'closed', 'closed, not reset');
 		is($s->wait, 69, 'EX_UNAVAILABLE');
 	}
@@ -98,8 +104,10 @@ subtest 'a certificate that cannot be read: an alert after S, not only a close' 
 };
 
 subtest 'psql trusts another authority: its alert is logged' => sub {
-	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
+	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca',
+		rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
 	like($r->{err}, qr/certificate verify failed/, 'psql reports it');
-	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/, 'logged with host and port');
+	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/,
+		'logged with host and port');
 };
 done_testing;

@@ -25,7 +25,8 @@ for my $version (sort keys %overhead) {
 		is(length $s->conn->recv($size), $size, 'all bytes arrive');
 		my @data = map { $_->[1] } grep { $_->[0] == 23 } $s->conn->records;
 		my ($longest) = sort { $b <=> $a } @data;
-		cmp_ok($longest, '<=', 8192 + $overhead{$version}, 'no record carries more than 8192 bytes');
+		cmp_ok($longest, '<=', 8192 + $overhead{$version},
+			'no record carries more than 8192 bytes');
 		cmp_ok($longest, '>', 4096, 'records are not needlessly short');
 	};
 }
@@ -43,7 +44,8 @@ subtest 'pg_basebackup -X stream, ten times' => sub {
 	my $pg = start_pg();
 	my $service = serve(pg => $pg);
 	for my $n (1 .. 10) {
-		my $r = pg_do([ 'pg_basebackup', '-X', 'stream', '-c', 'fast', '--no-sync', '-D', "$TMP/base" ], port => $service->port, user => 'postgres', seconds => 30);
+		my $r = pg_do([ 'pg_basebackup', '-X', 'stream', '-c', 'fast', '--no-sync', '-D',
+			"$TMP/base" ], port => $service->port, user => 'postgres', seconds => 30);
 		is($r->{status}, 0, "run $n") or diag($r->{err});
 		T::run([ 'rm', '-rf', "$TMP/base" ]);
 	}

@@ -33,7 +33,8 @@ mkdir $pids;
 chmod 01777, $pids;
 
 # -ff writes a file for each process, whose name ends in the process id.
-my $program = spew("$TMP/traced", "#!/bin/sh\nexec strace -ff -qq -o $TMP/trace $PGSSL \"\$@\"\n", 0755);
+my $program = spew("$TMP/traced", "#!/bin/sh\nexec strace -ff -qq -o $TMP/trace $PGSSL \"\$@\"\n",
+	0755);
 
 # The system calls of a trace after the filter was installed, one string for each.
 sub calls_after {
@@ -49,9 +50,12 @@ sub check_trace {
 	my ($what, $trace, $allowed, $known) = @_;
 	my @calls = grep { !$known || !/$known/ } calls_after($trace);
 	ok(@calls > 1, "$what: a filter was installed") or diag(slurp($trace));
-	is_deeply([ grep { /^(\w+)\(/ && !$allowed->{$1} } @calls ], [], "$what: only listed system calls");
-	is_deeply([ grep { /= -1 (?:EACCES|EPERM|ENOSYS|ESPIPE|ENOTTY) / } @calls ], [], "$what: nothing was refused");
-	like($calls[-1], qr/^\+\+\+ exited with|^exit_group/, "$what: the process exited by itself");
+	is_deeply([ grep { /^(\w+)\(/ && !$allowed->{$1} } @calls ], [],
+		"$what: only listed system calls");
+	is_deeply([ grep { /= -1 (?:EACCES|EPERM|ENOSYS|ESPIPE|ENOTTY) / } @calls ], [],
+		"$what: nothing was refused");
+	like($calls[-1], qr/^\+\+\+ exited with|^exit_group/,
+		"$what: the process exited by itself");
 }
 
 sub check_traces {
@@ -61,7 +65,8 @@ sub check_traces {
 	ok(scalar @traces, "$what: traced");
 	for my $trace (@traces) {
 		# A passphrase command runs before step 5.
-		check_trace($what, $trace, \%session, $known) unless slurp($trace) =~ /^execve\("\/bin\/sh"/m;
+		check_trace($what, $trace, \%session, $known)
+			unless slurp($trace) =~ /^execve\("\/bin\/sh"/m;
 		unlink $trace;
 	}
 	is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
@@ -110,16 +115,21 @@ my @ways = (
 	[ 'TLS 1.3, log file, pid file', { args => [ "-P$pids/" ] }, \&tls_psql ],
 	[ 'TLS 1.2', { args => ['--max-protocol=TLSv1.2'] }, \&tls_psql ],
 	[ 'two certificates, all TLS options', { args => [ '-p', $rsa, qw(-C ECDHE-RSA-AES128-GCM-SHA256 --ciphersuites=TLS_CHACHA20_POLY1305_SHA256 --groups=X25519:P-256) ] }, \&tls_psql ],
-	[ 'a passphrase', { pem => make_pem($locked), args => ['--passphrase-command=echo secret'] }, \&tls_psql ],
-	[ 'direct TLS', { args => ['--alpn=optional'] }, sub { ended(login($_[0], direct => 1), $terminate) } ],
+	[ 'a passphrase', { pem => make_pem($locked),
+		args => ['--passphrase-command=echo secret'] }, \&tls_psql ],
+	[ 'direct TLS', { args => ['--alpn=optional'] },
+		sub { ended(login($_[0], direct => 1), $terminate) } ],
 	[ 'the log is descriptor 2', { nolog => 1, stderr => $stderr }, \&tls_psql ],
 	[ 'the log is the journal', { nolog => 1, stderr => $stderr, env => { JOURNAL_STREAM => $journal } }, \&tls_psql ],
 	# There may be no syslogd: then each log line tries to connect again.
-	[ 'the log is syslog', { nolog => 1, args => [qw(-N other)], known => qr/^socket\(AF_UNIX, SOCK_DGRAM.*EACCES/ }, \&tls_psql ],
+	[ 'the log is syslog', { nolog => 1, args => [qw(-N other)],
+		known => qr/^socket\(AF_UNIX, SOCK_DGRAM.*EACCES/ }, \&tls_psql ],
 	[ 'no TLS', {}, sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/accepts only TLS/, 'the error') } ],
 	[ 'a FATAL of PostgreSQL', {}, sub { like(psql('', port => $_[0], dbname => 'nosuch')->{err}, qr/does not exist/, 'the error') } ],
-	[ 'PostgreSQL cannot be reached', { connect => '127.0.0.1:' . free_port() }, sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
-	[ 'a Unix socket that does not exist', { connect => "$TMP:1" }, sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
+	[ 'PostgreSQL cannot be reached', { connect => '127.0.0.1:' . free_port() },
+		sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
+	[ 'a Unix socket that does not exist', { connect => "$TMP:1" },
+		sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
 	[ 'a Unix socket', { connect => $unix }, \&tls_psql ],
 	[ 'cancel in clear', {}, says($cancel) ],
 	[ 'cancel under TLS', {}, says($cancel, 1) ],
@@ -132,9 +142,11 @@ my @ways = (
 	[ 'an idle session', { args => ['--idle-timeout=1'] }, sub { ended(login($_[0])) } ],
 	[ 'SIGTERM', {}, sub { my ($port, $service) = @_; my $conn = login($port); kill 'TERM', grep { slurp("/proc/$_/comm") =~ /^pgssl/ } $service->sessions; ended($conn) } ],
 	[ 'a client certificate, CRL and map', { args => [ @clients, '--clientcert=verify-full', "--ident-map=$map", '--map=people', '--clientcert-expiry' ] }, $certificate ],
-	[ '--clientname=SAN, a certificate without one', { args => [ @clients, '--clientcert=verify-full', '--clientname=SAN' ] },
+	[ '--clientname=SAN, a certificate without one',
+		{ args => [ @clients, '--clientcert=verify-full', '--clientname=SAN' ] },
 		sub { my $conn = connect_to($_[0]); $conn->login(tls => { cert => $alice->{chain}, key => $alice->{key} }); ended($conn) } ],
-	[ 'no certificate where one is required', { args => [ @clients, '--clientcert=verify-ca' ] }, $refused ],
+	[ 'no certificate where one is required',
+		{ args => [ @clients, '--clientcert=verify-ca' ] }, $refused ],
 	[ 'PROXY protocol', { args => ['--proxy-protocol'] }, sub { ended(login($_[0], first => "PROXY TCP4 192.0.2.9 127.0.0.1 1234 9000\r\n"), $terminate) } ],
 	[ 'no PROXY header', { args => ['--proxy-protocol'] }, says(ssl_request()) ],
 	[ 'a GSSENCRequest, refused by pgssl', {}, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); is($conn->recv(1), 'N', 'N'); ended(login_on($conn), $terminate) } ],
@@ -142,14 +154,19 @@ my @ways = (
 	[ '--gss, answered by PostgreSQL', { args => ['--gss'] }, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); like($conn->recv(1), qr/^[GN]$/, 'the answer is relayed'); $conn->close } ],
 	[ '--application-name-host', { args => ['--application-name-host'] }, \&tls_psql ],
 	[ '-I', { args => [qw(-I 127.0.0.2)] }, \&tls_psql ],
-	[ 'client mode', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, \&plain_psql ],
+	[ 'client mode', { client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root} ] }, \&plain_psql ],
 	[ 'client mode, a pid file, no verification', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '--sslmode=require', "-P$pids/" ] }, \&plain_psql ],
 	[ 'client mode, direct TLS', { client => 1, connect => '127.0.0.1:' . $other_pgssl->port, args => [ '-A', $c->{root}, '--sslnegotiation=direct' ] }, \&plain_psql ],
 	[ 'client mode, a client certificate', { client => 1, pem => $c->{pem}, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, \&plain_psql ],
-	[ 'client mode, cancel', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, says($cancel) ],
-	[ 'client mode, a certificate for another host', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root}, '--servername=other' ] },
+	[ 'client mode, cancel', { client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root} ] }, says($cancel) ],
+	[ 'client mode, a certificate for another host',
+		{ client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root}, '--servername=other' ] },
 		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/certificate/, 'the error') } ],
-	[ 'client mode, a server without TLS', { client => 1, connect => '127.0.0.1:' . $pg->port, args => [ '-A', $c->{root} ] },
+	[ 'client mode, a server without TLS',
+		{ client => 1, connect => '127.0.0.1:' . $pg->port, args => [ '-A', $c->{root} ] },
 		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/does not support TLS/, 'the error') } ],
 );
 push @ways,
@@ -173,7 +190,8 @@ for my $way (@ways) {
 # EPERM and would be seen.
 subtest '-d: listener and children' => sub {
 	my $pem = spew("$TMP/d.pem", slurp($c->{pem}), 0600);
-	my $service = serve_listen(pg => $pg, program => $program, pem => $pem, args => [ "-P$pids/" ]);
+	my $service = serve_listen(pg => $pg, program => $program, pem => $pem,
+		args => [ "-P$pids/" ]);
 	tls_psql($service->port);
 	my $renewed = make_cert(name => 'renewed', issuer => $c->{ca});
 	rename make_pem($renewed, "$TMP/d.new"), $pem or die;
@@ -184,7 +202,8 @@ subtest '-d: listener and children' => sub {
 	kill 'TERM', $parent;
 	wait_exit($service->{pid});
 	is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
-	check_trace('listener', "$TMP/trace.$parent", \%parent, qr/^ioctl\(.*ENOTTY|^clone3\(.*ENOSYS/);
+	check_trace('listener', "$TMP/trace.$parent", \%parent,
+		qr/^ioctl\(.*ENOTTY|^clone3\(.*ENOSYS/);
 	unlink "$TMP/trace.$parent";
 	my @children = glob "$TMP/trace.*";
 	cmp_ok(scalar @children, '>=', 3, 'children were traced');
@@ -193,18 +212,21 @@ subtest '-d: listener and children' => sub {
 };
 
 subtest '-d in client mode' => sub {
-	my $service = serve_listen(client => 1, connect => '127.0.0.1:' . $tls->port, program => $program, bind => '127.0.0.1', args => [ '-A', $c->{root} ]);
+	my $service = serve_listen(client => 1, connect => '127.0.0.1:' . $tls->port,
+		program => $program, bind => '127.0.0.1', args => [ '-A', $c->{root} ]);
 	plain_psql($service->port);
 	my ($parent) = grep { slurp("/proc/$_/comm") =~ /^pgssl/ } $service->sessions;
 	kill 'TERM', $parent;
 	wait_exit($service->{pid});
-	check_trace($_, $_, $_ eq "$TMP/trace.$parent" ? \%parent : \%session, qr/^ioctl\(.*ENOTTY/) for glob "$TMP/trace.*";
+	check_trace($_, $_, $_ eq "$TMP/trace.$parent" ? \%parent : \%session, qr/^ioctl\(.*ENOTTY/)
+		for glob "$TMP/trace.*";
 	unlink glob "$TMP/trace.*";
 };
 
 # It is the last step of --check, whose other steps read files.
 subtest '--check enters the sandbox' => sub {
-	my $r = T::run([ $program, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port, "-P$pids/" ]);
+	my $r = T::run([ $program, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port,
+		"-P$pids/" ]);
 	like($r->{out}, qr/^ok\s+sandbox: entered$/m, 'reported');
 	check_trace('--check', $_, \%session) for grep { calls_after($_) } glob "$TMP/trace.*";
 	cmp_ok(scalar(grep { calls_after($_) } glob "$TMP/trace.*"), '==', 1, 'one process');
@@ -218,10 +240,12 @@ subtest 'syslogd stops or restarts: log lines are lost, but not the session' => 
 	plan(skip_all => 'needs root') unless is_root();
 	my $dev = "$TMP/dev";
 	mkdir $dev;
-	system("mknod -m 666 $dev/null c 1 3 && mknod -m 666 $dev/urandom c 1 9") == 0 or plan(skip_all => 'needs mknod');
+	system("mknod -m 666 $dev/null c 1 3 && mknod -m 666 $dev/urandom c 1 9") == 0
+		or plan(skip_all => 'needs mknod');
 	my $syslogd = sub {
 		unlink "$dev/log";
-		my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dev/log") or die "log: $!\n";
+		my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dev/log")
+			or die "log: $!\n";
 		chmod 0666, "$dev/log";
 		return $s;
 	};

@@ -39,7 +39,8 @@ for my $kind (sort keys %kind) {
 		my $r = psql('select 6*7', port => $service->port);
 		is($r->{out}, "42\n", 'psql works') or diag($r->{err});
 		$_->close for @held;
-		wait_for('their processes to end', sub { my @s = grep { alive($_) } $service->sessions; !@s });
+		wait_for('their processes to end',
+			sub { my @s = grep { alive($_) } $service->sessions; !@s });
 	};
 }
 done_testing;

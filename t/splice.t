@@ -35,7 +35,8 @@ subtest 'a TCP socket, a Unix socket, two sockets, two pipes: all are still bloc
 		$s->conn->close;
 		is($s->wait, 0, 'status');
 		for my $end (@$s{qw(child_in child_out)}) {
-			ok(!(fcntl($end, F_GETFL, 0) & O_NONBLOCK), 'the descriptor is still blocking');
+			ok(!(fcntl($end, F_GETFL, 0) & O_NONBLOCK),
+				'the descriptor is still blocking');
 		}
 	}
 };
@@ -82,7 +83,8 @@ subtest 'both directions at once' => sub {
 	});
 	my $service = serve(pg => $fake);
 	my $r = T::run([ 'openssl', 's_client', '-quiet', '-nocommands', '-connect', '127.0.0.1:' . $service->port ], in => spew("$TMP/echo.in", $data), out => "$TMP/echo.out", quiet => 1);
-	ok(slurp("$TMP/echo.in") eq slurp("$TMP/echo.out"), 'the echo equals what was sent') or diag($r->{err}, -s "$TMP/echo.out");
+	ok(slurp("$TMP/echo.in") eq slurp("$TMP/echo.out"), 'the echo equals what was sent')
+		or diag($r->{err}, -s "$TMP/echo.out");
 };
 
 sub rss { return slurp("/proc/$_[0]/status") =~ /VmRSS:\s+(\d+)/ ? $1 : 0 }
@@ -142,7 +144,8 @@ subtest 'a PostgreSQL that does not read: the client has to wait' => sub {
 
 subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	my $trace = "$TMP/trace";
-	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-e', 'trace=setsockopt,exit_group', '-o', $trace ]);
+	my $s = session(pg => $pg,
+		wrap => [ 'strace', '-f', '-e', 'trace=setsockopt,exit_group', '-o', $trace ]);
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
@@ -153,19 +156,23 @@ subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	}
 	like($text, qr/TCP_KEEPIDLE, \[60\]/, 'keepalive after 60 s of silence');
 	my %rto_max = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, (?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[10000\], 4\)/g;
-	cmp_ok(scalar keys %rto_max, '>=', 2, 'data in flight is retransmitted at least every 10 s');
+	cmp_ok(scalar keys %rto_max, '>=', 2,
+		'data in flight is retransmitted at least every 10 s');
 	# Linux has the option from 6.15 on. An older kernel must answer ENOPROTOOPT, not the
 	# sandbox.
 	my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1');
-	my $answer = setsockopt($socket, IPPROTO_TCP, 44, pack 'i', 120000) ? '0' : '-1 ENOPROTOOPT [^\n]*';
+	my $known = setsockopt($socket, IPPROTO_TCP, 44, pack 'i', 120000);
+	my $answer = $known ? '0' : '-1 ENOPROTOOPT [^\n]*';
 	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = $answer\n.*exit_group/,
 		'the process restores the default before it exits, so that the kernel does not give up early');
-	unlike($text, qr/TCP_USER_TIMEOUT/, 'nothing ends a connection because the peer does not read');
+	unlike($text, qr/TCP_USER_TIMEOUT/,
+		'nothing ends a connection because the peer does not read');
 };
 
 subtest '--keepalive=0 sets no option' => sub {
 	my $trace = "$TMP/trace0";
-	my $s = session(pg => $pg, args => ['--keepalive=0'], wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
+	my $s = session(pg => $pg, args => ['--keepalive=0'],
+		wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
@@ -214,12 +221,14 @@ subtest 'the last FATAL arrives while the client is sending' => sub {
 	my $row = 'd' . pack('N', 4 + 8001) . 'r' x 8000 . "\n";
 	$s->conn->send($row x 50);
 	my $sql = "select pg_terminate_backend(pid) from pg_stat_activity where query like '%copy t from%' and pid<>pg_backend_pid()";
-	psql($sql, host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmode => 'disable');
+	psql($sql, host => $pg->{socket}, port => $pg->port, user => 'postgres',
+		sslmode => 'disable');
 	my $sent = 0;
 	while (!$s->conn->readable(0) && $sent < 5000) { $s->conn->send($row) or last; $sent++ }
 	$s->conn->send($row) or last for 1 .. 500; # 4 MB more, whether or not an answer has arrived
 	my $rest = $s->conn->rest;
-	like($rest, qr/\0C57P01\0.*terminating connection due to administrator command/s, 'the FATAL arrives');
+	like($rest, qr/\0C57P01\0.*terminating connection due to administrator command/s,
+		'the FATAL arrives');
 };
 
 subtest 'TLS 1.3 KeyUpdate in both directions' => sub {
@@ -227,7 +236,8 @@ subtest 'TLS 1.3 KeyUpdate in both directions' => sub {
 	my $service = serve(pg => $fake);
 	my ($from, $to);
 	pipe $from, $to;
-	my $pid = spawn(cmd => [ 'openssl', 's_client', '-connect', '127.0.0.1:' . $service->port, '-tls1_3' ], in => $from, out => "$TMP/ku.out", err => "$TMP/ku.err");
+	my $pid = spawn(cmd => [ 'openssl', 's_client', '-connect', '127.0.0.1:' . $service->port,
+		'-tls1_3' ], in => $from, out => "$TMP/ku.out", err => "$TMP/ku.err");
 	my $say = sub { syswrite $to, $_[0] };
 	wait_for('the handshake', sub { slurp("$TMP/ku.out") =~ /Verify return code/ });
 	$say->(startup_packet(user => 'alice', application_name => 'ping0'));
@@ -251,7 +261,8 @@ subtest 'a reset by the client ends both connections at once' => sub {
 	$s->conn->reset;
 	$s->wait;
 	wait_for('PostgreSQL to end its backend', sub { $pg->backends == 0 });
-	like($s->log, qr/disconnection: .*reason=connection to client lost/, 'the reason is logged');
+	like($s->log, qr/disconnection: .*reason=connection to client lost/,
+		'the reason is logged');
 };
 
 subtest 'SIGTERM: received data is delivered, then close_notify, then an orderly close' => sub {

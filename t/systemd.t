@@ -17,15 +17,18 @@ my $s = serve_systemd(pg => $pg, nolog => 1);
 my $r = psql('\conninfo', port => $s->port, sslmode => 'verify-full', rootcert => $c->{root});
 is(conninfo($r->{out})->{protocol}, 'TLSv1.3', 'conninfo');
 is($r->{err}, '', 'nothing on standard error');
-wait_for('the log on descriptor 2', sub { log_lines($s->{err}, qr/disconnection: session time: .* user=alice/) });
+wait_for('the log on descriptor 2',
+	sub { log_lines($s->{err}, qr/disconnection: session time: .* user=alice/) });
 ok(scalar log_lines($s->{err}, qr/connection authorized: user=alice/), 'both lines are logged');
 
 subtest 'the shipped unit' => sub {
 	my $unit = slurp("$ROOT/contrib/systemd/pgssl\@.service");
 	like($unit, qr/^User=pgssl$/m, 'runs as pgssl');
 	like($unit, qr/^StandardError=journal$/m, 'StandardError is not the client');
-	my $security = T::run([ qw(systemd-analyze security --offline=true), "$ROOT/contrib/systemd/pgssl\@.service" ], quiet => 1);
-	plan skip_all => 'systemd-analyze knows no --offline' unless $security->{out} =~ /exposure level.*: (\d+\.\d+)/;
+	my $security = T::run([ qw(systemd-analyze security --offline=true),
+		"$ROOT/contrib/systemd/pgssl\@.service" ], quiet => 1);
+	plan skip_all => 'systemd-analyze knows no --offline'
+		unless $security->{out} =~ /exposure level.*: (\d+\.\d+)/;
 	cmp_ok($1, '<=', 1.5, 'systemd-analyze security');
 };
 
@@ -37,7 +40,8 @@ sub calls_of {
 
 sub members {
 	my ($set) = @_;
-	my (undef, @members) = map { /^\s*([\w@-]+)/ } split /\n/, T::run([ 'systemd-analyze', 'syscall-filter', $set ])->{out};
+	my (undef, @members) = map { /^\s*([\w@-]+)/ } split /\n/,
+		T::run([ 'systemd-analyze', 'syscall-filter', $set ])->{out};
 	return @members;
 }
 
@@ -53,10 +57,13 @@ subtest 'the filter of the unit allows every system call of a session' => sub {
 	my $gid = (getpwnam 'nobody')[3];
 	my $pem = spew("$TMP/by-group.pem", slurp($c->{pem}), 0640);
 	chown 0, $gid, $pem;
-	my $traced = spew("$TMP/traced", "#!/bin/sh\nexec strace -qq -o $TMP/trace $PGSSL \"\$@\"\n", 0755);
+	my $traced = spew("$TMP/traced",
+		"#!/bin/sh\nexec strace -qq -o $TMP/trace $PGSSL \"\$@\"\n", 0755);
 	my $log = spew("$TMP/trace", '', 0666);
-	my $service = serve(pg => $pg, program => $traced, user => 'nobody', pem => $pem, nolog => 1, stderr => spew("$TMP/traced.err", '', 0666));
-	is(psql('select 6*7', port => $service->port, sslmode => 'verify-full', rootcert => $c->{root})->{out}, "42\n", 'a query, as an unprivileged user');
+	my $service = serve(pg => $pg, program => $traced, user => 'nobody', pem => $pem,
+		nolog => 1, stderr => spew("$TMP/traced.err", '', 0666));
+	is(psql('select 6*7', port => $service->port, sslmode => 'verify-full',
+		rootcert => $c->{root})->{out}, "42\n", 'a query, as an unprivileged user');
 	wait_for('the end of the trace', sub { slurp($log) =~ /^exit_group\(0\)/m });
 	my %called = map { $_ => 1 } slurp($log) =~ /^(\w+)\(/mg;
 	ok($called{landlock_restrict_self}, 'the sandbox is entered');

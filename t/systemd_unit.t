@@ -20,7 +20,8 @@ my $c = server_pem();
 my $secret = T::Cert::make_cert(name => 'secret', issuer => $c->{ca}, passphrase => 'sesame');
 my $tree = "$TMP/tree";
 my %no_make = map { $_ => undef } qw(MAKEFLAGS MAKELEVEL MFLAGS);
-T::run([ 'make', '-s', '-C', $ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ], env => \%no_make)->{status} == 0 or die "make install failed\n";
+T::run([ 'make', '-s', '-C', $ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ],
+	env => \%no_make)->{status} == 0 or die "make install failed\n";
 spew("$tree/etc/pgssl/pgssl.pem", slurp($c->{pem}), 0640);
 spew("$tree/etc/pgssl/secret.pem", slurp(T::Cert::make_pem($secret)), 0640);
 
@@ -44,7 +45,8 @@ sub inside {
 sub drop_in {
 	my ($name, $text) = @_;
 	my $dir = '/etc/systemd/system/pgssl@.service.d';
-	$host->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ], stdin => $text)->{status} == 0 or die "drop-in failed\n";
+	$host->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ],
+		stdin => $text)->{status} == 0 or die "drop-in failed\n";
 }
 
 sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
@@ -52,7 +54,8 @@ sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', ro
 # Send these bytes and read until pgssl closes the connection.
 sub stranger {
 	my ($bytes) = @_;
-	return T::Net::net_eval($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'closed' });
+	return T::Net::net_eval($host->{pid},
+		sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'closed' });
 }
 
 # The exit statuses of the failed instances that systemd keeps. Waits until no session is left.
@@ -71,7 +74,8 @@ stranger(startup_packet(user => 'alice'));
 is(failed(), '', 'strangers leave no failed unit');
 
 $pg->stop;
-like(query()->{err}, qr/could not connect to PostgreSQL/, 'PostgreSQL is down: the client gets the error');
+like(query()->{err}, qr/could not connect to PostgreSQL/,
+	'PostgreSQL is down: the client gets the error');
 is(failed(), '', '... and no unit fails');
 $pg->start;
 
@@ -89,8 +93,10 @@ is(failed(), '', 'with the shipped unit, failed instances are not kept');
 like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... but the journal has them');
 
 subtest 'a passphrase command with three programs, and a PostgreSQL whose socket is in /tmp' => sub {
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.socket", "[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.service", "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
+	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.socket",
+		"[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
+	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.service",
+		"[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
 	drop_in('secret', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -p /etc/pgssl/secret.pem '--passphrase-command=echo sesame | cat | head -1' -r /tmp\n");
 	inside('systemctl start postgres.socket');
 	is(query()->{out}, "42\n", 'psql');

@@ -16,8 +16,10 @@ sub s_client {
 	my ($port, @args) = @_;
 	my ($in, %o) = ("Q\n");
 	%o = %{ shift @args } if ref $args[0];
-	my @cmd = ('openssl', 's_client', '-connect', "127.0.0.1:$port", '-starttls', 'postgres', @args);
-	my $r = T::run(\@cmd, stdin => $o{stdin} || $in, quiet => 1, env => { OPENSSL_CONF => '/dev/null' });
+	my @cmd = ('openssl', 's_client', '-connect', "127.0.0.1:$port", '-starttls', 'postgres',
+		@args);
+	my $r = T::run(\@cmd, stdin => $o{stdin} || $in, quiet => 1,
+		env => { OPENSSL_CONF => '/dev/null' });
 	return $r->{out} . $r->{err};
 }
 
@@ -28,7 +30,8 @@ subtest 'versions' => sub {
 		is($k->tls_version, $version, 'the version in use');
 	}
 	for my $old (qw(-tls1 -tls1_1)) {
-		like(s_client($service->port, $old, '-cipher', 'ALL:@SECLEVEL=0'), qr/alert protocol version/, "$old is refused with an alert");
+		like(s_client($service->port, $old, '-cipher', 'ALL:@SECLEVEL=0'),
+			qr/alert protocol version/, "$old is refused with an alert");
 	}
 };
 
@@ -43,11 +46,14 @@ subtest '--min-protocol and --max-protocol' => sub {
 
 subtest 'TLS 1.2 ciphers are forward-secret AEAD' => sub {
 	for my $cipher (qw(ECDHE-ECDSA-AES128-SHA AES128-GCM-SHA256 AES256-SHA)) {
-		ok(!connect_to($service->port)->negotiate(max => 'TLSv1.2', ciphers => $cipher), "no $cipher");
+		ok(!connect_to($service->port)->negotiate(max => 'TLSv1.2', ciphers => $cipher),
+			"no $cipher");
 	}
-	ok(connect_to($service->port)->negotiate(max => 'TLSv1.2', ciphers => 'ECDHE-ECDSA-AES128-GCM-SHA256'), 'ECDHE-ECDSA-AES128-GCM-SHA256');
+	ok(connect_to($service->port)->negotiate(max => 'TLSv1.2',
+		ciphers => 'ECDHE-ECDSA-AES128-GCM-SHA256'), 'ECDHE-ECDSA-AES128-GCM-SHA256');
 	my $s = serve(pg => $fake, args => [ '-C', 'ECDHE-ECDSA-CHACHA20-POLY1305' ]);
-	ok(!connect_to($s->port)->negotiate(max => 'TLSv1.2', ciphers => 'ECDHE-ECDSA-AES128-GCM-SHA256'), '-C replaces them');
+	ok(!connect_to($s->port)->negotiate(max => 'TLSv1.2',
+		ciphers => 'ECDHE-ECDSA-AES128-GCM-SHA256'), '-C replaces them');
 };
 
 subtest 'no tickets' => sub {
@@ -66,13 +72,15 @@ subtest 'no session is resumed' => sub {
 		like($again, qr/^New, TLSv1/m, "$version: a new session");
 		unlike($again, qr/^Reused/m, "$version: not an old one");
 	}
-	like(s_client($service->port, '-tls1_2'), qr/Session-ID: *\n/, 'TLS 1.2: the server sends no session ID');
+	like(s_client($service->port, '-tls1_2'), qr/Session-ID: *\n/,
+		'TLS 1.2: the server sends no session ID');
 };
 
 subtest 'no renegotiation, no compression' => sub {
 	my $text = s_client($service->port, { stdin => "R\nQ\n" }, '-tls1_2');
 	like($text, qr/RENEGOTIATING/, 's_client tries');
-	like($text, qr/no renegotiation|handshake failure|unexpected message|:error:/i, 'and is refused');
+	like($text, qr/no renegotiation|handshake failure|unexpected message|:error:/i,
+		'and is refused');
 	like($text, qr/^Compression: NONE/m, 'no compression');
 };
 
@@ -90,7 +98,8 @@ subtest 'the whole chain is sent, leaf first' => sub {
 		my $s = serve(pg => $fake, pem => spew("$TMP/order.pem", $file{$order}, 0600));
 		my $k = connect_to($s->port);
 		ok($k->negotiate, $order);
-		is_deeply([ $k->chain ], [ '/CN=Leaf', '/CN=Lower', '/CN=Middle' ], 'the whole chain, in order');
+		is_deeply([ $k->chain ], [ '/CN=Leaf', '/CN=Lower', '/CN=Middle' ],
+			'the whole chain, in order');
 	}
 };
 

@@ -15,7 +15,8 @@ sub usage {
 
 subtest 'options that make no sense with -T' => sub {
 	usage(qr/-I makes no sense with --transparent/, qw(-I 127.0.0.1));
-	usage(qr/--transparent: makes no sense with a Unix socket \(-r \/tmp\)/, '-p', server_pem()->{pem}, '-d', free_port(), qw(-r /tmp));
+	usage(qr/--transparent: makes no sense with a Unix socket \(-r \/tmp\)/, '-p',
+		server_pem()->{pem}, '-d', free_port(), qw(-r /tmp));
 };
 
 if (!can_netns()) {
@@ -58,8 +59,10 @@ subtest 'PostgreSQL sees the address of each client' => sub {
 		my $r = psql($sql, netns => $bad, host => $to, port => $s->port);
 		like($r->{err}, qr/FATAL:  no pg_hba\.conf entry for host "\Q$from\E", user "alice", database "sales", no encryption/, "pg_hba.conf refuses $from");
 	}
-	is(psql("select count(*) from generate_series(1, 200000) g", netns => $good, host => '192.0.2.1', port => $s->port)->{out}, "200000\n", 'a longer answer');
-	is(psql("select repeat('x', 3000000)", netns => $good, host => '192.0.2.1', port => $s->port)->{out}, 'x' x 3000000 . "\n", 'a large one');
+	is(psql("select count(*) from generate_series(1, 200000) g", netns => $good,
+		host => '192.0.2.1', port => $s->port)->{out}, "200000\n", 'a longer answer');
+	is(psql("select repeat('x', 3000000)", netns => $good, host => '192.0.2.1',
+		port => $s->port)->{out}, 'x' x 3000000 . "\n", 'a large one');
 };
 
 subtest 'many sessions of one client at once' => sub {
@@ -69,7 +72,8 @@ subtest 'many sessions of one client at once' => sub {
 };
 
 subtest 'the address of a PROXY header' => sub {
-	my $s = serve_listen(netns => $server, connect => $pg->port, args => [ '-T', '--proxy-protocol' ]);
+	my $s = serve_listen(netns => $server, connect => $pg->port,
+		args => [ '-T', '--proxy-protocol' ]);
 	my $ask = sub {
 		my ($header) = @_;
 		return net_eval($server, sub {
@@ -80,13 +84,17 @@ subtest 'the address of a PROXY header' => sub {
 			while (my ($type, $body) = $conn->message) { return substr $body, 6 if $type eq 'D' }
 		});
 	};
-	is($ask->("PROXY TCP4 192.0.2.7 192.0.2.1 1023 5432\r\n"), '192.0.2.7', 'IPv4, from a port below 1024');
-	is($ask->("PROXY TCP6 2001:db8:1::7 2001:db8:1::1 51234 5432\r\n"), '2001:db8:1::7', 'IPv6');
+	is($ask->("PROXY TCP4 192.0.2.7 192.0.2.1 1023 5432\r\n"), '192.0.2.7',
+		'IPv4, from a port below 1024');
+	is($ask->("PROXY TCP6 2001:db8:1::7 2001:db8:1::1 51234 5432\r\n"), '2001:db8:1::7',
+		'IPv6');
 	like($ask->("PROXY TCP4 203.0.113.9 192.0.2.1 51234 5432\r\n"), qr/no pg_hba\.conf entry for host "203\.0\.113\.9"/, 'an address without an entry in pg_hba.conf');
 	# bind() would take these as "any", and PostgreSQL would see 127.0.0.1.
 	like($ask->("PROXY TCP4 $_ 192.0.2.1 51234 5432\r\n"), qr/from the client's address: that is no host's/, "$_ is refused") for qw(0.0.0.0 224.0.0.1 255.255.255.255);
-	like($ask->("PROXY TCP6 :: ::1 51234 5432\r\n"), qr/from the client's address: that is no host's/, ':: is refused');
-	like($ask->("PROXY UNKNOWN\r\n"), qr/no pg_hba\.conf entry for host "127\.0\.0\.1"/, "UNKNOWN: the address of the connection");
+	like($ask->("PROXY TCP6 :: ::1 51234 5432\r\n"),
+		qr/from the client's address: that is no host's/, ':: is refused');
+	like($ask->("PROXY UNKNOWN\r\n"), qr/no pg_hba\.conf entry for host "127\.0\.0\.1"/,
+		"UNKNOWN: the address of the connection");
 };
 
 subtest 'a client with an address family that PostgreSQL does not have' => sub {
@@ -98,7 +106,8 @@ subtest 'a client with an address family that PostgreSQL does not have' => sub {
 subtest 'without the capability' => sub {
 	my $pem = make_pem($c->{cert}, "$TMP/nobodys.pem");
 	chown((getpwnam 'nobody')[2, 3], $pem);
-	my $r = T::run([ $PGSSL, '-T', '-d', free_port(), '-p', $pem ], user => 'nobody', quiet => 1);
+	my $r = T::run([ $PGSSL, '-T', '-d', free_port(), '-p', $pem ], user => 'nobody',
+		quiet => 1);
 	is($r->{status}, 77, 'the start fails');
 	like($r->{err}, qr/--transparent: Operation not permitted \(start as root, or with CAP_NET_ADMIN\)/, 'the error names what is missing');
 };

@@ -29,7 +29,8 @@ subtest 'after S only TLS records' => sub {
 	my $raw = $s->conn->{raw};
 	my $length = 0;
 	for my $record ($s->conn->records) {
-		ok(0, "a record of type $record->[0]") unless $record->[0] >= 20 && $record->[0] <= 23;
+		ok(0, "a record of type $record->[0]")
+			unless $record->[0] >= 20 && $record->[0] <= 23;
 		$length += 5 + $record->[1];
 	}
 	is($length, length $raw, 'no byte between or after the records');
@@ -87,7 +88,8 @@ sub search {
 	cmp_ok(scalar @secrets, '>=', 3, 'the parts of the key are known');
 	for my $n (0 .. $#secrets) {
 		my $at = index $memory, $secrets[$n];
-		is($at, -1, "part $n of the key is not in memory") or diag(unpack 'H*', substr $memory, $at - 16, 64);
+		is($at, -1, "part $n of the key is not in memory")
+			or diag(unpack 'H*', substr $memory, $at - 16, 64);
 	}
 	$s->conn->close;
 	$s->wait;
@@ -124,8 +126,10 @@ subtest 'no private key in a child of -d, whose listener keeps it' => sub {
 		my @secrets = secrets($cert->{key});
 		my ($childs, $listeners) = map { memory($_) } $child, $s->{pid};
 		like($childs, qr/\Qalice\E/, 'the memory of the child was read');
-		is(scalar(grep { index($childs, $_) >= 0 } @secrets), 0, 'no part of the key is in it');
-		cmp_ok(scalar(grep { index($listeners, $_) >= 0 } @secrets), '>', 0, 'the listener has the key');
+		is(scalar(grep { index($childs, $_) >= 0 } @secrets), 0,
+			'no part of the key is in it');
+		cmp_ok(scalar(grep { index($listeners, $_) >= 0 } @secrets), '>', 0,
+			'the listener has the key');
 		is(index($listeners, $secrets[-1]), -1, 'but not the text of the file');
 		stop($s->{pid});
 	}
@@ -135,8 +139,10 @@ subtest 'no private key in client mode' => sub {
 	plan skip_all => 'needs root to read memory' unless is_root();
 	for my $kind (qw(ecdsa rsa)) {
 		my $cert = make_cert(name => "own$kind", key => $kind);
-		my $server = tls_backend($c->{cert}, ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
-		my $s = local_session(pg => $server, pem => make_pem($cert), args => [ '-A', $c->{root} ]);
+		my $server = tls_backend($c->{cert},
+			ssl => { SSL_verify_mode => 3, SSL_ca_file => $cert->{cert} });
+		my $s = local_session(pg => $server, pem => make_pem($cert),
+			args => [ '-A', $c->{root} ]);
 		is((first_message($s))[0], 'R', "$kind: the server accepts our certificate");
 		search($s, $cert, qr/\Qalice\E/);
 	}
@@ -147,12 +153,14 @@ subtest 'no environment, which may contain secrets, when a client byte is parsed
 	my $pem = make_pem(make_cert(name => 'asks', passphrase => 'x'));
 	my $secret = join '', 'Env', map { chr 97 + int rand 26 } 1 .. 20;
 	my $ask = "touch $TMP/asked; until test -e $TMP/tell; do sleep 0.02; done; echo x";
-	my $s = session(pg => $pg, pem => $pem, args => ["--passphrase-command=$ask"], env => { PGPASSWORD => $secret });
+	my $s = session(pg => $pg, pem => $pem, args => ["--passphrase-command=$ask"],
+		env => { PGPASSWORD => $secret });
 	wait_for('the passphrase command', sub { -e "$TMP/asked" });
 	cmp_ok(index(memory($s->{pid}), $secret), '>', 0, 'it is found before the sandbox');
 	spew("$TMP/tell", '');
 	wait_for('the sandbox', sub { slurp("/proc/$s->{pid}/status") =~ /^Seccomp:\s+2/m });
-	is(index(memory($s->{pid}), $secret), -1, 'not in the sandbox, before the first client byte');
+	is(index(memory($s->{pid}), $secret), -1,
+		'not in the sandbox, before the first client byte');
 	ok($s->conn->login, 'login');
 	is(index(memory($s->{pid}), $secret), -1, 'nor in the session');
 };
@@ -161,7 +169,8 @@ subtest 'no environment, which may contain secrets, when a client byte is parsed
 sub traced {
 	my ($play, %o) = @_;
 	my $trace = "$TMP/trace";
-	my $s = ($o{client} ? \&local_session : \&session)->(%o, wrap => [ 'strace', '-f', '-o', $trace ]);
+	my $s = ($o{client} ? \&local_session : \&session)->(%o,
+		wrap => [ 'strace', '-f', '-o', $trace ]);
 	$play->($s);
 	$s->conn->send("X\0\0\0\4");
 	$s->conn->rest unless $o{client}; # tls_backend does not close
@@ -186,14 +195,17 @@ subtest 'no client byte is read before the sandbox is entered (except the SSLReq
 	my $request = quotemeta '"\\0\\0\\0\\10\\4\\322\\26/", 8,';
 	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,(?!.*MSG_PEEK|.*$request).* = [1-9]}, 'no client byte is read before the sandbox');
 	none($after, $opens, 'no file is opened afterwards');
-	none($before, qr{ connect\(.*htons\(${\ $pg->port}\)}, 'PostgreSQL is not connected before the handshake');
+	none($before, qr{ connect\(.*htons\(${\ $pg->port}\)},
+		'PostgreSQL is not connected before the handshake');
 };
 
 subtest 'the same in client mode, which does not connect before it has the startup packet' => sub {
 	my $server = tls_backend($c->{cert});
 	my ($before, $after) = traced(sub { is((first_message($_[0]))[0], 'R', 'the client is accepted') }, client => 1, pg => $server, args => [ '-A', $c->{root} ]);
-	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]}, 'no client byte is read before the sandbox');
-	none($before, qr{ connect\(.*htons\(${\ $server->port}\)}, 'no connection before the sandbox');
+	none($before, qr{^\d+ +(?:read|recvfrom|recvmsg|recv)\(0,.* = [1-9]},
+		'no client byte is read before the sandbox');
+	none($before, qr{ connect\(.*htons\(${\ $server->port}\)},
+		'no connection before the sandbox');
 	none($after, $opens, 'no file is opened afterwards, although a chain is verified');
 };
 done_testing;
