@@ -285,8 +285,8 @@ subtest "the authorities' names are sent, each one once" => sub {
 	my $s = serve(pg => $pg, args => [ '-A', $file ]);
 	my $r = run([ 'openssl', 's_client', '-connect', '127.0.0.1:' . $s->port, '-starttls',
 		'postgres', '-nameopt', 'RFC2253' ], stdin => "Q\n", quiet => 1);
-	like($r->{out}, qr/^Acceptable client certificate CA names\nCN=Root\nCN=Other\n(?!CN)/m,
-		'names');
+	my $names = qr/CN=Root\nCN=Other|CN=Other\nCN=Root/; # OpenSSL 4 sends them in another order
+	like($r->{out}, qr/^Acceptable client certificate CA names\n(?:$names)\n(?!CN)/m, 'names');
 	is(outcome($s, issue(issuer => $_, cn => 'alice')), 'in', 'both authorities are accepted')
 		for $root, $other;
 };
