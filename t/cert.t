@@ -127,7 +127,7 @@ for my $case (
 	['SAN=1::2::3',       qr/no name or address: value=IP:1::2::3/],
 	['SAN=,',             qr/SAN is empty/],
 	['DAYS=forever',      qr/DAYS "forever"/],
-	["OUT=$dir/no/x.pem", qr/there is no folder/],
+	["OUT=$dir/no/x.pem", qr/there is no directory/],
     ) {
 	my ($var, $like) = @$case;
 	(my $shown = $var) =~ s/[^ -~]/?/g;
