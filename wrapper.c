@@ -8,6 +8,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -106,7 +107,7 @@ static void report_and_exit(const struct options *o)
 	if (o->help)
 		options_help();
 	else if (o->version)
-		options_version(tls_library(library, sizeof library));
+		printf("pgssl %s (%s)\n", VERSION, tls_library(library, sizeof library));
 	else if (o->check)
 		exit(check_run(o));
 	else if (o->sessions == NULL)
