@@ -67,7 +67,4 @@ bool backend_finish(struct backend *b, struct error *e) MUST_USE;
 /* Has the backend already closed the connection without sending anything? */
 bool backend_closed(const struct backend *b);
 
-/* The TCP port that PostgreSQL sees as the client's, "" for a Unix socket. Returns `buf`. */
-const char *backend_port(const struct backend *b, char *buf, size_t size);
-
 #endif

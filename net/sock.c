@@ -66,7 +66,7 @@ bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
 	       recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
 }
 
-void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
+void sock_unmap(struct sockaddr_storage *sa)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)sa;
 	struct sockaddr_in v4 = {.sin_family = AF_INET};
@@ -76,7 +76,6 @@ void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
 	v4.sin_port = v6->sin6_port;
 	memcpy(&v4.sin_addr, v6->sin6_addr.s6_addr + 12, sizeof v4.sin_addr);
 	memcpy(sa, &v4, sizeof v4);
-	*len = sizeof v4;
 }
 
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name)
@@ -87,21 +86,20 @@ void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *nam
 	if (len > sizeof copy || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
 		return;
 	memcpy(&copy, sa, len);
-	sock_unmap(&copy, &len);
-	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port,
-			sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	sock_unmap(&copy);
+	if (getnameinfo((struct sockaddr *)&copy, sizeof copy, name->host, sizeof name->host,
+			name->port, sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		*name = (struct sock_name){.host = "[unknown]"};
 }
 
 static void format_end(int fd, int (*end)(int, struct sockaddr *, socklen_t *),
 		       struct sock_name *name)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
 
-	*name = (struct sock_name){.host = "[local]"};
-	if (end(fd, (struct sockaddr *)&sa, &len) == 0)
-		sock_format((struct sockaddr *)&sa, len, name);
+	(void)end(fd, (struct sockaddr *)&sa, &len);
+	sock_format((struct sockaddr *)&sa, len, name);
 }
 
 void sock_peer(int fd, struct sock_name *name)

@@ -165,7 +165,7 @@ void stream_catch_sigterm(void)
 	sigaction(SIGTERM, &sa, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
 bool stream_terminated(void)

@@ -79,8 +79,9 @@ int deadline_left(deadline when);
 deadline deadline_min(deadline a, deadline b);
 
 /*
- * Block SIGTERM and install a handler that sets a flag. stream_poll unblocks the signal while it
- * waits, so SIGTERM is never missed and interrupts nothing else. stream_terminated reads the flag.
+ * Block SIGTERM and nothing else, and install a handler that sets a flag. stream_poll unblocks the
+ * signal while it waits, so it is never missed and interrupts nothing else. stream_terminated reads
+ * the flag.
  */
 void stream_catch_sigterm(void);
 bool stream_terminated(void);

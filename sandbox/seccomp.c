@@ -116,7 +116,7 @@ static const struct sock_filter session[] = {
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* the result of connect() */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_RTO_MAX_MS), /* sock_orphan */
-    ALLOW(getsockname), /* backend_port in the log */
+    ALLOW(getsockname), /* backend_port= in the log */
     ALLOW(getpeername),
     ALLOW_IF(fcntl, 1, F_GETFL),
     ALLOW(fstat),

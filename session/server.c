@@ -58,9 +58,7 @@ static void answer_gss_request(struct session *s)
 	s->gss = answer == 'G';
 }
 
-/*
- * Take the client's address from the load balancer. Send nothing to a peer without a valid header.
- */
+/* The load balancer names the client. Send nothing to a peer without a valid header. */
 static void take_proxy_header(struct session *s)
 {
 	struct proxy_client client;
@@ -121,9 +119,7 @@ static void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	/*
-	 * Connect while the client writes its startup packet. With --gss this may be done already.
-	 */
+	/* Connect while the client writes its startup packet. --gss may have done so already. */
 	if (s->backend == NULL && s->backend_error.status == 0 && !s->too_many &&
 	    certauth_may_connect(&s->options, s->tls))
 		backend_start(&s->connector);
