@@ -333,6 +333,8 @@ static void append_session(struct filter *f, const struct sandbox_needs *needs)
 	APPEND(f, else_kill);
 }
 
+static bool filter_loaded; /* else sandbox_connected has nothing to add to */
+
 bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *entered,
 		     struct error *e)
 {
@@ -340,6 +342,7 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 
 	/* seccomp(2): a filter at address 0 is EFAULT where there are filters, else EINVAL. */
 	*entered = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT;
+	filter_loaded = *entered;
 	if (!*entered)
 		return true;
 	APPEND(&f, check_machine);
@@ -354,10 +357,10 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 	return load_filter(&f, e);
 }
 
-bool sandbox_seccomp_connected(struct error *e)
+bool sandbox_connected(struct error *e)
 {
 	struct filter f = {.length = 0};
 
 	APPEND(&f, connected);
-	return load_filter(&f, e);
+	return !filter_loaded || load_filter(&f, e);
 }
