@@ -251,10 +251,8 @@ static bool apply_option(struct options *o, const struct row *r, const char *nam
 	case PASSED:
 		return r->help == NULL || strcmp(text, r->argument) == 0 ||
 		       fail(e, EX_USAGE, "%s %s: %s", name, text, r->help);
-	case REFUSED:
+	default: /* REFUSED */
 		return fail(e, EX_USAGE, "%s %s", name, r->help);
-	default:
-		return false;
 	}
 }
 

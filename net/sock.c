@@ -27,13 +27,10 @@ void sock_nodelay(int fd)
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
-static void set_rto_max(int fd, int ms)
-{
-	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
-}
-
 void sock_keepalive(int fd, int seconds)
 {
+	int rto_max = (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12;
+
 	if (seconds == 0)
 		return;
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
@@ -45,14 +42,14 @@ void sock_keepalive(int fd, int seconds)
 	 * (net.ipv4.tcp_retries2) at growing intervals; with this limit on the interval that takes
 	 * about as long. Not TCP_USER_TIMEOUT: it ends a live peer that does not read (tcp(7)).
 	 */
-	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
+	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, rto_max < RTO_MAX_MS ? rto_max : RTO_MAX_MS);
 }
 
 void sock_orphan(int fd, int seconds)
 {
 	/* Linux drops an orphaned socket once the interval is at its limit (tcp_orphan_retries). */
 	if (seconds != 0)
-		set_rto_max(fd, RTO_MAX_MS);
+		set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS);
 }
 
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size)

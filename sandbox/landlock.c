@@ -26,10 +26,6 @@ struct ruleset {
 	uint64_t fs, net, scoped;
 };
 
-struct port_rule {
-	uint64_t allowed, port;
-};
-
 /* What the kernel knows, by its ABI. All of it is denied. */
 static const struct ruleset known[] = {
     [1] = {.fs = (1ULL << 13) - 1},
@@ -65,17 +61,15 @@ static bool allow_reading(int fd, const char *file, struct error *e)
 
 	if (strlcpy(name, file, sizeof name) >= sizeof name)
 		return fail(e, EX_USAGE, "file name too long: \"%.100s...\"", file);
-	if (!allow_beneath(fd, dirname(name), rights, e))
-		return false;
-	if (realpath(file, target) == NULL) /* not there now */
-		return true;
-	return allow_beneath(fd, dirname(target), rights, e);
+	return allow_beneath(fd, dirname(name), rights, e) &&
+	       (realpath(file, target) == NULL || /* not there now */
+		allow_beneath(fd, dirname(target), rights, e));
 }
 
 static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct ruleset *denied,
 			struct error *e)
 {
-	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = needs->tcp_port};
+	const uint64_t rule[] = {NET_CONNECT_TCP, needs->tcp_port}; /* landlock_net_port_attr */
 
 	for (unsigned i = 0; i < needs->read_count; i++)
 		if (!allow_reading(fd, needs->read_again[i], e))
@@ -83,8 +77,8 @@ static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct 
 	if (needs->remove_in != NULL &&
 	    !allow_beneath(fd, needs->remove_in, LANDLOCK_ACCESS_FS_REMOVE_FILE, e))
 		return false;
-	if (rule.port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
-	    syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, &rule, 0) != 0)
+	if (needs->tcp_port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
+	    syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, rule, 0) != 0)
 		return fail(e, EX_OSERR, "could not allow port %u in Landlock: %s", needs->tcp_port,
 			    strerror(errno));
 	return true;

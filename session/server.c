@@ -152,20 +152,19 @@ static void server_admit(struct session *s)
 		session_forward_cancel(s);
 	authorize(s);
 	session_connect_backend(s);
-	bool closed = s->backend != NULL && backend_closed(&s->connector);
-	if (s->backend != NULL && !closed) {
-		session_set_title(s);
-		if (s->options.application_name_host &&
-		    !startup_append_host(st, s->peer.host, s->peer.port))
-			log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
-						  "address in application_name");
-		closed = stream_write_all(s->backend, st->packet, st->len, s->deadline) != IO_DONE;
-	}
-	if (closed)
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
-		     s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	session_set_title(s);
+	if (s->options.application_name_host &&
+	    !startup_append_host(st, s->peer.host, s->peer.port))
+		log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
+					  "address in application_name");
+	if (!backend_closed(&s->connector) &&
+	    stream_write_all(s->backend, st->packet, st->len, s->deadline) == IO_DONE)
+		return;
+	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
+	     s->addresses.name);
+	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }
 
 const struct session_mode session_server_mode = {server_negotiate, server_shake_hands,
