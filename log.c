@@ -194,8 +194,7 @@ void log_authorized(const struct log_session *s)
 	append_field(line, sizeof line, "database", s->database);
 	append_field(line, sizeof line, "application_name", s->application_name);
 	strlcat(line, sink.peer, sizeof line);
-	if (s->backend_port[0] != '\0')
-		append_field(line, sizeof line, "backend_port", s->backend_port);
+	append_field(line, sizeof line, "backend_port", s->backend_port);
 	append_field(line, sizeof line, "tls", s->tls);
 	append_field(line, sizeof line, "cipher", s->cipher);
 	append_field(line, sizeof line, "group", s->group);

@@ -16,13 +16,13 @@
 #define DEFAULT_CERT SYSCONFDIR "/pgssl/pgssl.pem"
 
 enum kind {
-	FLAG,   /* bool */
-	TEXT,   /* const char *, not empty */
-	NUMBER, /* int from min to max */
-	CHOICE, /* an enum: 1, 2, ... for the words in `argument` */
-	CERT,   /* the next free cert */
-	LEVEL,  /* syslog level, by number or name */
-	PASSED, /* classic option that means nothing here; if `help` is given, only with `argument` */
+	FLAG,     /* bool */
+	TEXT,     /* const char *, not empty */
+	NUMBER,   /* int from min to max */
+	CHOICE,   /* an enum: 1, 2, ... for the words in `argument` */
+	CERT,     /* the next free cert */
+	LEVEL,    /* syslog level, by number or name */
+	PASSED,   /* classic option without a meaning; with a `help`, only `argument` is taken */
 	REFUSED,  /* option that is not supported: `help` says what to use instead */
 	KIND = 7, /* the bits of these. What an option needs: */
 	SERVER = 8,
@@ -126,7 +126,7 @@ static const struct row {
     {'E', NULL, PASSED, NONE, "SOCKET", NULL},
     {'B', NULL, PASSED, NONE, "BYTES", NULL},
     {'W', NULL, PASSED, NONE, NULL, NULL},
-    {'a', NULL, REFUSED, NONE, "DIRECTORY", "is not supported: use -A FILE for the authorities to trust"},
+    {'a', NULL, REFUSED, NONE, "DIR", "is not supported: use -A FILE for the authorities to trust"},
     {'l', NULL, REFUSED, NONE, "PROGRAM",
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
     {'L', NULL, REFUSED, NONE, "PROGRAM",
@@ -212,15 +212,6 @@ static bool set_level(const char *name, const char *text, int *target, struct er
 	return true;
 }
 
-static bool add_cert(struct options *o, const char *name, const char *file, struct error *e)
-{
-	if (o->cert[1] != NULL)
-		return fail(e, EX_USAGE, "%s %s: at most two certificates, one RSA and one ECDSA",
-			    name, file);
-	o->cert[o->cert[0] != NULL] = file;
-	return true;
-}
-
 static bool apply_option(struct options *o, const struct row *r, const char *name, const char *text,
 			 struct error *e)
 {
@@ -245,7 +236,12 @@ static bool apply_option(struct options *o, const struct row *r, const char *nam
 		return *(unsigned *)target != 0 ||
 		       fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->argument);
 	case CERT:
-		return add_cert(o, name, text, e);
+		if (o->cert[1] != NULL)
+			return fail(e, EX_USAGE,
+				    "%s %s: at most two certificates, one RSA and one ECDSA", name,
+				    text);
+		o->cert[o->cert[0] != NULL] = text;
+		return true;
 	case LEVEL:
 		return set_level(name, text, target, e);
 	case PASSED:

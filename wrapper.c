@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -252,7 +251,7 @@ static void describe_session(const struct session *s, struct log_session *line)
 	    .user = s->startup.user,
 	    .database = s->startup.database,
 	    .application_name = s->startup.application_name,
-	    .backend_port = local.port,
+	    .backend_port = local.port[0] != '\0' ? local.port : NULL,
 	    .tls = s->gss ? "gss" : tls_version(s->tls),
 	    .cipher = s->gss ? NULL : tls_cipher(s->tls),
 	    .group = s->gss ? NULL : tls_group(s->tls),

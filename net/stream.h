@@ -98,7 +98,7 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_U
  */
 void stream_spin(struct pollfd *fds, unsigned n, int us);
 
-/* If `want` is IO_WANT_READ or IO_WANT_WRITE, wait for that, as stream_poll does; else return it. */
+/* Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. */
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
 /* Read exactly `size` bytes, never more. *got is set always, also on IO_END and failures. */

@@ -25,8 +25,7 @@ static char forward_gss_request(struct session *s)
 	size_t n;
 
 	session_connect_backend(s);
-	deadline when =
-	    deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
+	deadline when = deadline_min(s->deadline, deadline_in(s->connector.timeout_ms));
 	if (s->backend == NULL ||
 	    stream_write_all(s->backend, startup_gss_request, STARTUP_REQUEST_SIZE, when) !=
 		IO_DONE ||
@@ -37,10 +36,8 @@ static char forward_gss_request(struct session *s)
 		s->startup.io = IO_TERMINATED;
 		session_end_startup(s);
 	}
-	if (s->backend == NULL || answer == 'N')
-		return 'N';
-	if (answer == 'G')
-		return 'G';
+	if (s->backend == NULL || answer == 'N' || answer == 'G')
+		return answer == 'G' ? 'G' : 'N';
 	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
 	fail(&s->backend_error, EX_UNAVAILABLE,
 	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);

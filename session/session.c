@@ -161,7 +161,7 @@ noreturn void session_forward_cancel(struct session *s)
 			      s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}
-	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
+	deadline when = deadline_in(s->connector.timeout_ms);
 	if (stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE)
 		while (stream_read_exactly(s->backend, &byte, 1, &n, when) == IO_DONE)
 			;
