@@ -64,7 +64,4 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e) MU
 /* --help, to standard output. */
 void options_help(void);
 
-/* --version, to standard output; `library` describes OpenSSL. */
-void options_version(const char *library);
-
 #endif
