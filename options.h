@@ -70,7 +70,4 @@ bool options_listener(const struct options *o);
 /* --help, to standard output. */
 void options_help(void);
 
-/* --version, to standard output; `library` describes OpenSSL. */
-void options_version(const char *library);
-
 #endif

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: ISC
  *
- * pidfile.c - pid files, and the list of sessions made from them.
- *
- * libbsd's pidfile_open follows links and truncates what it finds. So before it is called the path
- * is made, or seen to be, a regular file of ours in a directory where nobody else can replace it.
+ * pidfile.c - pid files, and the list of sessions made from them (DESIGN, "PID files").
  */
 #include "pidfile.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <libutil.h>
 #include <limits.h>
 #include <stdio.h>
@@ -22,7 +20,7 @@
 static struct pidfh *handle;
 static pid_t owner;
 static char path[PATH_MAX];
-static char directory[PATH_MAX];
+static const char *directory;
 
 static bool is_directory(const char *where)
 {
@@ -36,6 +34,7 @@ static bool is_directory(const char *where)
 static bool set_path(const char *where, const char *host, const char *port, const char *id,
 		     struct error *e)
 {
+	static char copy[PATH_MAX];
 	size_t len = strlen(where),
 	       stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
@@ -49,12 +48,8 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 		n = snprintf(path, sizeof path, "%.*s%s.pid", (int)stem, where, id);
 	if (n < 0 || (size_t)n >= sizeof path)
 		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
-	strlcpy(directory, path, sizeof directory);
-	char *slash = strrchr(directory, '/');
-	if (slash == NULL)
-		strlcpy(directory, ".", sizeof directory);
-	else
-		slash[slash == directory ? 1 : 0] = '\0';
+	strlcpy(copy, path, sizeof copy);
+	directory = dirname(copy);
 	return true;
 }
 

@@ -218,19 +218,12 @@ static void catch_signals(void)
  */
 static void restore_signals(void)
 {
-	sigset_t parents;
-
 	/* SIGUSR1 is blocked throughout: one that arrives now is taken in the first ppoll(). */
 	stream_catch_signals();
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	sigemptyset(&parents);
-	sigaddset(&parents, SIGCHLD);
-	sigaddset(&parents, SIGHUP);
-	sigaddset(&parents, SIGINT);
-	sigprocmask(SIG_UNBLOCK, &parents, NULL);
 }
 
 /* Wait for a client (unless `clients` is false), an answer of the resolver, a signal, or `when`. */
