@@ -166,11 +166,18 @@ static void announce_listeners(void)
 		setproctitle("listening on a Unix socket");
 }
 
-void listen_close_sockets(void)
+static void close_listeners(void)
 {
 	for (unsigned i = 0; i < listener_count; i++)
 		close(listeners[i].fd);
 	listener_count = 0;
+}
+
+/* In a process that is not the listener any more. */
+static void close_own(void)
+{
+	close_listeners();
+	pidfile_close_copy();
 }
 
 static bool confine_parent(const struct session *s, struct error *e)
@@ -267,9 +274,8 @@ static void take_client(int client)
 static void become_child(struct session *s, int client, enum refusal excess)
 {
 	restore_signals();
-	listen_close_sockets();
+	close_own();
 	resolver_close();
-	pidfile_close_copy();
 	tls_forget_passphrase();
 	take_client(client);
 	setproctitle("starting");
@@ -367,7 +373,7 @@ static noreturn void stop_listening(const struct session *s)
 {
 	int grace = s->options.grace;
 
-	listen_close_sockets();
+	close_listeners();
 	resolver_close();
 	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end",
 		 children_count(), grace);
@@ -421,7 +427,7 @@ static bool load_for_children(struct session *s, struct error *e)
 
 	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, e) ||
-	    !resolver_start(s, e) || !reload_first(s, e) || !look_up_first(s, e) ||
+	    !resolver_start(s, close_own, e) || !reload_first(s, e) || !look_up_first(s, e) ||
 	    !backend_open(&sockets, &s->addresses, &s->options, e)) /* as -T and -I ask */
 		return false;
 	backend_close(&sockets);
@@ -454,7 +460,7 @@ static void serve_one(const struct error *e)
 		client = accept_client(listeners[i].fd, &from);
 	if (client < 0)
 		die(e->status, "%s", e->text);
-	listen_close_sockets();
+	close_listeners();
 	resolver_close();
 	pidfile_delete();
 	take_client(client);

@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "listen/internal.h"
-#include "pidfile.h"
 
 #define INTERVAL_MS 1000 /* between two look-ups */
 
@@ -96,7 +95,7 @@ static noreturn void serve_questions(struct session *s, int fd)
 
 /* ---- in the listener ---- */
 
-bool resolver_start(struct session *s, struct error *e)
+bool resolver_start(struct session *s, void (*close_others)(void), struct error *e)
 {
 	int ends[2];
 
@@ -109,8 +108,7 @@ bool resolver_start(struct session *s, struct error *e)
 		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
 	if (pid == 0) {
 		close(ends[0]);
-		listen_close_sockets();
-		pidfile_close_copy();
+		close_others();
 		serve_questions(s, ends[1]);
 	}
 	close(ends[1]);

@@ -2,9 +2,10 @@
  *
  * net/stream.c - streams over descriptors, and waiting.
  *
- * Assumes that SIGPIPE is ignored, SIGTERM and SIGUSR1 are blocked (step 0). Sockets are read and written with
- * MSG_DONTWAIT. Other descriptors are used only when poll() says that they will not block, and a
- * pipe gets at most PIPE_BUF bytes at a time, which is all that poll() promises.
+ * Assumes that SIGPIPE is ignored, and that SIGTERM and SIGUSR1 are blocked (step 0). Sockets are
+ * read and written with MSG_DONTWAIT. Other descriptors are used only when poll() says that they
+ * will not block, and a pipe gets at most PIPE_BUF bytes at a time, which is all that poll()
+ * promises.
  */
 #include "net/stream.h"
 

@@ -85,8 +85,8 @@ void stream_catch_signals(void);
 bool stream_terminated(void);
 
 /*
- * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is ready,
- * IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
+ * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is
+ * ready, IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
  * still wait while it delivers what is left.
  */
 struct pollfd;

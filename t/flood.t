@@ -4,7 +4,7 @@
 # SIGTERM only while it waits never checks them. They must take effect all the same.
 # sabotage: s/if (t->reads++ == READS_MAX)/if (false)/ tls.c
 # sabotage: s/return left == 0 ? IO_TIMEOUT/return false ? IO_TIMEOUT/ net/stream.c
-# sabotage: s/if (ready > 0 \&\& sigterm_pending())/if (false)/ net/stream.c
+# sabotage: s/if (ready > 0 \&\& end_signal_pending())/if (false)/ net/stream.c
 use lib 't/lib';
 use T;
 use T::X509;
