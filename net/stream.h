@@ -86,8 +86,8 @@ bool stream_terminated(void);
 
 /*
  * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is
- * ready, IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
- * still wait while it delivers what is left.
+ * ready, IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller
+ * can still wait while it delivers what is left.
  */
 struct pollfd;
 enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_USE;
