@@ -116,11 +116,13 @@ sub nap { select undef, undef, undef, $_[0] || 0.01 }
 sub wait_for {
 	my ($what, $condition, $seconds) = @_;
 	my $end = time + ($seconds || $SECONDS);
+	my $pause = 0.002;
 	while (1) {
 		my $value = $condition->();
 		return $value if $value;
 		last if time > $end;
-		nap();
+		nap($pause);
+		$pause *= 1.25 if $pause < 0.05;
 	}
 	fail("timed out waiting for: $what");
 	die "gave up\n";
