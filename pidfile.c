@@ -20,7 +20,7 @@
 static struct pidfh *handle;
 static pid_t owner;
 static char path[PATH_MAX];
-static const char *directory;
+static char directory[PATH_MAX];
 
 static bool is_directory(const char *where)
 {
@@ -30,11 +30,26 @@ static bool is_directory(const char *where)
 	return (len > 0 && where[len - 1] == '/') || (stat(where, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
+/* Split `path`. Later links of others in front of the directory then change nothing. */
+static bool resolve_directory(void)
+{
+	char parent[PATH_MAX], name[PATH_MAX];
+
+	strlcpy(parent, path, sizeof parent);
+	strlcpy(name, path, sizeof name);
+	strlcpy(directory, dirname(parent), sizeof directory);
+	if (realpath(directory, parent) == NULL) /* check_directory says why */
+		return true;
+	strlcpy(directory, parent, sizeof directory);
+	int n = snprintf(path, sizeof path, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory,
+			 basename(name));
+	return n >= 0 && (size_t)n < sizeof path;
+}
+
 /* `id` is ".PID" or "". */
 static bool set_path(const char *where, const char *host, const char *port, const char *id,
 		     struct error *e)
 {
-	static char copy[PATH_MAX];
 	size_t len = strlen(where),
 	       stem = len > 4 && strcmp(where + len - 4, ".pid") == 0 ? len - 4 : len;
 	int n;
@@ -46,20 +61,42 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 		n = snprintf(path, sizeof path, "%s", where);
 	else
 		n = snprintf(path, sizeof path, "%.*s%s.pid", (int)stem, where, id);
-	if (n < 0 || (size_t)n >= sizeof path)
+	if (n < 0 || (size_t)n >= sizeof path || !resolve_directory())
 		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
-	strlcpy(copy, path, sizeof copy);
-	directory = dirname(copy);
 	return true;
 }
 
+static bool others_can_write(const struct stat *st)
+{
+	bool sticky = (st->st_mode & S_ISVTX) != 0;
+
+	return st->st_uid != 0 || ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0 && !sticky);
+}
+
 /*
- * Who can write to the directory can replace the file by a link between two calls, unless the
- * sticky bit forbids that. So root trusts its own directories only.
+ * Who can write to the directory, or to one above it, can replace the file by a link between two
+ * calls, unless the sticky bit forbids that. So root trusts only what is root's.
  */
+static bool check_as_root(struct error *e)
+{
+	char above[PATH_MAX], *d = above;
+	struct stat st;
+
+	strlcpy(above, directory, sizeof above);
+	while (stat(d, &st) == 0 && !others_can_write(&st)) {
+		if (strcmp(d, "/") == 0)
+			return true;
+		d = dirname(d);
+	}
+	return fail(
+	    e, EX_CANTCREAT,
+	    "others than root can write to pid file directory \"%s\": give it to root, mode "
+	    "0755, or choose another one",
+	    d);
+}
+
 static bool check_directory(struct error *e)
 {
-	bool root = geteuid() == 0;
 	struct stat st;
 
 	if (stat(directory, &st) < 0)
@@ -70,13 +107,7 @@ static bool check_directory(struct error *e)
 			    "everybody can write to pid file directory \"%s\": set its sticky bit "
 			    "(chmod +t), or choose another one",
 			    directory);
-	if (root && (st.st_uid != 0 ||
-		     ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)))
-		return fail(e, EX_CANTCREAT,
-			    "others than root can write to pid file directory \"%s\": give it to "
-			    "root, mode 0755, or choose another one",
-			    directory);
-	return true;
+	return geteuid() != 0 || check_as_root(e);
 }
 
 /* Make sure that `path` is a regular file of ours. */

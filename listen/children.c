@@ -23,7 +23,8 @@
 
 /* A source as heavy as any other must have waited this long before one of its sessions goes. */
 #define YOUNG_MS 1000
-#define SPARE    64 /* places for processes that were ended but not yet waited for */
+/* Places for processes that were ended but not yet waited for; descriptors for the rest. */
+#define SPARE 64
 
 /* Clients that count as one. */
 struct source {
@@ -43,9 +44,9 @@ struct child {
 
 static struct child *children;
 static struct source *sources;
-static struct pollfd *polled; /* for update_half_open */
-static unsigned child_count, capacity;
-static unsigned serving, refused; /* HALF_OPEN and ADMITTED; REFUSED */
+static struct pollfd *polled;                      /* for update_half_open */
+static unsigned child_count, capacity, source_end; /* no source is used from source_end on */
+static unsigned serving, refused;                  /* HALF_OPEN and ADMITTED; REFUSED */
 static const struct options *options;
 static int admitted_pipe = -1; /* in a child */
 
@@ -83,14 +84,18 @@ static bool is_used(const struct source *s)
 static unsigned find_source(const struct sockaddr_storage *sa)
 {
 	struct in6_addr network = network_of(sa);
-	unsigned unused = 0;
 
-	for (unsigned i = 0; i <= capacity; i++) {
+	while (source_end > 0 && !is_used(&sources[source_end - 1]))
+		source_end--;
+	unsigned unused = source_end;
+	for (unsigned i = 0; i < source_end; i++) {
 		if (!is_used(&sources[i]))
 			unused = i;
 		else if (memcmp(&sources[i].network, &network, sizeof network) == 0)
 			return i;
 	}
+	if (unused == source_end)
+		source_end++;
 	sources[unused] = (struct source){.network = network};
 	return unused;
 }
@@ -127,11 +132,20 @@ static void set_state(struct child *c, enum state state)
 	close_pipe(c);
 }
 
+static bool note_admitted(struct child *c)
+{
+	char byte;
+
+	if (read(c->pipe, &byte, 1) != 1)
+		return false;
+	set_state(c, ADMITTED);
+	return true;
+}
+
 /* Learn which sessions have been admitted since the last time. Does not block. */
 static void update_half_open(void)
 {
 	unsigned n = 0;
-	char byte;
 
 	for (unsigned i = 0; i < child_count; i++)
 		if (children[i].state == HALF_OPEN)
@@ -141,9 +155,8 @@ static void update_half_open(void)
 	n = 0;
 	for (unsigned i = 0; i < child_count; i++) {
 		struct child *c = &children[i];
-		if (c->state == HALF_OPEN && (polled[n++].revents & POLLIN) != 0 &&
-		    read(c->pipe, &byte, 1) == 1)
-			set_state(c, ADMITTED);
+		if (c->state == HALF_OPEN && (polled[n++].revents & POLLIN) != 0)
+			(void)note_admitted(c);
 	}
 }
 
@@ -172,13 +185,14 @@ static void log_ended(const struct child *c)
 {
 	static deadline next;
 	static unsigned n;
-	struct sockaddr_in6 sa = {.sin6_family = AF_INET6};
+	struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_addr = sources[c->source].network};
 	struct sock_name name;
 
 	n++;
 	if (deadline_left(next) > 0)
 		return;
-	sa.sin6_addr = sources[c->source].network;
+	if (is_unix_network(&sa.sin6_addr))
+		sa.sin6_family = AF_UNIX;
 	sock_format((struct sockaddr *)&sa, sizeof sa, &name);
 	log_line(LOG_WARNING,
 		 "ended %u session%s that did not complete login, the last from %s: new clients "
@@ -191,8 +205,11 @@ static void log_ended(const struct child *c)
 /* End a half-open session so that a client of `source` has its place. */
 static bool make_room(unsigned source)
 {
-	struct child *c = find_victim();
+	struct child *c;
 
+	do /* it may have been admitted a moment ago */
+		c = find_victim();
+	while (c != NULL && note_admitted(c));
 	if (c == NULL)
 		return false;
 	if (sources[c->source].half_open <= sources[source].half_open + 1 &&
@@ -221,9 +238,9 @@ bool children_place(const struct sockaddr_storage *from, struct child_place *pla
 	update_half_open();
 	sock_format((const struct sockaddr *)from, sizeof *from, &place->name);
 	place->source = find_source(from);
-	place->excess = find_excess(place->source);
 	if (child_count == capacity)
 		return false;
+	place->excess = find_excess(place->source);
 	/* A refusal takes a process and a handshake: it has limits of its own. */
 	return place->excess == REFUSE_NONE ||
 	       (refused < (unsigned)options->max_connections &&
@@ -245,6 +262,12 @@ bool children_init(const struct options *o)
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
 		r.rlim_cur = r.rlim_max;
 		(void)!setrlimit(RLIMIT_NOFILE, &r);
+		if (r.rlim_max < (rlim_t)o->max_connections + SPARE)
+			log_line(LOG_WARNING,
+				 "--max-connections=%d needs %d open files, and the limit is %llu "
+				 "(ulimit -Hn, LimitNOFILE=): strangers can use them up",
+				 o->max_connections, o->max_connections + SPARE,
+				 (unsigned long long)r.rlim_max);
 	}
 	return children != NULL && sources != NULL && polled != NULL;
 }
@@ -287,6 +310,8 @@ pid_t children_fork(const struct child_place *place)
 	    .young_until = deadline_in(YOUNG_MS),
 	};
 	count_child(c, 1);
+	if (c->state == REFUSED)
+		close_pipe(c);
 	return pid;
 }
 

@@ -90,6 +90,21 @@ static bool check_passed(int fd, struct error *e)
 		    fd);
 }
 
+/*
+ * Leave no second way to the sockets: a process that the listener forks for something else than a
+ * client has its standard input and output too.
+ */
+static bool cover_standard(struct error *e)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
+		if (is_listening(fd) && dup2(null, fd) < 0)
+			return fail(e, EX_OSERR, "could not open /dev/null: %s", strerror(errno));
+	close(null);
+	return true;
+}
+
 bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 {
 	int first = passed > 0 ? FIRST_PASSED : STDIN_FILENO;
@@ -110,5 +125,5 @@ bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 			return fail(e, EX_OSERR, "could not duplicate standard input: %s",
 				    strerror(errno));
 	}
-	return true;
+	return cover_standard(e);
 }

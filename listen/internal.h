@@ -40,8 +40,11 @@ bool resolver_start(struct session *s, void (*close_others)(void), struct error 
 /* To poll for an answer; -1 if nothing is to be looked up. */
 int resolver_descriptor(void);
 
-/* Ask for a look-up, unless one is under way or was asked for within a second. */
+/* Want a look-up that begins after this call: there is one at a time, and one a second. */
 void resolver_ask(void);
+
+/* Send the question if it is time. Returns when to call again. */
+deadline resolver_send(void);
 
 /* Take an answer: set s->addresses, or `e`. */
 enum resolver_answer { RESOLVER_PENDING, RESOLVER_FOUND, RESOLVER_FAILED };

@@ -237,7 +237,7 @@ static void restore_signals(void)
 static void wait_event(bool clients, deadline when)
 {
 	unsigned count = clients ? 1 + listener_count : 1;
-	int left = deadline_left(when);
+	int left = deadline_left(deadline_min(when, resolver_send()));
 	struct timespec ts = {left / 1000, (long)(left % 1000) * 1000000};
 	sigset_t none;
 
@@ -409,8 +409,10 @@ static bool look_up_first(struct session *s, struct error *e)
 		if (stop_signals > 0)
 			exit(EX_OK);
 		enum resolver_answer answer = resolver_take(s, e);
-		if (answer == RESOLVER_FOUND)
+		if (answer == RESOLVER_FOUND) {
+			session_warn_remote(s);
 			return true;
+		}
 		if (answer == RESOLVER_PENDING)
 			continue;
 		if (e->status != EX_NOHOST || deadline_left(until) == 0)
@@ -440,9 +442,9 @@ static bool start_listening(struct session *s, struct error *e)
 
 	parent_pid = getpid();
 	catch_signals();
+	atexit(pidfile_delete);
 	if (o->inherited ? !take_inherited(o, e) : !bind_all(o, e))
 		return false;
-	atexit(pidfile_delete);
 	return load_for_children(s, e) && confine_parent(s, e);
 }
 

@@ -22,12 +22,12 @@
 #define INTERVAL_MS 1000 /* between two look-ups */
 
 struct answer {
-	bool found;
-	struct error error;
+	struct error error; /* status 0: found */
 	struct address_list addresses;
 };
 
 static int channel = -1; /* to the other process; -1: nothing is looked up */
+static bool wanted;      /* a question is to be sent */
 static bool asked;       /* an answer is due */
 static deadline next_question;
 
@@ -58,8 +58,9 @@ static void answer_one(struct session *s, int fd)
 	memset(&a, 0, sizeof a);
 	if (pid == 0) {
 		alarm((unsigned)s->options.connect_timeout);
-		a.found = session_look_up_backend(s, &a.error);
-		a.addresses = s->addresses;
+		if (address_look_up(&a.addresses, &s->options, &a.error))
+			a.error.status = 0;
+		alarm(0);
 		send_answer(fd, &a);
 		_exit(EX_OK);
 	}
@@ -72,22 +73,34 @@ static void answer_one(struct session *s, int fd)
 	send_answer(fd, &a);
 }
 
-static noreturn void serve_questions(struct session *s, int fd)
+static void set_resolver_signals(void)
 {
 	static const int ignored[] = {SIGHUP, SIGINT, SIGTERM};
-	struct error e;
 	sigset_t none;
-	char byte;
 
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
+	signal(SIGALRM, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Logs nothing once it has left the starter's descriptors: whoever reads them waits for their end. */
+static noreturn void serve_questions(struct session *s, int fd)
+{
+	struct error e;
+	char byte;
+
+	set_resolver_signals();
 	setproctitle("looking up names");
 	if (!sandbox_drop_privileges(&s->who, &e))
 		die(e.status, "%s", e.text);
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+		if (dup2(null, i) < 0)
+			_exit(EX_OSERR);
 	while (recv(fd, &byte, 1, 0) == 1)
 		answer_one(s, fd);
 	_exit(EX_OK);
@@ -130,10 +143,44 @@ void resolver_close(void)
 
 void resolver_ask(void)
 {
-	if (channel < 0 || asked || deadline_left(next_question) > 0)
-		return;
+	wanted = true;
+}
+
+deadline resolver_send(void)
+{
+	if (channel < 0 || !wanted || asked)
+		return DEADLINE_NEVER;
+	if (deadline_left(next_question) > 0)
+		return next_question;
 	asked = send(channel, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+	wanted = false;
 	next_question = deadline_in(INTERVAL_MS);
+	return DEADLINE_NEVER;
+}
+
+static bool is_sound_address(const struct address *a)
+{
+	socklen_t len = a->sa.ss_family == AF_INET    ? sizeof(struct sockaddr_in)
+			: a->sa.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+						      : 0;
+
+	return len != 0 && a->len == len && (a->local_len == 0 || a->local_len == len);
+}
+
+/* The other process has parsed what a stranger's name server sent. Do not trust its sizes. */
+static bool is_sound(const struct answer *a)
+{
+	const struct address_list *list = &a->addresses;
+
+	if (memchr(a->error.text, '\0', sizeof a->error.text) == NULL ||
+	    memchr(list->name, '\0', sizeof list->name) == NULL)
+		return false;
+	if (a->error.status != 0)
+		return true;
+	for (unsigned i = 0; i < list->count && list->count <= ADDRESS_MAX; i++)
+		if (!is_sound_address(&list->all[i]))
+			return false;
+	return list->count > 0 && list->count <= ADDRESS_MAX;
 }
 
 enum resolver_answer resolver_take(struct session *s, struct error *e)
@@ -144,16 +191,15 @@ enum resolver_answer resolver_take(struct session *s, struct error *e)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return RESOLVER_PENDING;
 	asked = false;
-	if (n != sizeof a) {
+	if (n != sizeof a || !is_sound(&a)) {
 		resolver_close();
-		(void)fail(e, EX_OSERR, "the process that looks up names is gone");
+		(void)fail(e, EX_OSERR, "the process that looks up names %s",
+			   n <= 0 ? "is gone" : "sent nonsense");
 		return RESOLVER_FAILED;
 	}
 	*e = a.error;
-	if (!a.found)
+	if (e->status != 0)
 		return RESOLVER_FAILED;
-	if (a.addresses.count == 0 || a.addresses.count > ADDRESS_MAX)
-		bug("a look-up found %u addresses", a.addresses.count);
 	s->addresses = a.addresses;
 	return RESOLVER_FOUND;
 }

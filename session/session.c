@@ -94,15 +94,20 @@ unsigned session_files(const struct options *o, const char *files[SESSION_FILES]
 	return n;
 }
 
-bool session_look_up_backend(struct session *s, struct error *e)
+void session_warn_remote(const struct session *s)
 {
-	if (!address_look_up(&s->addresses, &s->options, e))
-		return false;
 	if (!s->options.client && address_is_remote(&s->addresses))
 		log_line(LOG_WARNING,
 			 "PostgreSQL at %s is not on this machine: the connection to it is not "
 			 "encrypted",
 			 s->addresses.name);
+}
+
+bool session_look_up_backend(struct session *s, struct error *e)
+{
+	if (!address_look_up(&s->addresses, &s->options, e))
+		return false;
+	session_warn_remote(s);
 	return true;
 }
 

@@ -92,6 +92,9 @@ bool session_load(const struct options *o, struct tls **t, struct identmap **map
 /* The files that session_load reads. Returns how many. */
 unsigned session_files(const struct options *o, const char *files[SESSION_FILES]);
 
+/* Warn if the backend is not on this machine. */
+void session_warn_remote(const struct session *s);
+
 /* Look up the backend; warn if it is not on this machine. Fails and blocks as address_look_up. */
 bool session_look_up_backend(struct session *s, struct error *e) MUST_USE;
 
