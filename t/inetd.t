@@ -25,7 +25,7 @@ subtest 'with a name, as our example has it' => sub {
 
 # Started without root, as its line says: the key is root's and read by group.
 subtest 'the shipped line of inetd.conf.example' => sub {
-	my $s = serve_inetd(pg => $pg, shipped => 1);
+	my $s = serve_inetd(pg => $pg, shipped => 'nowait');
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'a session');
