@@ -124,10 +124,13 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	bool use_stderr = settle_stderr(found, options_listener(o));
 	if (!log_open(o->log, use_stderr, o->service, o->debug, &e)) {
 		(void)!log_open(NULL, use_stderr, o->service, o->debug, &usage);
+		listen_turn_one_away();
 		die(e.status, "%s", e.text);
 	}
-	if (!ok || !address_check(o->connect, &usage))
+	if (!ok || !address_check(o->connect, &usage)) {
+		listen_turn_one_away();
 		die(usage.status, "%s", usage.text);
+	}
 	report_and_exit(o);
 	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,

@@ -460,8 +460,10 @@ static void serve_one(const struct error *e)
 
 	for (unsigned i = 0; i < listener_count && client < 0; i++)
 		client = accept_client(listeners[i].fd, &from);
-	if (client < 0)
+	if (client < 0) {
+		listen_turn_one_away(); /* the sockets may be of the wrong kind */
 		die(e->status, "%s", e->text);
+	}
 	close_listeners();
 	resolver_close();
 	pidfile_delete();

@@ -27,7 +27,7 @@ subtest 'with a program name, as in our example' => sub {
 
 # It is not started as root: the key belongs to root and is readable by the group.
 subtest 'the shipped line of inetd.conf.example' => sub {
-	my $s = serve_inetd(pg => $pg, shipped => 1);
+	my $s = serve_inetd(pg => $pg, shipped => 'nowait');
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'a session');

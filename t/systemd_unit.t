@@ -18,36 +18,16 @@ plan skip_all => $why if $why;
 
 my $c = server_pem();
 my $secret = T::Cert::make_cert(name => 'secret', issuer => $c->{ca}, passphrase => 'sesame');
-my $tree = "$TMP/tree";
-my %no_make = map { $_ => undef } qw(MAKEFLAGS MAKELEVEL MFLAGS);
-T::run([ 'make', '-s', '-C', $ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ],
-	env => \%no_make)->{status} == 0 or die "make install failed\n";
-spew("$tree/etc/pgssl/pgssl.pem", slurp($c->{pem}), 0640);
-spew("$tree/etc/pgssl/secret.pem", slurp(T::Cert::make_pem($secret)), 0640);
+my $tree = installed_tree('pgssl.pem' => slurp($c->{pem}), 'secret.pem' => slurp(T::Cert::make_pem($secret)));
 
 my $host = boot_systemd(tree => $tree);
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
-inside(<<'EOS');
-cd /usr/local/share/doc/pgssl/examples/systemd
-systemd-sysusers $PWD/pgssl.sysusers
-chgrp pgssl /etc/pgssl/*
-cp pgssl.socket pgssl@.service /etc/systemd/system/
-EOS
-drop_in('keep', "[Unit]\nCollectMode=inactive\n"); # keep failed instances, to list them
+$host->install_units('pgssl.socket', 'pgssl@.service');
+drop_in('keep', "[Unit]\nCollectMode=inactive\n"); # a failed instance stays, to be seen
 inside('systemctl enable --now pgssl.socket');
 
-sub inside {
-	my ($commands) = @_;
-	my $r = $host->run([ 'sh', '-ec', $commands ]);
-	is($r->{status}, 0, "$commands" =~ s/\n.*//sr) or diag $r->{err};
-}
-
-sub drop_in {
-	my ($name, $text) = @_;
-	my $dir = '/etc/systemd/system/pgssl@.service.d';
-	$host->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ],
-		stdin => $text)->{status} == 0 or die "drop-in failed\n";
-}
+sub inside { $host->inside(@_) }
+sub drop_in { $host->drop_in('pgssl@.service', @_) }
 
 sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
 

@@ -119,58 +119,92 @@ sub shipped_user {
 	return 'nobody';
 }
 
-# xinetd in the foreground. shipped => NAME: use xinetd.d/NAME of this tree, with program, user,
-# port and arguments replaced.
+# One object for each of `ports`, or one with a free port.
+sub services_of {
+	my (%o) = @_;
+	return map { service(%o, port => $_) } @{ $o{ports} || [ $o{port} ] };
+}
+
+# The services of a super-server that is process `pid`: a list if `ports` were given.
+sub started {
+	my ($o, $pid, @all) = @_;
+	$_->{pid} = $pid for @all;
+	$_->wait_port for @all;
+	return $o->{ports} ? @all : $all[0];
+}
+
+# The arguments that a shipped file has, with our certificate and PostgreSQL's port, and what the test adds. Client mode's are replaced.
+sub shipped_args {
+	my ($self, $args, %o) = @_;
+	return join ' ', @{ $self->{args} } if $o{client};
+	my ($pem, $port) = ($o{pem} || server_pem()->{pem}, $o{pg}->port);
+	$args =~ s{/etc/pgssl/pgssl\.pem}{$pem} && $args =~ s{-r 5432\b}{-r $port} or die "shipped arguments: $args\n";
+	return join ' ', $args, '-o', $self->{log}, '-D', 'debug', @{ $o{args} || [] };
+}
+
+# xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d, with program, user, port and paths put in, and
+# `args` added. ports => [...]: a service for each.
 sub serve_xinetd {
 	my (%o) = @_;
-	my $self = service(%o);
-	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1',
-		type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
-	$set{server_args} = join ' ', @{ $self->{args} };
-	$set{user} = $self->shipped_user($o{client} ? $o{pem} : $o{pem} || server_pem()->{pem})
-		if $o{shipped};
-	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}")
-		: "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
+	my @all = services_of(%o);
+	my $log = "$T::TMP/xinetd$services.log";
+	my $conf = T::spew("$T::TMP/xinetd$services.conf", "defaults\n{\n\tlog_type = FILE $log\n\tlog_on_failure = HOST\n}\n" . join '', map { "\n" . $_->xinetd_entry(%o) } @all);
+	T::watch_log($log);
+	return started(\%o, T::spawn(cmd => [ 'xinetd', '-dontfork', '-stayalive', '-f', $conf, '-pidfile', "$T::TMP/xinetd$services.pid" ], env => $o{env}), @all);
+}
+
+sub xinetd_entry {
+	my ($self, %o) = @_;
+	my $entry = $o{shipped} ? T::slurp("$T::ROOT/xinetd.d/$o{shipped}") : "service pgssl\n{\n\tsocket_type = stream\n\tprotocol = tcp\n\twait = no\n\tinstances = UNLIMITED\n\tcps = 10000 1\n\tper_source = UNLIMITED\n}\n";
+	my %set = (server => $o{program} || $T::PGSSL, port => $self->{port}, bind => '127.0.0.1', type => 'UNLISTED', disable => 'no', user => scalar getpwuid($>));
+	my ($shipped_args) = $entry =~ /^\s*server_args\s*=\s*(.*)/m;
+	$set{server_args} = $o{shipped} ? $self->shipped_args($shipped_args, %o) : join ' ', @{ $self->{args} };
+	$set{user} = $self->shipped_user($o{client} ? $o{pem} : $o{pem} || server_pem()->{pem}) if $o{shipped};
 	for my $key (sort keys %set) {
 		$entry =~ s/^\s*\Q$key\E\s*=.*\n//mg;
 		$entry =~ s/^\}/\t$key = $set{$key}\n}/m;
 	}
-	my $conf = T::spew("$T::TMP/xinetd$services.conf",
-		"defaults\n{\n\tlog_type = FILE $T::TMP/xinetd$services.log\n\tlog_on_failure = HOST\n}\n\n$entry");
-	T::watch_log("$T::TMP/xinetd$services.log");
-	$self->{pid} = T::spawn(cmd => [ 'xinetd', '-dontfork', '-stayalive', '-f', $conf,
-		'-pidfile', "$T::TMP/xinetd$services.pid" ], env => $o{env});
-	return $self->wait_port;
+	$entry =~ s/^service \S+/service pgssl-$self->{port}/m;
+	return $entry;
 }
 
-# openbsd-inetd. argv: the words of inetd.conf after the program's path, argv[0] first. shipped =>
-# 1: use the line of inetd.conf.example, with port, user and paths replaced; pgssl then logs to
-# syslog.
+# The binary of openbsd-inetd, or inetd => 'inetutils'. argv: the words of inetd.conf after the program's path, argv[0] first. shipped => 'nowait' or
+# 'wait': that line of inetd.conf.example, with port, user and paths put in, and `args` added. ports => [...]: a line for each.
 sub serve_inetd {
 	my (%o) = @_;
-	my $self = service(%o);
-	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd',
-		'/usr/libexec/inetd';
+	my @all = services_of(%o);
+	my $conf = T::spew("$T::TMP/inetd$services.conf", join '', map { $_->inetd_line(%o) . "\n" } @all);
+	return started(\%o, ($o{inetd} || '') eq 'inetutils' ? inetutils($conf, %o) : openbsd_inetd($conf, %o), @all);
+}
+
+sub openbsd_inetd {
+	my ($conf, %o) = @_;
+	my ($inetd) = grep { -x } "$T::ROOT/build/inetd/usr/sbin/inetd", '/usr/sbin/inetd', '/usr/libexec/inetd';
 	die "no inetd: run t/setup\n" unless $inetd;
+	return T::spawn(cmd => [ $inetd, '-i', $conf ], env => $o{env});
+}
+
+# It goes to the background and is our child all the same (see T.pm).
+sub inetutils {
+	my ($conf, %o) = @_;
+	my ($inetd) = grep { -x } "$T::ROOT/build/inetutils/usr/sbin/inetutils-inetd", '/usr/sbin/inetutils-inetd';
+	die "no inetutils-inetd: run t/setup\n" unless $inetd;
+	my $file = "$T::TMP/inetutils$services.pid";
+	T::run([ $inetd, "--pidfile=$file", $conf ], env => $o{env});
+	return T::wait_for('the pid file of inetutils-inetd', sub { T::slurp($file) =~ /^(\d+)/ && $1 });
+}
+
+sub inetd_line {
+	my ($self, %o) = @_;
+	return $self->shipped_line(%o) if $o{shipped};
 	my @words = $o{argv} ? @{ $self->{args} } : ('pgssl', @{ $self->{args} });
-	my $line = $o{shipped} ? $self->shipped_line(%o) : join ' ', "127.0.0.1:$self->{port}",
-		'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
-	my $conf = T::spew("$T::TMP/inetd$services.conf", "$line\n");
-	$self->{pid} = T::spawn(cmd => [ $inetd, '-i', $conf ], env => $o{env});
-	return $self->wait_port;
+	return join ' ', "127.0.0.1:$self->{port}", 'stream tcp nowait.100000', scalar getpwuid($>), $o{program} || $T::PGSSL, @words;
 }
 
 sub shipped_line {
 	my ($self, %o) = @_;
-	my $pem = $o{pem} || server_pem()->{pem};
-	my $user = $self->shipped_user($pem);
-	my ($line) = grep { /^pgssl\s/ } split /\n/, T::slurp("$T::ROOT/inetd.conf.example");
-	$line =~ s{^pgssl\b}{127.0.0.1:$self->{port}};
-	$line =~ s{\bpgssl(\s+)/usr/local/sbin/pgssl\b}{$user$1$T::PGSSL};
-	$line =~ s{/etc/pgssl/pgssl\.pem}{$pem};
-	my $port = $o{pg}->port;
-	$line =~ s{-r 5432\b}{-r $port};
-	return $line;
+	my ($flags, $args) = T::slurp("$T::ROOT/inetd.conf.example") =~ m{^#?pgssl\s+stream\s+tcp\s+($o{shipped}\S*)\s+pgssl\s+/usr/local/sbin/pgssl\s+(pgssl .*)$}m or die "inetd.conf.example has no such line\n";
+	return join ' ', "127.0.0.1:$self->{port}", 'stream tcp', $flags, $self->shipped_user($o{pem} || server_pem()->{pem}), $o{program} || $T::PGSSL, $self->shipped_args($args, %o);
 }
 
 # systemd-socket-activate, where descriptor 2 is not the client.

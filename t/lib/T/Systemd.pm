@@ -5,6 +5,8 @@
 #   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
 #   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
+#   $host->inside(SHELL COMMANDS)                          a test that they succeed
+#   $host->drop_in(UNIT, NAME, TEXT)                       a drop-in, loaded
 #   $host->stop                                            or at the end of the test file
 #
 # Its root is a tmpfs with this machine's /usr (changes stay inside), the files of /etc that name
@@ -20,7 +22,7 @@ use warnings;
 use File::Find qw(finddepth);
 use POSIX qw(_exit);
 
-our @EXPORT = qw(boot_systemd cannot_boot_systemd);
+our @EXPORT = qw(boot_systemd cannot_boot_systemd installed_tree);
 
 # System calls that Perl has no function for.
 my %numbers = (
@@ -50,6 +52,16 @@ sub cannot_boot_systemd {
 	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0]
 		if $r->{status};
 	return undef;
+}
+
+# What make install installs, and the files of /etc/pgssl: (NAME => its text, ...).
+sub installed_tree {
+	my (%files) = @_;
+	my $tree = "$T::TMP/tree";
+	my %no_make = map { $_ => undef } qw(MAKEFLAGS MAKELEVEL MFLAGS);
+	T::run([ 'make', '-s', '-C', $T::ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ], env => \%no_make)->{status} == 0 or die "make install failed\n";
+	T::spew("$tree/etc/pgssl/$_", $files{$_}, 0640) for keys %files;
+	return $tree;
 }
 
 sub boot_systemd {
@@ -92,6 +104,24 @@ sub run {
 }
 
 sub systemctl { my ($self, @args) = @_; return $self->run([ 'systemctl', @args ], quiet => 1) }
+
+sub inside {
+	my ($self, $commands) = @_;
+	my $r = $self->run([ 'sh', '-ec', $commands ]);
+	Test::More::is($r->{status}, 0, "$commands" =~ s/\n.*//sr) or Test::More::diag($r->{err});
+}
+
+sub drop_in {
+	my ($self, $unit, $name, $text) = @_;
+	my $dir = "/etc/systemd/system/$unit.d";
+	$self->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ], stdin => $text)->{status} == 0 or die "drop-in failed\n";
+}
+
+# Install the shipped units and their user, as README says.
+sub install_units {
+	my ($self, @units) = @_;
+	$self->inside("cd /usr/local/share/doc/pgssl/examples/systemd\nsystemd-sysusers \$PWD/pgssl.sysusers\nchgrp pgssl /etc/pgssl/*\ncp @units /etc/systemd/system/\nsystemctl daemon-reload");
+}
 
 # The messages in the journal that the arguments of journalctl select.
 sub journal {
