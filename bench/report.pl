@@ -112,7 +112,9 @@ sub write_markdown {
 
 # ---- the README's section: a table of what matters to whoever chooses, and a plot of the first row that needs no picture
 
-my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'], [tlswrapper => 'tlswrap.'], ['pgssl-x' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'], [tlswrapper => 'tlswr.'], ['pgssl-x' => 'pgssl'],
+	['pgssl-w' => 'pgssl'], ['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_under = qw(TLS xinetd daemon xinetd xinetd x.,wait systemd daemon);
 my @plain_rows = (
 	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'], [burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
 	[query_cpu => 'a query in the middle, us'], [copy_out => '300 MB COPY out, ms'], [copy_in => '300 MB COPY in, ms'], [copy_out_cpu => 'a GB out in the middle, s'],
@@ -122,9 +124,9 @@ my @plain_rows = (
 sub middle_of { my ($measure, $name) = @_; return (spread(@{ values_of($measure, $name) }))[0] }
 
 sub write_plain {
-	my @lines = (sprintf("    %-26s%s\n", '', join '', map { sprintf '%10s', $_->[1] } @plain_columns), sprintf("    %-26s%s\n\n", '', join '', map { sprintf '%10s', $_ } 'TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', ''));
+	my @lines = (sprintf("    %-25s%s\n", '', join '', map { sprintf '%9s', $_->[1] } @plain_columns), sprintf("    %-25s%s\n\n", '', join '', map { sprintf '%9s', $_ } @plain_under));
 	for my $r (grep { $sample{ $_->[0] } } @plain_rows) {
-		push @lines, sprintf "    %-26s%s\n", $r->[1], join '', map { sprintf '%10s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
+		push @lines, sprintf "    %-25s%s\n", $r->[1], join '', map { sprintf '%9s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
 	}
 	push @lines, "\n    Set-up, ms\n\n";
 	for my $c (seen('setup_ecdsa')) {
