@@ -198,17 +198,21 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 
 # make bench, make bench QUICK=1 (under a minute), make bench ONLY=copy ROUNDS=3. Needs root. The
 # report is in bench/out/.
-bench: pgssl bench/out/client bench/out/pgssl-nosandbox
+bench: pgssl bench/out/client bench/out/relay bench/out/pgssl-nosandbox
 	QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' bench/run
 
 bench/out/client: bench/client.c
 	@mkdir -p bench/out
 	$(CC) -std=c17 $(WARN) -D_GNU_SOURCE -O2 -g -o $@ $< -lssl -lcrypto
 
+bench/out/relay: bench/relay.c
+	@mkdir -p bench/out
+	$(CC) -std=c17 $(WARN) -D_GNU_SOURCE -O2 -g -o $@ $<
+
 bench/out/pgssl-nosandbox: bench/nosandbox.c $(OBJS)
 	@mkdir -p bench/out
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) \
-		-Wl,--wrap=sandbox_drop_privileges,--wrap=sandbox_enter,--wrap=sandbox_connected -o $@ $^ $(LIBS)
+		-Wl,--wrap=sandbox_drop_privileges,--wrap=sandbox_enter,--wrap=sandbox_enter_parent,--wrap=sandbox_connected -o $@ $^ $(LIBS)
 
 .PHONY: bench
 

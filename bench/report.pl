@@ -122,7 +122,9 @@ sub write_markdown {
 # ---- the section of README: a table of the main measures, and a plain-text plot of the first row
 
 my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'],
-	[tlswrapper => 'tlswrap.'], ['pgssl-x' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+	[tlswrapper => 'tlswr.'], ['pgssl-x' => 'pgssl'], ['pgssl-w' => 'pgssl'],
+	['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_under = qw(TLS xinetd daemon xinetd xinetd x.,wait systemd daemon);
 my @plain_rows = (
 	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'],
 		[burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
@@ -134,10 +136,10 @@ my @plain_rows = (
 sub middle_of { my ($measure, $name) = @_; return (spread(@{ values_of($measure, $name) }))[0] }
 
 sub write_plain {
-	my @lines = (sprintf("    %-26s%s\n", '', join '', map { sprintf '%10s', $_->[1] } @plain_columns), sprintf("    %-26s%s\n\n", '', join '', map { sprintf '%10s', $_ } 'TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', ''));
+	my @lines = (sprintf("    %-25s%s\n", '', join '', map { sprintf '%9s', $_->[1] } @plain_columns), sprintf("    %-25s%s\n\n", '', join '', map { sprintf '%9s', $_ } @plain_under));
 	for my $r (grep { $sample{ $_->[0] } } @plain_rows) {
-		push @lines, sprintf "    %-26s%s\n", $r->[1], join '',
-			map { sprintf '%10s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
+		push @lines, sprintf "    %-25s%s\n", $r->[1], join '',
+			map { sprintf '%9s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
 	}
 	push @lines, "\n    Set-up, ms\n\n";
 	for my $c (seen('setup_ecdsa')) {

@@ -2,7 +2,7 @@
 #
 # T::Systemd - a systemd as process 1 of namespaces of its own (mount, pid, net, uts, ipc, cgroup).
 #
-#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
+#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);    net => 'host': in the network of the caller
 #   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
 #   $host->inside(SHELL COMMANDS)                          a test that they succeed
@@ -32,7 +32,7 @@ my %numbers = (
 		prctl => 167 },
 );
 my $number = $numbers{ (POSIX::uname())[4] };
-my %new = (mnt => 0x20000, cgroup => 0x02000000, others => 0x6c000000); # others: uts, ipc, pid, net
+my %new = (mnt => 0x20000, cgroup => 0x02000000, net => 0x40000000, others => 0x2c000000); # others: uts, ipc, pid
 
 my $UNITS = '/usr/lib/systemd/system';
 my $SYSTEMD = '/usr/lib/systemd/systemd';
@@ -77,7 +77,7 @@ sub boot_systemd {
 		env => { container => 'pgssl-test',
 			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base',
 			SYSTEMD_GENERATOR_PATH => '/nonexistent' },
-		before => sub { make_namespaces($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
+		before => sub { make_namespaces($base, $o{tree}, $o{net}, @BASE, @{ $o{units} || [] }) },
 		out => "$base/boot", err => "$base/boot",
 	);
 	T::at_end(sub { $self->stop });
@@ -155,7 +155,7 @@ sub command {
 # kills process 1, and with it all others, and removes the cgroup. The child returns as process 1 in
 # the new root.
 sub make_namespaces {
-	my ($base, $tree, @units) = @_;
+	my ($base, $tree, $net, @units) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };
 	$SIG{$_} = 'IGNORE' for qw(INT HUP); # from the terminal: the test then sends SIGTERM
@@ -165,7 +165,7 @@ sub make_namespaces {
 	my $cgroup = "$base/cgroup$own/pgssl-test-$$";
 	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"',
 		"$base/cgroup", $cgroup);
-	call('unshare', $new{others});
+	call('unshare', $new{others} | (defined $net ? 0 : $new{net}));
 	$init = fork;
 	_exit(1) unless defined $init;
 	return become_init($base, $cgroup, $tree, @units) unless $init;
