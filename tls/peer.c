@@ -77,19 +77,18 @@ struct error tls_refusal;
 
 static void describe_certificate(const X509 *x, struct tls_peer *peer)
 {
-	const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
-	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
-	size_t at = 0;
+	BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(x), NULL);
+	char *hex = serial == NULL ? NULL : BN_bn2hex(serial);
 
 	tls_write_name(X509_get_subject_name(x), peer->subject, sizeof peer->subject);
 	tls_write_name(X509_get_issuer_name(x), peer->issuer, sizeof peer->issuer);
 	/* As openssl-x509(1) and a CA's index write it. */
-	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER)
-		peer->serial[at++] = '-';
-	for (int i = 0; i < ASN1_STRING_length(serial) && at + 3 <= sizeof peer->serial;
-	     i++, at += 2)
-		snprintf(peer->serial + at, sizeof peer->serial - at, "%02X", bytes[i]);
-	peer->serial[at] = '\0';
+	snprintf(peer->serial, sizeof peer->serial, "%s",
+		 hex == NULL          ? ""
+		 : BN_is_zero(serial) ? "00"
+				      : hex);
+	OPENSSL_free(hex);
+	BN_free(serial);
 }
 
 /* OpenSSL calls this for each certificate and each error. Records the error and changes nothing. */
@@ -121,14 +120,13 @@ void tls_request_client_cert(SSL_CTX *ctx)
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new(compare_names);
 	STACK_OF(X509) *all = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
 
+	SSL_CTX_set_client_CA_list(ctx, names);
 	for (int i = 0; i < sk_X509_num(all); i++) {
-		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(sk_X509_value(all, i)));
-		if (name == NULL || sk_X509_NAME_find(names, name) >= 0 ||
-		    sk_X509_NAME_push(names, name) <= 0)
-			X509_NAME_free(name);
+		X509 *x = sk_X509_value(all, i);
+		if (sk_X509_NAME_find(names, (X509_NAME *)X509_get_subject_name(x)) < 0)
+			SSL_CTX_add_client_CA(ctx, x);
 	}
 	sk_X509_pop_free(all, X509_free);
-	SSL_CTX_set_client_CA_list(ctx, names);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, verify_client);
 	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server */
 }
