@@ -114,8 +114,10 @@ static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, c
 /* As openssl-x509(1) writes it, after a comma. */
 static bool append_name(int type, const ASN1_STRING *value, void *list)
 {
-	static const char *const labels[] = {
-	    [GEN_DNS] = "DNS:", [GEN_IPADD] = "IP:", [GEN_EMAIL] = "email:", [GEN_URI] = "URI:"};
+	static const char *const labels[] = {[GEN_EMAIL] = ", email:",
+					     [GEN_DNS] = ", DNS:",
+					     [GEN_URI] = ", URI:",
+					     [GEN_IPADD] = ", IP:"};
 	const char *bytes = (const char *)ASN1_STRING_get0_data(value);
 	int len = ASN1_STRING_length(value);
 	char text[256];
@@ -128,8 +130,8 @@ static bool append_name(int type, const ASN1_STRING *value, void *list)
 		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
 	else
 		log_escape(text, sizeof text, bytes, (size_t)len);
-	size_t at = strlen(list);
-	snprintf((char *)list + at, LIST_SIZE - at, ", %s%s", labels[type], text);
+	strlcat(list, labels[type], LIST_SIZE);
+	strlcat(list, text, LIST_SIZE);
 	return false;
 }
 
@@ -307,7 +309,6 @@ static void report_settings(SSL *ssl)
 static void report_algorithms(SSL *server, const char *given)
 {
 	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
-	int groups[64], n = (int)SSL_get1_groups(server, NULL);
 
 	if (SSL_get_shared_ciphers(server, suites, sizeof suites - 1) != NULL)
 		strlcat(suites, ":", sizeof suites);
@@ -317,13 +318,12 @@ static void report_algorithms(SSL *server, const char *given)
 		check_ok("TLS 1.3 suites: %.*s", (int)(ciphers - suites) - 1, suites);
 	if (ciphers[0] != '\0')
 		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
-	if (n <= 64 && SSL_get1_groups(server, groups) == n)
-		for (int i = 0; i < n; i++) {
-			strlcat(list, i > 0 ? ":" : "", sizeof list);
-			strlcat(list, SSL_group_to_name(server, groups[i]), sizeof list);
-		}
+	for (int i = 0, group; (group = (int)SSL_get_shared_group(server, i)) != 0; i++) {
+		strlcat(list, ":", sizeof list);
+		strlcat(list, SSL_group_to_name(server, group), sizeof list);
+	}
 	if (given != NULL || list[0] != '\0')
-		check_ok("groups: %s", given != NULL ? given : list);
+		check_ok("groups: %s", given != NULL ? given : list + 1);
 }
 
 static bool shake_hands(SSL *client, SSL *server)

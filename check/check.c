@@ -150,32 +150,18 @@ static void report_open_door(const char *user, enum clientcert clientcert)
 			      user, who, line);
 }
 
-/* The codes of AuthenticationRequest, "Message Formats" of PostgreSQL's protocol. */
-static void report_method(const char *user, uint32_t code)
-{
-	static const char *const methods[] = {
-	    [3] = "the password itself (password, ldap, pam or radius)",
-	    [5] = "a password (md5: scram-sha-256 is stronger)",
-	    [7] = "a Kerberos ticket (gss)",
-	    [9] = "SSPI",
-	    [10] = "a password (scram-sha-256)"};
-	bool known = code < sizeof methods / sizeof methods[0] && methods[code] != NULL;
-
-	check_line(known && code > 5 ? LOG_INFO : LOG_NOTICE, LOGIN "asks for %s", user,
-		   known ? methods[code] : "something that pgssl does not know");
-}
-
 static bool report_login(const char *user, const struct options *o, struct stream *s, deadline when)
 {
-	const char *const parameters[] = {
-	    "user", user, "database", "postgres", "application_name", "pgssl --check", NULL};
 	struct startup_reply reply;
-	char type = startup_ask(&reply, s, parameters, when);
+	char type = startup_ask(&reply, s, user, "postgres", when);
+	const char *method = type == 'R' ? startup_method_text(reply.method) : NULL;
 
 	if (type == 'R' && reply.method == 0)
 		report_open_door(user, o->clientcert);
-	else if (type == 'R')
-		report_method(user, reply.method);
+	else if (type == 'R') /* 5: MD5 */
+		check_line(method != NULL && reply.method > 5 ? LOG_INFO : LOG_NOTICE,
+			   LOGIN "asks for %s", user,
+			   method != NULL ? method : "something that pgssl does not know");
 	else if (type == 'E') /* SQLSTATE class 28: invalid authorization */
 		check_line(strncmp(reply.sqlstate, "28", 2) == 0 ? LOG_NOTICE : LOG_WARNING,
 			   LOGIN "refuses: %s (%s)", user, reply.message, reply.sqlstate);
@@ -191,12 +177,12 @@ static bool report_gss(struct stream *s, deadline when)
 	char answer = 0;
 	size_t n;
 
-	if (stream_write_all(s, startup_gss_request, STARTUP_REQUEST_SIZE, when) == IO_DONE &&
-	    stream_read_exactly(s, &answer, 1, &n, when) == IO_DONE && answer == 'G')
-		check_ok("--gss: PostgreSQL accepts GSSAPI encryption");
-	else
-		check_note(
-		    "--gss: PostgreSQL does not accept GSSAPI encryption: clients go on to TLS");
+	if (stream_write_all(s, startup_gss_request, STARTUP_REQUEST_SIZE, when) != IO_DONE ||
+	    stream_read_exactly(s, &answer, 1, &n, when) != IO_DONE)
+		answer = 0;
+	check_line(answer == 'G' ? LOG_INFO : LOG_NOTICE, "--gss: PostgreSQL %s",
+		   answer == 'G' ? "accepts GSSAPI encryption"
+				 : "does not accept GSSAPI encryption: clients go on to TLS");
 	return true;
 }
 

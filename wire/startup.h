@@ -124,12 +124,13 @@ struct startup_reply {
 };
 
 /*
- * Ask the backend for a login, as a client of protocol 3.0: send a StartupMessage with
- * `parameters`, names and values in turn with a NULL at the end, and read one message. Returns its
- * type, 'R' or 'E' if it was understood; 0 if `parameters` are too long or no whole message came
- * until `when`.
+ * Ask the backend for a login, as a client of protocol 3.0, and read one message. Returns its type,
+ * 'R' or 'E' if it was understood; 0 if the names are too long or no whole message came in time.
  */
-char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
-		 deadline when) MUST_USE;
+char startup_ask(struct startup_reply *r, struct stream *backend, const char *user,
+		 const char *database, deadline when) MUST_USE;
+
+/* What an AuthenticationRequest of that kind asks for, in words; NULL if it is not known. */
+const char *startup_method_text(uint32_t method);
 
 #endif
