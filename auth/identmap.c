@@ -69,7 +69,7 @@ static bool fail_memory(struct error *e)
 
 /* ---- reading the file ---- */
 
-/* Read the file whole, or up to a NUL. O_NONBLOCK: opening a named pipe would wait for its writer. */
+/* Read the file, or up to a NUL. O_NONBLOCK: opening a named pipe would wait for its writer. */
 static bool read_text(struct source *s, struct error *e)
 {
 	int fd = open(s->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -40,6 +40,12 @@ static const char *subject(const X509 *x)
 	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
 }
 
+static void append_item(char list[LIST_SIZE], const char *label, const char *text)
+{
+	strlcat(list, label, LIST_SIZE);
+	strlcat(list, text, LIST_SIZE);
+}
+
 /* Fewer than `soon` days left are a warning. */
 static void report_dates(const char *what, const char *whose, const ASN1_TIME *from,
 			 const ASN1_TIME *until, int soon)
@@ -83,10 +89,8 @@ static const struct doubt {
     {0, LOG_ERR, "does not verify"},
 };
 
-/*
- * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the
- * chain ends with; NULL if it does not verify, which is reported if `what` is given.
- */
+/* Verify `x` against the authorities in `store`. Returns the name that its chain ends with; NULL if
+ * it does not verify, which is reported if `what` is given. */
 static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
@@ -114,24 +118,18 @@ static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, c
 /* As openssl-x509(1) writes it, after a comma. */
 static bool append_name(int type, const ASN1_STRING *value, void *list)
 {
-	static const char *const labels[] = {[GEN_EMAIL] = ", email:",
-					     [GEN_DNS] = ", DNS:",
-					     [GEN_URI] = ", URI:",
-					     [GEN_IPADD] = ", IP:"};
+	const char *label = type == GEN_DNS ? ", DNS:" : type == GEN_URI ? ", URI:" : ", email:";
 	const char *bytes = (const char *)ASN1_STRING_get0_data(value);
 	int len = ASN1_STRING_length(value);
 	char text[256];
 
-	if (type == TLS_BAD_ADDRESS) {
+	if (type == TLS_BAD_ADDRESS)
 		check_warning("names: an iPAddress has %d bytes, not 4 or 16", len);
-		return false;
-	}
-	if (type == GEN_IPADD)
-		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
+	else if (type == GEN_IPADD)
+		append_item(list, ", IP:",
+			    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text));
 	else
-		log_escape(text, sizeof text, bytes, (size_t)len);
-	strlcat(list, labels[type], LIST_SIZE);
-	strlcat(list, text, LIST_SIZE);
+		append_item(list, label, log_escape(text, sizeof text, bytes, (size_t)len));
 	return false;
 }
 
@@ -227,24 +225,25 @@ static void report_certificate(const char *file)
 
 /* ---- authorities and revocation lists ---- */
 
+#define LIST "revocation list of "
+
 static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 {
 	const char *issuer = dn(X509_CRL_get_issuer(crl));
 	X509 *by = X509_find_by_subject(authorities, X509_CRL_get_issuer(crl));
 	int revoked = sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)); /* -1 if there is none */
+	const ASN1_TIME *until = X509_CRL_get0_nextUpdate(crl);
 	char what[600];
 
 	snprintf(what, sizeof what, "%s, %d revoked", issuer, revoked > 0 ? revoked : 0);
-	if (X509_CRL_get0_nextUpdate(crl) == NULL)
-		check_note("revocation list of %s: never expires (no nextUpdate)", what);
+	if (until == NULL)
+		check_note(LIST "%s: never expires (no nextUpdate)", what);
 	else
-		report_dates("revocation list of ", what, X509_CRL_get0_lastUpdate(crl),
-			     X509_CRL_get0_nextUpdate(crl), DAYS_CRL);
+		report_dates(LIST, what, X509_CRL_get0_lastUpdate(crl), until, DAYS_CRL);
 	if (by == NULL)
-		check_note("revocation list of \"%s\": no such authority in -A's file", issuer);
+		check_note(LIST "\"%s\": no such authority in -A's file", issuer);
 	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
-		check_error("revocation list of \"%s\": not signed by that authority's key",
-			    issuer);
+		check_error(LIST "\"%s\": not signed by that authority's key", issuer);
 }
 
 /* An authority without a list has its certificates refused. */
@@ -292,24 +291,17 @@ static void report_trust(const char *ca, const char *crl)
 
 /* ---- the settings and a trial handshake ---- */
 
-static void report_settings(SSL *ssl)
+/* What server and client share is all that the server has: their settings are the same. */
+static void report_settings(SSL *server, const char *groups)
 {
 	char *file = CONF_get1_default_config_file();
-	long min = SSL_get_min_proto_version(ssl), max = SSL_get_max_proto_version(ssl);
+	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
+	long min = SSL_get_min_proto_version(server), max = SSL_get_max_proto_version(server);
+	const char *upto = max == 0 ? "" : max == TLS1_2_VERSION ? " to TLSv1.2" : " to TLSv1.3";
 
 	check_ok("openssl.cnf: %s", file != NULL ? file : "none");
 	OPENSSL_free(file);
-	check_ok("protocols: TLSv1.%d and up%s", min == TLS1_3_VERSION ? 3 : 2,
-		 max == 0                ? ""
-		 : max == TLS1_2_VERSION ? " to TLSv1.2"
-					 : " to TLSv1.3");
-}
-
-/* What server and client share is all that the server has: their settings are the same. */
-static void report_algorithms(SSL *server, const char *given)
-{
-	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
-
+	check_ok("protocols: TLSv1.%d and up%s", min == TLS1_3_VERSION ? 3 : 2, upto);
 	if (SSL_get_shared_ciphers(server, suites, sizeof suites - 1) != NULL)
 		strlcat(suites, ":", sizeof suites);
 	while (strncmp(ciphers, "TLS_", 4) == 0) /* those of TLS 1.3 come first */
@@ -318,40 +310,31 @@ static void report_algorithms(SSL *server, const char *given)
 		check_ok("TLS 1.3 suites: %.*s", (int)(ciphers - suites) - 1, suites);
 	if (ciphers[0] != '\0')
 		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
-	for (int i = 0, group; (group = (int)SSL_get_shared_group(server, i)) != 0; i++) {
-		strlcat(list, ":", sizeof list);
-		strlcat(list, SSL_group_to_name(server, group), sizeof list);
-	}
-	if (given != NULL || list[0] != '\0')
-		check_ok("groups: %s", given != NULL ? given : list + 1);
+	for (int i = 0, group; (group = (int)SSL_get_shared_group(server, i)) != 0; i++)
+		append_item(list, ":", SSL_group_to_name(server, group));
+	if (groups != NULL || list[0] != '\0')
+		check_ok("groups: %s", groups != NULL ? groups : list + strlen(":"));
 }
 
-static bool shake_hands(SSL *client, SSL *server)
-{
-	BIO *a, *b;
-
-	if (BIO_new_bio_pair(&a, 0, &b, 0) != 1)
-		return false;
-	SSL_set_bio(client, a, a);
-	SSL_set_bio(server, b, b);
-	ERR_clear_error();
-	for (int i = 0; i < 100 && ERR_peek_error() == 0; i++) {
-		bool done = SSL_connect(client) == 1;
-		if (SSL_accept(server) == 1 && done)
-			return true;
-	}
-	return false;
-}
-
+/* With a client of the same settings, in memory. */
 static void report_handshake(SSL *server, const struct options *o)
 {
-	SSL *client = SSL_new(SSL_get_SSL_CTX(server)); /* with the same settings */
+	SSL *client = SSL_new(SSL_get_SSL_CTX(server));
+	BIO *a = NULL, *b = NULL;
+	bool done = false;
 
 	SSL_set_ssl_method(client, TLS_client_method());
 	SSL_set_verify(client, SSL_VERIFY_NONE, NULL);
-	bool ok = shake_hands(client, server);
-	report_algorithms(server, o->groups);
-	if (ok)
+	BIO_new_bio_pair(&a, 0, &b, 0);
+	SSL_set_bio(client, a, a);
+	SSL_set_bio(server, b, b);
+	ERR_clear_error();
+	for (int i = 0; i < 100 && !done && ERR_peek_error() == 0; i++) {
+		done = SSL_connect(client) == 1;
+		done = SSL_accept(server) == 1 && done;
+	}
+	report_settings(server, o->groups);
+	if (done)
 		check_ok("trial handshake: %s, %s", SSL_get_version(server),
 			 SSL_get_cipher_name(server));
 	else
@@ -378,7 +361,6 @@ void check_tls(const struct options *o)
 	if (!open)
 		return;
 	check_ok("private key: it belongs to the certificate; its owner and mode are right");
-	report_settings(t->ssl);
 	report_handshake(t->ssl, o);
 	tls_wipe_key(t);
 }
