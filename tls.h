@@ -65,7 +65,7 @@ const char *tls_version(const struct tls *t);
 const char *tls_cipher(const struct tls *t);
 const char *tls_group(const struct tls *t);
 
-/* A certificate for the log, not escaped: names as RFC 2253 writes them, perhaps cut, and hex. */
+/* A certificate for the log, not escaped: names as RFC 2253 writes them, perhaps cut. */
 struct tls_peer {
 	char subject[256], issuer[256], serial[44];
 };
