@@ -133,11 +133,23 @@ static bool append_name(int type, const ASN1_STRING *value, void *list)
 	return false;
 }
 
-static void report_key(EVP_PKEY *key)
+static void report_leaf(X509 *leaf)
 {
-	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
-	char size[64];
+	EVP_PKEY *key = X509_get0_pubkey(leaf);
+	char names[LIST_SIZE] = "", size[64];
 
+	check_ok("subject: %s", subject(leaf));
+	tls_each_alt_name(leaf, append_name, names);
+	if (names[0] != '\0')
+		check_ok("names: %s", names + strlen(", "));
+	else
+		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
+			      "clients refuse");
+	check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
+	report_validity("certificate", "", leaf);
+	if (key == NULL)
+		return; /* tls_open has reported it */
+	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
 	if (EVP_PKEY_get_group_name(key, size, sizeof size, NULL) != 1)
 		snprintf(size, sizeof size, "%d bits", EVP_PKEY_get_bits(key));
 	check_line(weak ? LOG_WARNING : LOG_INFO, "key: %s, %s%s", EVP_PKEY_get0_type_name(key),
@@ -148,16 +160,17 @@ static void report_key(EVP_PKEY *key)
 static void report_end_of_chain(STACK_OF(X509) * all, X509 *last)
 {
 	int n = sk_X509_num(all);
-	X509_STORE *known = X509_STORE_new();
+	bool is_root = X509_self_signed(last, 1) == 1;
 	/* Only public authorities tend to say where their own certificate is. */
 	bool public = X509_get_ext_by_NID(last, NID_info_access, -1) >= 0;
+	X509_STORE *known = X509_STORE_new();
 
 	X509_STORE_set_default_paths(known);
 	const char *root = verify(sk_X509_value(all, 0), known, all, NULL);
 	X509_STORE_free(known);
-	if (X509_self_signed(last, 1) == 1 && n == 1)
+	if (is_root && n == 1)
 		check_note("chain: self-signed: clients need this very certificate as sslrootcert");
-	else if (X509_self_signed(last, 1) == 1)
+	else if (is_root)
 		check_ok("chain: complete, %d certificates with the root (clients do not need it)",
 			 n);
 	else if (root != NULL)
@@ -198,27 +211,15 @@ static void report_chain(STACK_OF(X509) * all)
 static void report_certificate(const char *file)
 {
 	struct tls_pem_file text;
-	char names[LIST_SIZE] = "";
 	struct error e;
 
 	if (!tls_pem_file_read(&text, file, "", &e))
-		return; /* tls_open has reported it, and what follows here */
+		return; /* tls_open has reported it */
 	STACK_OF(X509) *all = tls_parse_certificates(&text, file, &e);
 	tls_pem_file_wipe(&text);
 	if (all == NULL)
 		return;
-	X509 *leaf = sk_X509_value(all, 0);
-	check_ok("subject: %s", subject(leaf));
-	tls_each_alt_name(leaf, append_name, names);
-	if (names[0] != '\0')
-		check_ok("names: %s", names + strlen(", "));
-	else
-		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
-			      "clients refuse");
-	check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
-	report_validity("certificate", "", leaf);
-	if (X509_get0_pubkey(leaf) != NULL)
-		report_key(X509_get0_pubkey(leaf));
+	report_leaf(sk_X509_value(all, 0));
 	report_chain(all);
 	sk_X509_pop_free(all, X509_free);
 }

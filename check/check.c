@@ -5,6 +5,7 @@
 #include "check/check.h"
 
 #include <grp.h>
+#include <libgen.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,14 +47,12 @@ static void report_path(const char *what, const char *path)
 /* With the directories above it: whoever can write to one of them can replace the file. */
 static void report_file(const char *what, const char *path)
 {
-	char *real = path == NULL ? NULL : realpath(path, NULL), *slash;
+	char *real = path == NULL ? NULL : realpath(path, NULL);
 
 	if (real != NULL)
 		report_path(what, path);
-	while (real != NULL && (slash = strrchr(real, '/')) != NULL) {
-		*slash = '\0';
-		report_path("directory", slash == real ? "/" : real);
-	}
+	for (char *at = real; at != NULL && strcmp(at, "/") != 0;)
+		report_path("directory", at = dirname(at));
 	free(real);
 }
 
@@ -88,13 +87,11 @@ static void prepare_logins(const struct options *o, uid_t uid)
 	for (int i = 0; i < 3 && ok; i++)
 		if ((ok = backend_open(&logins[i].backend, &addresses, o, &e)))
 			logins[i].user = users[i];
-	if (!ok) {
+	if (!ok)
 		check_error("PostgreSQL at %s", e.text);
-		return;
-	}
-	if (address_peer_danger(&addresses, uid, danger, sizeof danger))
+	else if (address_peer_danger(&addresses, uid, danger, sizeof danger))
 		check_warning("%s", danger);
-	if (address_is_remote(&addresses))
+	else if (address_is_remote(&addresses))
 		check_warning("PostgreSQL at %s is another machine: what it gets is in CLEAR; run "
 			      "pgssl there",
 			      addresses.name);

@@ -195,8 +195,7 @@ static bool load_key(struct credential *c, const struct tls_pem_file *f, const c
 	if (c->key != NULL && check_key_owner(&f->st, file, e))
 		return true;
 	/* The passphrase command may be too expensive to run again. */
-	if (c->key != NULL || passphrase.failed || command != NULL)
-		c->retry = false;
+	c->retry = c->key == NULL && !passphrase.failed && command == NULL;
 	if (c->key != NULL)
 		return false;
 	if (passphrase.failed)

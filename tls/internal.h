@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/internal.h - between tls.c, the files of tls/ and the report of --check: only they include
- * OpenSSL's headers.
+ * tls/internal.h - between tls.c, tls/ and check/: only they include OpenSSL's headers.
  */
 #ifndef PGSSL_TLS_INTERNAL_H
 #define PGSSL_TLS_INTERNAL_H
@@ -61,7 +60,8 @@ STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char
 bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *retry,
 			  struct error *e) MUST_USE;
 
-/* Trust the authorities of -A and the lists of --crl; each issuer must then have its list. */
+/* Trust the authorities of -A, and request certificates from clients then; with --crl each issuer
+ * must have its list. Fails as tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
 /* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
@@ -90,9 +90,6 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) 
 bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
 /* ---- peers and their names, which are a stranger's text (peer.c, names.c) ---- */
-
-/* Request a certificate from clients, naming the authorities; one that is sent must verify. */
-void tls_request_client_cert(SSL_CTX *ctx);
 
 /* Why the peer's certificate was refused; status 0 if it was not. One process has one peer. */
 extern struct error tls_refusal;

@@ -59,18 +59,6 @@ const char *tls_authorities(const struct options *o)
 	return file != NULL ? file : X509_get_default_cert_file();
 }
 
-bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
-{
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-
-	if (!load_trust_file(store, X509_load_cert_file, "certificate", tls_authorities(o), e))
-		return false;
-	if (o->crl == NULL)
-		return true;
-	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-	return load_trust_file(store, X509_load_crl_file, "revocation list", o->crl, e);
-}
-
 /* ---- verification ---- */
 
 struct error tls_refusal;
@@ -115,7 +103,8 @@ static int compare_names(const X509_NAME *const *a, const X509_NAME *const *b)
 	return X509_NAME_cmp(*a, *b);
 }
 
-void tls_request_client_cert(SSL_CTX *ctx)
+/* Name the authorities; a certificate that is sent must verify. */
+static void request_client_cert(SSL_CTX *ctx)
 {
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new(compare_names);
 	STACK_OF(X509) *all = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
@@ -131,24 +120,37 @@ void tls_request_client_cert(SSL_CTX *ctx)
 	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server */
 }
 
+bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	const char *file = tls_authorities(o);
+
+	if (file != NULL && !load_trust_file(store, X509_load_cert_file, "certificate", file, e))
+		return false;
+	if (file != NULL && !o->client)
+		request_client_cert(ctx);
+	if (o->crl == NULL)
+		return true;
+	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	return load_trust_file(store, X509_load_crl_file, "revocation list", o->crl, e);
+}
+
 /* ---- who the client is ---- */
 
 /* After a successful handshake any certificate is verified. */
 static X509 *client_certificate(const struct tls *t)
 {
-	const SSL *ssl = t->ssl;
-
-	return SSL_get_verify_result(ssl) == X509_V_OK ? SSL_get0_peer_certificate(ssl) : NULL;
+	return SSL_get_verify_result(t->ssl) == X509_V_OK ? SSL_get0_peer_certificate(t->ssl)
+							  : NULL;
 }
 
 bool tls_peer(const struct tls *t, struct tls_peer *peer)
 {
 	const X509 *x = client_certificate(t);
 
-	if (x == NULL)
-		return false;
-	describe_certificate(x, peer);
-	return true;
+	if (x != NULL)
+		describe_certificate(x, peer);
+	return x != NULL;
 }
 
 int64_t tls_peer_ms_left(const struct tls *t)

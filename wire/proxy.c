@@ -151,8 +151,7 @@ static void take_address(struct header *h, int family, void *address)
 	char word[INET6_ADDRSTRLEN];
 
 	take_word(h, word, sizeof word);
-	if (inet_pton(family, word, address) != 1)
-		h->bad = true;
+	h->bad |= inet_pton(family, word, address) != 1;
 }
 
 /* Not strtonum(): it takes signs, blanks and leading zeros. */
@@ -162,9 +161,8 @@ static uint16_t take_port(struct header *h)
 
 	take_word(h, word, sizeof word);
 	unsigned long port = strtoul(word, NULL, 10);
-	if (word[strspn(word, "0123456789")] != '\0' || port > 65535 ||
-	    (word[0] == '0' && word[1] != '\0'))
-		h->bad = true;
+	h->bad |= word[strspn(word, "0123456789")] != '\0' || port > 65535 ||
+		  (word[0] == '0' && word[1] != '\0');
 	return (uint16_t)port;
 }
 
