@@ -145,8 +145,9 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-# Clients for the scripts: one sends invalid TLS records, one does many handshakes.
-TOOLS = t/bin/tls13_records t/bin/handshakes
+# Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
+# and silent clients.
+TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd
 
 $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
