@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-# make, make install, make cert, make demo, make check: see README.
+# Targets for users are described in README: make, install, cert, demo, check.
 
 PREFIX = /usr/local
 SYSCONFDIR = /etc
@@ -15,15 +15,16 @@ LDFLAGS =
 VERSION = 1.0
 
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-# make STATIC=1 PIE=0 gives up the random address of the program's own code for 0.2 ms and 350 KiB a session (README).
+# make STATIC=1 PIE=0 gives up address randomization of the program's own code; it saves 0.2 ms and
+# 350 KiB per session (README).
 PIE = 1
 HARDEN = $(if $(filter 0,$(PIE)),-fno-pie,-fPIE) -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(CET)
 HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
 
-# CET where the compiler has it for this machine (x86-64).
+# Control-flow protection (CET), if the compiler supports it for this machine (x86-64).
 CET := $(shell echo 'int main(void){return 0;}' | $(CC) -fcf-protection=full -x c - -c -o /dev/null 2>/dev/null && echo -fcf-protection=full)
 
-ifeq (,$(filter clean uninstall demo check check-distro cert,$(MAKECMDGOALS)))
+ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro cert,$(MAKECMDGOALS)))
 ifneq (yes,$(shell $(PKG_CONFIG) --atleast-version=3.0 libssl libcrypto 2>/dev/null && echo yes))
 $(error OpenSSL 3.0 or newer is missing: install libssl-dev and pkg-config (Debian) or openssl-devel and pkgconf (Fedora))
 endif
@@ -35,13 +36,15 @@ endif
 ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DOPENSSL_NO_DEPRECATED -DVERSION='"$(VERSION)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' $(CPPFLAGS)
 ALL_CFLAGS = -std=c17 $(WARN) $(HARDEN) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay 2>/dev/null) $(CFLAGS)
 comma := ,
-# libbsd is linked in where it can be: two libraries less to load for each connection. OpenSSL stays a library of the system, for its repairs to count.
+# Link libbsd statically if possible: two fewer libraries to load for each connection. OpenSSL stays
+# a shared library, so that its security updates take effect.
 BSD := $(if $(and $(wildcard $(shell $(CC) -print-file-name=libbsd.a)),$(wildcard $(shell $(CC) -print-file-name=libmd.a))),-Wl$(comma)-Bstatic -lbsd -lmd -Wl$(comma)-Bdynamic,$(shell $(PKG_CONFIG) --libs libbsd-overlay 2>/dev/null))
-# libcrypto first: the loader looks for names in this order, and most are in it.
+# libcrypto comes first: the loader looks up symbols in this order, and most are in libcrypto.
 LIBS = $(shell $(PKG_CONFIG) --libs libcrypto libssl 2>/dev/null) $(BSD)
 
-# make STATIC=1 links OpenSSL and libbsd in: faster to start and smaller in memory, but a repaired OpenSSL then needs a new build.
-# Debian 13's libcrypto.a needs zlib and zstd (zlib1g-dev, libzstd-dev); pkg-config knows.
+# make STATIC=1 links OpenSSL and libbsd statically: faster to start and smaller in memory, but an
+# update of OpenSSL then needs a new build.
+# Debian 13's libcrypto.a needs zlib and zstd (zlib1g-dev, libzstd-dev), as pkg-config reports.
 ifdef STATIC
 LIBS = -Wl,-Bstatic $(shell $(PKG_CONFIG) --static --libs libssl libcrypto) -Wl,-Bdynamic $(BSD) -Wl,--gc-sections,--exclude-libs,ALL
 endif
@@ -71,9 +74,10 @@ clean:
 
 .PHONY: all clean
 
-# ---- Packaging: certificate, installation, demonstration, README's line counts -------------------------------------------------
+# ---- Packaging: certificate, installation, demonstration, README's line counts ------------------
 
-# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365 GROUP=pgssl (contrib/mkcert says what is the default)
+# make cert CN=db.example.org SAN='db.example.org 192.0.2.5' OUT=/etc/pgssl/pgssl.pem DAYS=365
+# GROUP=pgssl; contrib/mkcert describes the variables and their defaults.
 cert:
 	@contrib/mkcert
 
@@ -83,7 +87,8 @@ EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wai
 	systemd/pgssl.socket systemd/pgssl@.service systemd/pgssl-wait.socket systemd/pgssl-wait.service \
 	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl
 
-# The installed texts name the paths of this installation. Only examples are installed: a site's own /etc is never touched.
+# The installed texts name the paths of this installation. Configuration is installed only as
+# examples; files in /etc are never touched.
 PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
 	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
 
@@ -97,7 +102,7 @@ install: pgssl
 	for f in $(EXAMPLES); do [ -e $$f ] && from=$$f || from=contrib/$$f; $(PATHS) $$from >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
 	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' $(TEXTS:%='$(DESTDIR)$(DOCDIR)/%') $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
 
-# SYSCONFDIR/pgssl goes only if it is empty: it may hold the site's key.
+# SYSCONFDIR/pgssl is removed only if it is empty, since it may contain the site's key.
 uninstall:
 	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8'
 	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f $(TEXTS) LICENSE || true
@@ -108,7 +113,8 @@ uninstall:
 demo:
 	@MAKE='$(MAKE)' contrib/demo.sh
 
-# README's reading order says how long each file is; `make counts` sets the numbers right, `make counts-check` fails when one is more than a tenth off.
+# README's reading order says how long each file is. `make counts` updates the numbers;
+# `make counts-check` fails if one is wrong by more than a tenth.
 COUNT = awk -v mode=$(1) -f t/counts.awk README
 counts:
 	$(call COUNT,write) >README.new && mv README.new README
@@ -118,10 +124,10 @@ counts-check:
 
 .PHONY: cert install uninstall demo counts counts-check
 
-# ---- end of packaging ----------------------------------------------------------------------------------------------------------
-# ---- Tests ---------------------------------------------------------------------------------------------------------------------
+# ---- end of packaging ---------------------------------------------------------------------------
+# ---- Tests --------------------------------------------------------------------------------------
 
-# t/bin/unit_NAME prints TAP; it is made of t/unit_NAME.c and the objects that are named for it here.
+# t/bin/unit_NAME prints TAP. It is built from t/unit_NAME.c and the objects listed for it here.
 UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
@@ -130,7 +136,8 @@ t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/strea
 t/bin/unit_splice: net/splice.o net/stream.o log.o
 t/bin/unit_identmap: auth/identmap.o log.o
 
-# Old kernels are played by wrappers that the linker puts round prctl() and syscall(); the program has no hook.
+# Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
+# program itself has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: LDFLAGS += -Wl,--wrap=prctl,--wrap=syscall
 
@@ -138,7 +145,8 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-# Clients for the scripts: one that breaks the rules of TLS, one that does many handshakes, a crowd of good and silent ones.
+# Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
+# and silent clients.
 TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd
 
 $(TOOLS): t/bin/%: t/%.c Makefile
@@ -147,17 +155,25 @@ $(TOOLS): t/bin/%: t/%.c Makefile
 
 units: $(UNITS) $(TOOLS)
 
-# One prove for all: the programs in t/bin as well as the scripts.
+# One run of prove for all tests: the programs in t/bin and the scripts.
 check:
 	t/setup
 	$(MAKE) all units
 	prove -j4 t/ $(UNITS)
 
-# The same in a new root directory of another Debian release: make check-distro DISTRO=trixie (bookworm, trixie, sid or experimental)
+# The same in a new root directory of another Debian release: make check-distro DISTRO=trixie
+# (bookworm, trixie, sid or experimental).
 check-distro:
 	t/check-distro '$(DISTRO)'
 
-# Break the source, one line at a time, and see each test go red. Slow.
+# A client that comes when --idle-exit ends the listener, 2,000 times under each of four
+# super-servers. Takes about five minutes.
+check-idle-exit:
+	t/setup
+	$(MAKE) all
+	PGSSL_IDLE_ROUNDS=2000 prove -v t/idle_exit.t
+
+# Break the source, one line at a time, and check that each test then fails. Slow.
 sabotage: all units
 	t/sabotage
 
@@ -165,7 +181,8 @@ sabotage: all units
 flood: pgssl t/bin/crowd
 	FLOOD=1 prove -v t/limits.t
 
-# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and takes FUZZ_SECONDS for each parser.
+# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and runs FUZZ_SECONDS for each
+# parser.
 FUZZ_SECONDS = 20
 
 fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
@@ -178,25 +195,30 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro sabotage flood fuzz
+.PHONY: units check check-distro check-idle-exit sabotage flood fuzz
 
-# ---- end of tests --------------------------------------------------------------------------------------------------------------
+# ---- end of tests -------------------------------------------------------------------------------
 
-# ---- bench ---------------------------------------------------------------------------------------------------------------------
+# ---- Bench --------------------------------------------------------------------------------------
 
-# make bench, make bench QUICK=1 (under a minute), make bench ONLY=copy ROUNDS=3; the report is in bench/out/. Needs root.
-bench: pgssl bench/out/client bench/out/pgssl-nosandbox
+# make bench, make bench QUICK=1 (under a minute), make bench ONLY=copy ROUNDS=3. Needs root. The
+# report is in bench/out/.
+bench: pgssl bench/out/client bench/out/relay bench/out/pgssl-nosandbox
 	QUICK='$(QUICK)' ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' bench/run
 
 bench/out/client: bench/client.c
 	@mkdir -p bench/out
 	$(CC) -std=c17 $(WARN) -D_GNU_SOURCE -O2 -g -o $@ $< -lssl -lcrypto
 
+bench/out/relay: bench/relay.c
+	@mkdir -p bench/out
+	$(CC) -std=c17 $(WARN) -D_GNU_SOURCE -O2 -g -o $@ $<
+
 bench/out/pgssl-nosandbox: bench/nosandbox.c $(OBJS)
 	@mkdir -p bench/out
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) \
-		-Wl,--wrap=sandbox_drop_privileges,--wrap=sandbox_enter,--wrap=sandbox_connected -o $@ $^ $(LIBS)
+		-Wl,--wrap=sandbox_drop_privileges,--wrap=sandbox_enter,--wrap=sandbox_enter_parent,--wrap=sandbox_connected -o $@ $^ $(LIBS)
 
 .PHONY: bench
 
-# ---- end of bench --------------------------------------------------------------------------------------------------------------
+# ---- end of bench -------------------------------------------------------------------------------

@@ -55,14 +55,12 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file,
 				    strerror(errno));
 		sink.is_file = true;
-		return true;
-	}
-	if (use_stderr) {
+	} else if (use_stderr) {
 		sink.fd = STDERR_FILENO;
 		sink.is_journal = stderr_is_journal();
-		return true;
+	} else {
+		openlog(service, LOG_NDELAY | LOG_PID, LOG_DAEMON);
 	}
-	openlog(service, LOG_NDELAY | LOG_PID, LOG_DAEMON);
 	return true;
 }
 
@@ -81,10 +79,9 @@ bool log_is_file(void)
 
 void log_set_peer(const char *host, const char *port)
 {
-	if (port[0] == '\0')
-		snprintf(sink.peer, sizeof sink.peer, " host=%s", host);
-	else
-		snprintf(sink.peer, sizeof sink.peer, " host=%s port=%s", host, port);
+	const char *key = port[0] != '\0' ? " port=" : "";
+
+	snprintf(sink.peer, sizeof sink.peer, " host=%s%s%s", host, key, port);
 }
 
 /* "2026-11-22 10:00:00.123 UTC ", as PostgreSQL's log_line_prefix '%m ' has it. */
@@ -160,7 +157,6 @@ void log_peer_line(int level, const char *fmt, ...)
 
 const char *log_escape(char *buf, size_t size, const char *name, size_t len)
 {
-	static const char hex[] = "0123456789ABCDEF";
 	size_t at = 0;
 
 	for (size_t i = 0; i < len; i++) {
@@ -169,14 +165,10 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len)
 
 		if (at + (plain ? 1 : 4) >= size)
 			break;
-		if (plain) {
+		if (plain)
 			buf[at++] = (char)c;
-			continue;
-		}
-		buf[at++] = '\\';
-		buf[at++] = 'x';
-		buf[at++] = hex[c >> 4];
-		buf[at++] = hex[c & 15];
+		else
+			at += (size_t)snprintf(buf + at, size - at, "\\x%02X", c);
 	}
 	buf[at] = '\0';
 	return buf;
@@ -198,15 +190,11 @@ void log_authorized(const struct log_session *s)
 {
 	char line[2560] = "";
 
-	if (sink.level < LOG_NOTICE)
-		return;
 	append_field(line, sizeof line, "user", s->user);
 	append_field(line, sizeof line, "database", s->database);
 	append_field(line, sizeof line, "application_name", s->application_name);
-	size_t len = strlen(line);
-	snprintf(line + len, sizeof line - len, "%s", sink.peer);
-	if (s->backend_port[0] != '\0')
-		append_field(line, sizeof line, "backend_port", s->backend_port);
+	strlcat(line, sink.peer, sizeof line);
+	append_field(line, sizeof line, "backend_port", s->backend_port);
 	append_field(line, sizeof line, "tls", s->tls);
 	append_field(line, sizeof line, "cipher", s->cipher);
 	append_field(line, sizeof line, "group", s->group);

@@ -53,7 +53,7 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len);
 /* The fields of a session's two lines, unescaped. NULL where there is none. */
 struct log_session {
 	const char *user, *database, *application_name;
-	const char *backend_port; /* "" for a Unix socket */
+	const char *backend_port; /* the one that PostgreSQL sees as the client's */
 	const char *tls, *cipher, *group;
 	const char *subject, *issuer, *serial; /* of the client's certificate */
 	int64_t started_ms;                    /* CLOCK_MONOTONIC */

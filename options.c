@@ -16,22 +16,20 @@
 #define DEFAULT_CERT SYSCONFDIR "/pgssl/pgssl.pem"
 
 enum kind {
-	FLAG,   /* bool */
-	TEXT,   /* const char *, not empty */
-	NUMBER, /* int from min to max */
-	CHOICE, /* an enum: 1, 2, ... for the words in `argument` */
-	CERT,   /* the next free cert */
-	LEVEL,  /* syslog level, by number or name */
-	PASSED, /* classic option with an argument that means nothing here */
-	PASSED_FLAG,
-	REFUSED, /* option that is not supported: `help` says what to use instead */
-	REFUSED_FLAG,
-	KIND = 15, /* the bits of these. What an option needs: */
-	SERVER = 16,
-	CLIENT = 32,
-	LISTENER = 64,
-	MATCHED = 128, /* --clientcert=verify-full */
-	TRUST = 256,   /* -A */
+	FLAG,     /* bool */
+	TEXT,     /* const char *, not empty */
+	NUMBER,   /* int from min to max */
+	CHOICE,   /* an enum: 1, 2, ... for the words in `argument` */
+	CERT,     /* the next free cert */
+	LEVEL,    /* syslog level, by number or name */
+	PASSED,   /* classic option without a meaning; with a `help`, only `argument` is taken */
+	REFUSED,  /* option that is not supported: `help` says what to use instead */
+	KIND = 7, /* the bits of these. What an option needs: */
+	SERVER = 8,
+	CLIENT = 16,
+	LISTENER = 32,
+	MATCHED = 64, /* --clientcert=verify-full */
+	TRUST = 128,  /* -A */
 };
 
 static const struct row {
@@ -40,7 +38,7 @@ static const struct row {
 	int kind;         /* enum kind, and what is needed */
 	size_t target;
 	int min, max;
-	const char *argument; /* of a CHOICE: "a|b"; else its name in --help */
+	const char *argument; /* NULL: none. Of a CHOICE: "a|b"; else its name in --help */
 	const char *help;
 } rows[] = {
 /* clang-format off */
@@ -125,34 +123,27 @@ static const struct row {
     {'h', "help", FLAG, AT(help), NULL, "print this and exit"},
     {'V', "version", FLAG, AT(version), NULL, "print the version and exit"},
     {'v', NULL, CHOICE | SERVER, AT(classic_verify), "0|1|2", NULL},
-    {'n', NULL, PASSED, NONE, "pgsql", NULL},
-    {'t', NULL, PASSED, NONE, NULL, NULL},
-    {'O', NULL, PASSED, NONE, NULL, NULL},
-    {'R', NULL, PASSED, NONE, NULL, NULL},
-    {'E', NULL, PASSED, NONE, NULL, NULL},
-    {'B', NULL, PASSED, NONE, NULL, NULL},
-    {'W', NULL, PASSED_FLAG, NONE, NULL, NULL},
-    {'a', NULL, REFUSED, NONE, NULL, "is not supported: use -A FILE for the authorities to trust"},
-    {'l', NULL, REFUSED, NONE, NULL,
+    {'n', NULL, PASSED, NONE, "pgsql", "expected pgsql: pgssl speaks no other protocol"},
+    {'t', NULL, PASSED, NONE, "S", NULL},
+    {'O', NULL, PASSED, NONE, "OPTION", NULL},
+    {'R', NULL, PASSED, NONE, "FILE", NULL},
+    {'E', NULL, PASSED, NONE, "SOCKET", NULL},
+    {'B', NULL, PASSED, NONE, "BYTES", NULL},
+    {'W', NULL, PASSED, NONE, NULL, NULL},
+    {'a', NULL, REFUSED, NONE, "DIR", "is not supported: use -A FILE for the authorities to trust"},
+    {'l', NULL, REFUSED, NONE, "PROGRAM",
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
-    {'L', NULL, REFUSED, NONE, NULL,
+    {'L', NULL, REFUSED, NONE, "PROGRAM",
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
-    {'u', NULL, REFUSED, NONE, NULL,
+    {'u', NULL, REFUSED, NONE, "USER",
      "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
-    {0, "early-connect", REFUSED_FLAG, NONE, NULL,
+    {0, "early-connect", REFUSED, NONE, NULL,
      "is no longer supported: use -d, which is faster, to listen without a super-server"},
     /* clang-format on */
 };
 
 #define ROWS      (sizeof rows / sizeof rows[0])
 #define WORD_BASE 256 /* + a row's index: getopt_long's value for its word */
-
-static bool takes_argument(const struct row *r)
-{
-	int kind = r->kind & KIND;
-
-	return kind != FLAG && kind != PASSED_FLAG && kind != REFUSED_FLAG;
-}
 
 /* Make the arguments of getopt_long from the table. */
 static void build_tables(char *letters, struct option *words)
@@ -161,11 +152,11 @@ static void build_tables(char *letters, struct option *words)
 	for (size_t i = 0; i < ROWS; i++) {
 		if (rows[i].letter != 0) {
 			*letters++ = (char)rows[i].letter;
-			if (takes_argument(&rows[i]))
+			if (rows[i].argument != NULL)
 				*letters++ = ':';
 		}
 		if (rows[i].word != NULL)
-			*words++ = (struct option){rows[i].word, takes_argument(&rows[i]), NULL,
+			*words++ = (struct option){rows[i].word, rows[i].argument != NULL, NULL,
 						   WORD_BASE + (int)i};
 	}
 	*letters = '\0';
@@ -192,19 +183,6 @@ static const char *option_as_given(const struct row *r, int value, char *buf, si
 	return buf;
 }
 
-static bool set_number(const struct row *r, const char *name, const char *text, int *target,
-		       struct error *e)
-{
-	const char *wrong;
-	long long number = strtonum(text, r->min, r->max, &wrong);
-
-	if (wrong != NULL)
-		return fail(e, EX_USAGE, "%s %s: expected a number from %d to %d", name, text,
-			    r->min, r->max);
-	*target = (int)number;
-	return true;
-}
-
 /* The position of `text` among `words` ("a|b"), from 1; 0 if it is not there. */
 static unsigned word_number(const char *words, const char *text)
 {
@@ -223,79 +201,58 @@ static unsigned word_number(const char *words, const char *text)
 /* gcc and clang make an enum without negative values compatible with unsigned int. */
 _Static_assert(sizeof(enum sslmode) == sizeof(unsigned), "a choice is written as unsigned int");
 
-static bool set_choice(const struct row *r, const char *name, const char *text, unsigned *target,
-		       struct error *e)
-{
-	unsigned number = word_number(r->argument, text);
-
-	if (number == 0)
-		return fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->argument);
-	*target = number;
-	return true;
-}
-
 static bool set_level(const char *name, const char *text, int *target, struct error *e)
 {
-	unsigned number = word_number("emerg|alert|crit|err|warning|notice|info|debug", text);
+	static const char words[] =
+	    "0|1|2|3|4|5|6|7|emerg|alert|crit|err|warning|notice|info|debug";
+	unsigned number = word_number(words, text);
 
-	if (number == 0)
-		number = word_number("0|1|2|3|4|5|6|7", text);
 	if (number == 0)
 		return fail(e, EX_USAGE,
 			    "%s %s: expected a level from 0 to 7, or emerg, alert, crit, err, "
 			    "warning, notice, info, debug",
 			    name, text);
-	*target = (int)number - 1;
+	*target = (int)(number - 1) % 8;
 	return true;
-}
-
-static bool add_cert(struct options *o, const char *name, const char *file, struct error *e)
-{
-	for (int i = 0; i < OPTIONS_CERTS; i++) {
-		if (o->cert[i] == NULL) {
-			o->cert[i] = file;
-			return true;
-		}
-	}
-	return fail(e, EX_USAGE, "%s %s: at most two certificates, one RSA and one ECDSA", name,
-		    file);
 }
 
 static bool apply_option(struct options *o, const struct row *r, const char *name, const char *text,
 			 struct error *e)
 {
-	char *base = (char *)o;
+	void *target = (char *)o + r->target;
+	const char *wrong;
 
-	if (takes_argument(r) && text[0] == '\0')
+	if (r->argument != NULL && text[0] == '\0')
 		return fail(e, EX_USAGE, "%s: its argument is empty", name);
 	switch ((enum kind)(r->kind & KIND)) {
 	case FLAG:
-		*(bool *)(base + r->target) = true;
+		*(bool *)target = true;
 		return true;
 	case TEXT:
-		*(const char **)(base + r->target) = text;
+		*(const char **)target = text;
 		return true;
 	case NUMBER:
-		return set_number(r, name, text, (int *)(base + r->target), e);
+		*(int *)target = (int)strtonum(text, r->min, r->max, &wrong);
+		return wrong == NULL || fail(e, EX_USAGE, "%s %s: expected a number from %d to %d",
+					     name, text, r->min, r->max);
 	case CHOICE:
-		return set_choice(r, name, text, (unsigned *)(base + r->target), e);
+		*(unsigned *)target = word_number(r->argument, text);
+		return *(unsigned *)target != 0 ||
+		       fail(e, EX_USAGE, "%s %s: expected %s", name, text, r->argument);
 	case CERT:
-		return add_cert(o, name, text, e);
-	case LEVEL:
-		return set_level(name, text, (int *)(base + r->target), e);
-	case PASSED:
-		if (r->argument != NULL && strcmp(text, r->argument) != 0)
+		if (o->cert[1] != NULL)
 			return fail(e, EX_USAGE,
-				    "%s %s: expected %s: pgssl speaks no other protocol", name,
-				    text, r->argument);
+				    "%s %s: at most two certificates, one RSA and one ECDSA", name,
+				    text);
+		o->cert[o->cert[0] != NULL] = text;
 		return true;
-	case PASSED_FLAG:
-		return true;
-	case REFUSED:
-	case REFUSED_FLAG:
+	case LEVEL:
+		return set_level(name, text, target, e);
+	case PASSED:
+		return r->help == NULL || strcmp(text, r->argument) == 0 ||
+		       fail(e, EX_USAGE, "%s %s: %s", name, text, r->help);
+	default: /* REFUSED */
 		return fail(e, EX_USAGE, "%s %s", name, r->help);
-	default:
-		return false;
 	}
 }
 
@@ -415,14 +372,10 @@ static void set_defaults(struct options *o)
 {
 	if (o->classic_verify == CLASSIC_REQUIRE)
 		o->clientcert = CLIENTCERT_VERIFY_CA;
-	if (o->clientname == CLIENTNAME_UNSET)
-		o->clientname = CLIENTNAME_CN;
 	if (o->sslmode == SSLMODE_UNSET)
 		o->sslmode = o->ca != NULL ? SSLMODE_VERIFY_FULL : SSLMODE_REQUIRE;
 	else if (o->sslmode == SSLMODE_REQUIRE && o->ca != NULL)
 		o->sslmode = SSLMODE_VERIFY_CA;
-	if (o->max_connections == 0)
-		o->max_connections = 100;
 	/* With these, all clients come from one address. */
 	if (o->max_per_source == 0 && (o->client || o->proxy_protocol))
 		o->max_per_source = o->max_connections;
@@ -443,6 +396,8 @@ bool options_parse(struct options *o, int argc, char **argv, bool inherited, str
 	    .inherited = inherited,
 	    .idle_exit = -1,
 	    .connect = "5432",
+	    .clientname = CLIENTNAME_CN,
+	    .max_connections = 100,
 	    .handshake_timeout = 60,
 	    .connect_timeout = 10,
 	    .keepalive = 60,
@@ -462,13 +417,12 @@ void options_help(void)
 {
 	printf("usage: pgssl [option ...]\n"
 	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on "
-	       "standard input and "
-	       "output,\nor listening itself with -d.\n\n");
+	       "standard input and output,\nor listening itself with -d.\n\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
 		char letter[8] = "    ", left[64];
 
-		if (r->help == NULL || (r->kind & KIND) >= REFUSED)
+		if (r->help == NULL || (r->kind & KIND) >= PASSED)
 			continue;
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);
@@ -477,9 +431,4 @@ void options_help(void)
 		printf("  %-40s %s\n", left, r->help);
 	}
 	printf("\nSee pgssl(8).\n");
-}
-
-void options_version(const char *library)
-{
-	printf("pgssl %s (%s)\n", VERSION, library);
 }

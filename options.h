@@ -64,13 +64,10 @@ struct options {
 bool options_parse(struct options *o, int argc, char **argv, bool inherited,
 		   struct error *e) MUST_USE;
 
-/* Is this process to accept clients itself? Otherwise its client is on standard input and output. */
+/* Is this process to accept clients? Otherwise its client is on standard input and output. */
 bool options_listener(const struct options *o);
 
 /* --help, to standard output. */
 void options_help(void);
-
-/* --version, to standard output; `library` describes OpenSSL. */
-void options_version(const char *library);
 
 #endif

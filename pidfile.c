@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * pidfile.c - pid files, and the list of sessions made from them.
- *
- * libbsd's pidfile_open follows links and truncates what it finds. So before it is called the path
- * is made, or seen to be, a regular file of ours in a directory where nobody else can replace it.
+ * pidfile.c - pid files, and the list of sessions made from them (DESIGN, "PID files").
  */
 #include "pidfile.h"
 

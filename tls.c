@@ -232,16 +232,6 @@ static void init_library(void)
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
-static bool set_trust(struct tls *t, const struct options *o, struct error *e)
-{
-	if (o->ca == NULL)
-		return true;
-	t->retry = !tls_load_trust(t->ctx, o, e);
-	if (!t->retry && !o->client)
-		tls_request_client_cert(t->ctx);
-	return !t->retry;
-}
-
 static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 {
 	t->stream.verbs = &tls_verbs;
@@ -252,7 +242,10 @@ static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 			    "could not initialise OpenSSL (is openssl.cnf in order?): %s",
 			    tls_reason("no reason given"));
 	SSL_CTX_set_client_hello_cb(t->ctx, require_alpn, t);
-	if (!tls_apply_settings(t->ctx, o, e) || !set_trust(t, o, e))
+	if (!tls_apply_settings(t->ctx, o, e))
+		return false;
+	t->retry = !tls_load_trust(t->ctx, o, e);
+	if (t->retry)
 		return false;
 	t->ssl = SSL_new(t->ctx);
 	if (t->ssl == NULL)

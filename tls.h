@@ -22,19 +22,14 @@ struct tls;
  * and make the SSL object of the connection. `o` must outlive `t`. Files that cannot be used are
  * read again for a quarter of a second, since they may be being replaced; a passphrase command adds
  * its own time. Fails with EX_NOINPUT, EX_NOPERM, EX_CONFIG or EX_USAGE and names file, cause and
- * cure.
- *
- * The parent of -d calls this once; each child has a copy, keys included, that its handshake wipes.
+ * cure. With -d the parent calls this; each child has a copy that its handshake wipes.
  */
 bool tls_open(struct tls **t, const struct options *o, struct error *e) MUST_USE;
 
 /* Free what tls_open made, if there was no handshake; the keys are wiped. */
 void tls_discard(struct tls *t);
 
-/*
- * The parent of -d, whose sandbox runs no program: keep the passphrase that the command prints
- * next, for reloads. Its children forget it.
- */
+/* The parent of -d can run no program later: keep the next passphrase. Its children forget it. */
 void tls_keep_passphrase(void);
 void tls_forget_passphrase(void);
 
@@ -53,14 +48,10 @@ void tls_send_internal_error(struct stream *raw, deadline when);
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when,
 		struct error *e) MUST_USE;
 
-/*
- * Step 7 in client mode: the same for the client's handshake, with SNI, ALPN and the verification
- * that the options ask for. Fails with EX_UNAVAILABLE.
- */
+/* The same in client mode, with the verification that the options ask for, or EX_UNAVAILABLE. */
 bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error *e) MUST_USE;
 
-/* Why the connection broke (IO_FAILED), in OpenSSL's words, such as the peer's alert; "" if
- * unknown. */
+/* Why the connection broke (IO_FAILED), in OpenSSL's words; "" if unknown. */
 const char *tls_failure(const struct tls *t);
 
 /* Without a handshake: wipe the private key from memory. */
@@ -74,10 +65,7 @@ const char *tls_version(const struct tls *t);
 const char *tls_cipher(const struct tls *t);
 const char *tls_group(const struct tls *t);
 
-/*
- * A certificate for the log, not escaped: distinguished names as RFC 2253 writes them, cut if they
- * are too long, and the serial number in hexadecimal.
- */
+/* A certificate for the log, not escaped: names as RFC 2253 writes them, perhaps cut. */
 struct tls_peer {
 	char subject[256], issuer[256], serial[44];
 };

@@ -8,8 +8,8 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,9 +21,7 @@
 #include "sandbox/sandbox.h"
 #include "session/session.h"
 
-/*
- * How long to wait for an SSLRequest after step 3 failed, so that the client can get a TLS alert.
- */
+/* After step 3 failed: how long to wait for an SSLRequest, so that the client can get an alert. */
 #define LATE_REQUEST_MS 2000
 
 /* ---- 0: descriptors and signals ---- */
@@ -75,14 +73,10 @@ static struct found_stderr guard_descriptors(int first_unused)
 
 static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 {
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	stream_catch_signals();
+	stream_catch_signals(); /* and set the signal mask */
 	struct found_stderr found = guard_descriptors(listen_inherit());
 	setprogname("pgssl");
 	setproctitle_init(argc, argv, envp);
@@ -110,7 +104,7 @@ static void report_and_exit(const struct options *o)
 	if (o->help)
 		options_help();
 	else if (o->version)
-		options_version(tls_library(library, sizeof library));
+		printf("pgssl %s (%s)\n", VERSION, tls_library(library, sizeof library));
 	else if (o->check)
 		exit(check_run(o));
 	else if (o->sessions == NULL)
@@ -130,10 +124,13 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	bool use_stderr = settle_stderr(found, options_listener(o));
 	if (!log_open(o->log, use_stderr, o->service, o->debug, &e)) {
 		(void)!log_open(NULL, use_stderr, o->service, o->debug, &usage);
+		listen_turn_one_away();
 		die(e.status, "%s", e.text);
 	}
-	if (!ok || !address_check(o->connect, &usage))
+	if (!ok || !address_check(o->connect, &usage)) {
+		listen_turn_one_away();
 		die(usage.status, "%s", usage.text);
+	}
 	report_and_exit(o);
 	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,
@@ -145,9 +142,7 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 
 /* ---- 2: greet ---- */
 
-/*
- * A constant comparison, no parsing. With --gss and --proxy-protocol something else may come first.
- */
+/* This parses nothing. With --gss and --proxy-protocol something else may come first. */
 static void answer_waiting_request(struct session *s)
 {
 	const struct options *o = &s->options;
@@ -256,13 +251,14 @@ static void enter_sandbox(struct session *s)
 static void describe_session(const struct session *s, struct log_session *line)
 {
 	static struct tls_peer peer;
-	static char port[8];
+	static struct sock_name local;
 
+	sock_local(s->connector.fd, &local);
 	*line = (struct log_session){
 	    .user = s->startup.user,
 	    .database = s->startup.database,
 	    .application_name = s->startup.application_name,
-	    .backend_port = backend_port(&s->connector, port, sizeof port),
+	    .backend_port = local.port[0] != '\0' ? local.port : NULL,
 	    .tls = s->gss ? "gss" : tls_version(s->tls),
 	    .cipher = s->gss ? NULL : tls_cipher(s->tls),
 	    .group = s->gss ? NULL : tls_group(s->tls),
@@ -298,8 +294,7 @@ static noreturn void finish_session(struct session *s, struct log_session *line)
 	log_disconnection(line, deadline_in(0));
 	if (s->options.client) /* close_notify */
 		(void)!stream_shut_all(s->backend, deadline_in(SESSION_LAST_WORDS_MS));
-	close(
-	    s->connector.fd); /* the backend need not wait for the client's last acknowledgement */
+	close(s->connector.fd); /* the backend need not wait until the client acknowledges */
 	const char *tls_error = s->gss ? "" : tls_failure(s->tls);
 	if (tls_error[0] != '\0')
 		log_peer_line(LOG_INFO, "TLS failed: %s", tls_error);

@@ -68,12 +68,11 @@ static bool refuse_claim(struct certauth_refusal *r, enum clientname which, cons
 		snprintf(others, sizeof others, " and %u more", c->names - 1);
 	if (c->names == 0)
 		snprintf(why, sizeof why, "the certificate has no usable %s", kind);
-	else if (c->map != NULL)
-		snprintf(why, sizeof why, "no line of the map allows it to %s \"%s\"%s", kind,
-			 c->first, others);
 	else
-		snprintf(why, sizeof why, "the certificate's %s is \"%s\"%s", kind, c->first,
-			 others);
+		snprintf(why, sizeof why,
+			 c->map != NULL ? "no line of the map allows it to %s \"%s\"%s"
+					: "the certificate's %s is \"%s\"%s",
+			 kind, c->first, others);
 	return refuse_user(r, c->user, why);
 }
 

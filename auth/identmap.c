@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,11 +46,9 @@ struct identmap {
 /* The text of a file, and the position in it. */
 struct source {
 	const char *file;
-	char *text;
-	size_t len, at;
-	char *line;      /* the joined line; as large as the text */
-	unsigned number; /* of the first of its lines, from 1 */
-	unsigned next;
+	char *text, *at, *line;
+	size_t len;
+	unsigned number, next; /* of `line`, from 1, and of the one at `at` */
 };
 
 static bool fail_line(const struct source *s, struct error *e, const char *what)
@@ -70,36 +69,26 @@ static bool fail_memory(struct error *e)
 
 /* ---- reading the file ---- */
 
-static bool read_text(int fd, struct source *s, struct error *e)
-{
-	struct stat st;
-	ssize_t n = 1;
-
-	if (fstat(fd, &st) < 0)
-		return fail_file(s, e, "read");
-	if (!S_ISREG(st.st_mode))
-		return fail(e, EX_NOINPUT, "ident map \"%.200s\" is not a regular file", s->file);
-	s->text = malloc(FILE_LIMIT + 1);
-	s->line = malloc(FILE_LIMIT + 1);
-	if (s->text == NULL || s->line == NULL)
-		return fail_memory(e);
-	for (; n > 0 && s->len <= FILE_LIMIT; s->len += (size_t)n)
-		if ((n = read(fd, s->text + s->len, FILE_LIMIT + 1 - s->len)) < 0)
-			return fail_file(s, e, "read");
-	if (s->len > FILE_LIMIT)
-		return fail(e, EX_CONFIG, "ident map \"%.200s\" is larger than 1 MiB", s->file);
-	return true;
-}
-
-/* O_NONBLOCK: opening a named pipe would wait for its writer. */
-static bool read_source(struct source *s, struct error *e)
+/* Read the file, or up to a NUL. O_NONBLOCK: opening a named pipe would wait for its writer. */
+static bool read_text(struct source *s, struct error *e)
 {
 	int fd = open(s->file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	struct stat st;
+	size_t size = 0;
 
-	if (fd < 0)
+	if (f == NULL || fstat(fd, &st) < 0)
 		return fail_file(s, e, "open");
-	bool good = read_text(fd, s, e);
-	close(fd);
+	bool usable = S_ISREG(st.st_mode) && st.st_size <= FILE_LIMIT;
+	ssize_t n = usable ? getdelim(&s->text, &size, '\0', f) : 0;
+	bool good = n >= 0 || feof(f) || fail_file(s, e, "read");
+	fclose(f);
+	if (!usable)
+		return fail(e, S_ISREG(st.st_mode) ? EX_CONFIG : EX_NOINPUT,
+			    "ident map \"%.200s\" %s", s->file,
+			    S_ISREG(st.st_mode) ? "is larger than 1 MiB" : "is not a regular file");
+	s->at = n < 0 ? "" : s->text;
+	s->len = n < 0 ? 0 : (size_t)n;
 	return good;
 }
 
@@ -107,43 +96,41 @@ static bool read_source(struct source *s, struct error *e)
  * mark becomes part of the first map's name. */
 static bool check_text(struct source *s, struct error *e)
 {
-	const char *nul = memchr(s->text, '\0', s->len);
-
 	s->number = 1;
-	if (s->len >= 3 && memcmp(s->text, "\xef\xbb\xbf", 3) == 0)
+	if (strncmp(s->at, "\xef\xbb\xbf", 3) == 0)
 		return fail_line(s, e, "byte-order mark: save the file without one");
-	if (nul == NULL)
+	if (strlen(s->at) == s->len)
 		return true;
-	for (const char *p = s->text; p < nul; p++)
+	for (const char *p = s->at; *p != '\0'; p++)
 		s->number += *p == '\n';
 	return fail_line(s, e, "NUL byte: not a text file");
 }
 
-/* Read the next line, joined with those that backslashes continue it with; quotes stay open over a
- * continuation. False at the end of the file. */
+/* Read the next line, joined in place with those that backslashes continue it with; quotes stay
+ * open over a continuation. False at the end of the file. */
 static bool next_line(struct source *s)
 {
-	size_t len = 0, joined = 0;
+	char *end = s->at, *joined = s->at;
 
-	if (s->at >= s->len)
+	if (*s->at == '\0')
 		return false;
+	s->line = s->at;
 	s->number = s->next;
-	while (s->at < s->len) {
-		const char *from = s->text + s->at, *newline = memchr(from, '\n', s->len - s->at);
-		size_t n = newline == NULL ? s->len - s->at : (size_t)(newline - from) + 1;
+	while (*s->at != '\0') {
+		size_t n = strcspn(s->at, "\n");
 
-		memcpy(s->line + len, from, n);
-		len += n;
-		s->at += n;
+		memmove(end, s->at, n);
+		end += n;
+		s->at += n + (s->at[n] == '\n');
 		s->next++;
-		while (len > 0 && (s->line[len - 1] == '\n' || s->line[len - 1] == '\r'))
-			len--;
+		while (end > s->line && end[-1] == '\r')
+			end--;
 		/* A backslash before the last joint was used for that. */
-		if (len <= joined || s->line[len - 1] != '\\')
+		if (end <= joined || end[-1] != '\\')
 			break;
-		joined = --len;
+		joined = --end;
 	}
-	s->line[len] = '\0';
+	*end = '\0';
 	return true;
 }
 
@@ -426,9 +413,8 @@ bool identmap_load(const char *file, const char *name, struct identmap **map, st
 	bool good = m != NULL && (m->file = strdup(file)) != NULL;
 
 	good = good || fail_memory(e);
-	good = good && read_source(&s, e) && check_text(&s, e) && read_lines(&s, name, m, e);
+	good = good && read_text(&s, e) && check_text(&s, e) && read_lines(&s, name, m, e);
 	free(s.text);
-	free(s.line);
 	if (good)
 		*map = m;
 	else

@@ -10,6 +10,7 @@
 bool __wrap_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e);
 bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e);
 bool __wrap_sandbox_connected(struct error *e);
+bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e);
 
 bool __wrap_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 {
@@ -26,5 +27,11 @@ bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 bool __wrap_sandbox_connected(struct error *e)
 {
 	(void)e;
+	return true;
+}
+
+bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
+{
+	(void)needs, (void)e;
 	return true;
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# report.pl - what bench/run found: results.tsv, samples.tsv, report.md and the plots. Reads nothing but the samples.
+# bench/report.pl - write results.tsv, samples.tsv, report.md and the plots of bench/run.
 package report;
 use v5.30;
 use warnings;
@@ -9,21 +9,23 @@ my ($o, %sample, @contenders, @measures);
 
 sub median { my @v = sort { $a <=> $b } grep { defined } @_; return @v % 2 ? $v[@v / 2] : ($v[@v / 2 - 1] + $v[@v / 2]) / 2 }
 
-# (median, least, most) or nothing.
+# (median, minimum, maximum), or () without values.
 sub spread {
 	my @v = sort { $a <=> $b } grep { defined } @_;
 	return @v ? (median(@v), $v[0], $v[-1]) : ();
 }
 
-# Round by round: one contender's figure by another's, or by another measure of its own.
+# The ratios, for each round, of a contender's figure to another contender's, or to its own figure
+# of another measure.
 sub ratio {
 	my ($measure, $name, $against) = @_;
 	my $mine   = values_of($measure, $name);
-	my $theirs = exists $sample{$against} ? values_of($against, $name) : values_of($measure, $against);
+	my $theirs = exists $sample{$against} ? values_of($against, $name) : values_of($measure,
+		$against);
 	return spread(map { defined $mine->[$_] && $theirs->[$_] ? $mine->[$_] / $theirs->[$_] : undef } 0 .. $#$mine);
 }
 
-# Three digits that say something.
+# Three significant digits.
 sub number {
 	my ($v) = @_;
 	return '' if !defined $v;
@@ -31,9 +33,9 @@ sub number {
 }
 
 sub cell {
-	my ($mid, $least, $most) = @_;
+	my ($mid, $min, $max) = @_;
 	return '' if !defined $mid;
-	return number($mid) . ($least < $most ? ' (' . number($least) . '..' . number($most) . ')' : '');
+	return number($mid) . ($min < $max ? ' (' . number($min) . '..' . number($max) . ')' : '');
 }
 
 sub spew { my ($name, @text) = @_; open my $f, '>', "$o->{out}/$name" or die "$name: $!\n"; print $f @text; close $f or die "$name: $!\n" }
@@ -48,36 +50,42 @@ sub write_tsv {
 		for my $c (seen($m->[0])) {
 			my $v = $sample{ $m->[0] }{ $c->{name} };
 			push @samples, map { "$m->[0]\t$c->{name}\t$_\t$v->[$_]\n" } grep { defined $v->[$_] } 0 .. $#$v;
-			my @cols = map { my @s = @$_; map { $_ // '' } @s[0 .. 2] } [spread(@$v)], map { [ratio($m->[0], $c->{name}, $_)] } 'native', 'stunnel-x';
-			push @results, join("\t", $m->[0], $c->{name}, $m->[2], scalar(@$v), @cols) . "\n";
+			my @cols = map { my @s = @$_; map { $_ // '' } @s[0 .. 2] } [spread(@$v)],
+				map { [ratio($m->[0], $c->{name}, $_)] } 'native', 'stunnel-x';
+			push @results, join("\t", $m->[0], $c->{name}, $m->[2], scalar(@$v),
+				@cols) . "\n";
 		}
 	}
 	spew('samples.tsv', "measure\tcontender\tround\tvalue\n", @samples);
-	spew('results.tsv', join("\t", qw(measure contender unit rounds median min max), map { ("$_", "${_}_min", "${_}_max") } qw(by_native by_stunnel)) . "\n", @results);
+	spew('results.tsv', join("\t", qw(measure contender unit rounds median min max),
+		map { ("$_", "${_}_min", "${_}_max") } qw(by_native by_stunnel)) . "\n", @results);
 }
 
 sub target_lines {
 	my $static = -x $o->{pgssl} && `ldd $o->{pgssl} 2>&1` !~ /libssl/;
-	my @lines  = ("| target | limit | here (min..max) | |\n|---|---|---|---|\n");
+	my @lines  = ("| target | limit | result (min..max) | |\n|---|---|---|---|\n");
 	for my $t (@{ $o->{targets} }) {
 		my ($text, $name, $measure, $against, $op, @limits) = @$t;
 		my $limit = $limits[$static ? 1 : 0];
-		my ($mid, @rest) = $against ? ratio($measure, $name, $against) : spread(@{ values_of($measure, $name) });
-		my $shown   = number($mid);    # and judged as it is shown
+		my ($mid, @rest) = $against ? ratio($measure, $name,
+			$against) : spread(@{ values_of($measure, $name) });
+		my $shown   = number($mid);    # the rounded figure is compared with the limit
 		my $verdict = $shown eq '' ? 'not measured' : ($op eq '<=' ? $shown <= $limit : $shown >= $limit) ? 'met' : '**not met**';
 		push @lines, "| $text | $op $limit | @{[cell($mid, @rest)]} | $verdict |\n";
 	}
-	return ($static ? "pgssl is linked with OpenSSL in it (STATIC=1).\n\n" : "pgssl uses the system's shared libraries.\n\n", @lines);
+	return ($static ? "pgssl is linked statically with OpenSSL (STATIC=1).\n\n" : "pgssl uses the system's shared libraries.\n\n", @lines);
 }
 
-# One table with the medians of what matters most, then one for each measure.
+# A table of the medians of the main measures.
 sub overview_lines {
 	my @keys  = grep { my $k = $_->[0]; $sample{$k} && $k !~ /_(negotiation|handshake|startup|failed)$|^growth_/ } @measures;
 	my @names = grep { my $n = $_->{name}; grep { @{ values_of($_->[0], $n) } } @keys } @contenders;
-	my @lines = ('| | ' . join(' | ', map { $_->{label} } @names) . " |\n", '|---' x (@names + 1) . "|\n");
+	my @lines = ('| | ' . join(' | ', map { $_->{label} } @names) . " |\n",
+		'|---' x (@names + 1) . "|\n");
 	for my $m (@keys) {
 		my @cells = map { number((spread(@{ values_of($m->[0], $_->{name}) }))[0]) } @names;
-		push @lines, '| ' . join(' | ', $m->[1] . ($m->[2] ? ", $m->[2]" : ''), @cells) . " |\n";
+		push @lines, '| ' . join(' | ', $m->[1] . ($m->[2] ? ", $m->[2]" : ''),
+			@cells) . " |\n";
 	}
 	return @lines;
 }
@@ -85,7 +93,7 @@ sub overview_lines {
 sub detail_lines {
 	my @lines;
 	for my $m (grep { $sample{ $_->[0] } } @measures) {
-		push @lines, "\n### $m->[1]" . ($m->[2] ? ", $m->[2]" : '') . "\n\n| | median (min..max) | of native TLS | of stunnel, xinetd |\n|---|---|---|---|\n";
+		push @lines, "\n### $m->[1]" . ($m->[2] ? ", $m->[2]" : '') . "\n\n| | median (min..max) | to native TLS | to stunnel, xinetd |\n|---|---|---|---|\n";
 		for my $c (seen($m->[0])) {
 			my @cells = map { cell(@$_) } [spread(@{ $sample{ $m->[0] }{ $c->{name} } })], map { [ratio($m->[0], $c->{name}, $_)] } 'native', 'stunnel-x';
 			push @lines, '| ' . join(' | ', $c->{label}, @cells) . " |\n";
@@ -100,36 +108,44 @@ sub machine {
 	my ($cpu) = first_line('grep -m1 "model name" /proc/cpuinfo') =~ /:\s*(.*)/;
 	my ($stunnel) = `stunnel4 -version 2>&1` =~ /(stunnel [\d.]+)/;
 	return join '; ', ($cpu // 'unknown processor') . ', ' . first_line('nproc') . ' processors', 'Linux ' . first_line('uname -r'), first_line('openssl version'),
-	  first_line("$o->{bin}/postgres --version"), $stunnel // 'no stunnel', 'load now ' . first_line('cut -d" " -f1-3 /proc/loadavg');
+	  first_line("$o->{bin}/postgres --version"), $stunnel // 'no stunnel',
+		'load ' . first_line('cut -d" " -f1-3 /proc/loadavg');
 }
 
 sub write_markdown {
-	spew('report.md', "# pgssl measured beside its neighbours\n\n", machine(), ".\n\n",
-		$o->{quick} ? "QUICK: few rounds, small transfers; the figures say that the bench works, not much more.\n\n" : '',
-		"Medians of the rounds; ratios are taken within each round. A cell in brackets spans the least and the most of the rounds.\n\n",
+	spew('report.md', "# pgssl compared with other programs\n\n", machine(), ".\n\n",
+		$o->{quick} ? "QUICK: few rounds and small transfers; the figures only show that the benchmark works.\n\n" : '',
+		"Medians of the rounds; ratios are computed within each round. The minimum and maximum of the rounds are in parentheses.\n\n",
 		"## Targets\n\n", target_lines(), "\n## Medians\n\n", overview_lines(), "\n## Every measure\n", detail_lines());
 }
 
-# ---- the README's section: a table of what matters to whoever chooses, and a plot of the first row that needs no picture
+# ---- the section of README: a table of the main measures, and a plain-text plot of the first row
 
-my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'], [tlswrapper => 'tlswrap.'], ['pgssl-x' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'],
+	[tlswrapper => 'tlswr.'], ['pgssl-x' => 'pgssl'], ['pgssl-w' => 'pgssl'],
+	['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
+my @plain_under = qw(TLS xinetd daemon xinetd xinetd x.,wait systemd daemon);
 my @plain_rows = (
-	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'], [burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
-	[query_cpu => 'a query in the middle, us'], [copy_out => '300 MB COPY out, ms'], [copy_in => '300 MB COPY in, ms'], [copy_out_cpu => 'a GB out in the middle, s'],
+	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'],
+		[burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
+	[query_cpu => 'a query in the middle, us'], [copy_out => '300 MB COPY out, ms'],
+		[copy_in => '300 MB COPY in, ms'], [copy_out_cpu => 'a GB out in the middle, s'],
 	[copy_in_cpu => 'a GB in in the middle, s'], [memory_idle => 'memory, idle, KiB'],
 );
 
 sub middle_of { my ($measure, $name) = @_; return (spread(@{ values_of($measure, $name) }))[0] }
 
 sub write_plain {
-	my @lines = (sprintf("    %-26s%s\n", '', join '', map { sprintf '%10s', $_->[1] } @plain_columns), sprintf("    %-26s%s\n\n", '', join '', map { sprintf '%10s', $_ } 'TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', ''));
+	my @lines = (sprintf("    %-25s%s\n", '', join '', map { sprintf '%9s', $_->[1] } @plain_columns), sprintf("    %-25s%s\n\n", '', join '', map { sprintf '%9s', $_ } @plain_under));
 	for my $r (grep { $sample{ $_->[0] } } @plain_rows) {
-		push @lines, sprintf "    %-26s%s\n", $r->[1], join '', map { sprintf '%10s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
+		push @lines, sprintf "    %-25s%s\n", $r->[1], join '',
+			map { sprintf '%9s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
 	}
 	push @lines, "\n    Set-up, ms\n\n";
 	for my $c (seen('setup_ecdsa')) {
 		my $ms = middle_of('setup_ecdsa', $c->{name});
-		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms, '#' x (2.5 * $ms + 0.5);
+		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms,
+			'#' x (2.5 * $ms + 0.5);
 	}
 	spew('readme.txt', map { s/ +$//mr } @lines);
 }
@@ -146,7 +162,8 @@ sub gnuplot {
 
 sub plot_setup {
 	my ($kind) = @_;
-	my @parts = grep { $sample{"setup_${kind}_$_"} } qw(negotiation handshake startup) or return;
+	my @parts = grep { $sample{"setup_${kind}_$_"} } qw(negotiation handshake startup)
+		or return;
 	my @rows  = map { my $c = $_; join(' ', "\"$c->{label}\"", map { (spread(@{ values_of("setup_${kind}_$_", $c->{name}) }))[0] // 0 } @parts) . "\n" } seen("setup_${kind}_negotiation");
 	gnuplot("setup_$kind", "set title 'Connection set-up, " . uc($kind) . ", ms'\nset style data histograms\nset style histogram rowstacked\n\$d << EOD\n" . join('', @rows) . "EOD\nplot "
 		  . join(', ', map { "\$d using @{[$_ + 2]}:xtic(1) title '$parts[$_]'" } 0 .. $#parts) . "\n");
@@ -171,7 +188,7 @@ sub write {
 	($o) = @_;
 	%sample     = %{ $o->{sample} };
 	@contenders = @{ $o->{contenders} };
-	my @growth = map { ["growth_$_" => "Set-up with $_ idle connections, of plain TCP", ''] } sort { $a <=> $b } map { /^growth_(\d+)$/ ? $1 : () } keys %sample;
+	my @growth = map { ["growth_$_" => "Set-up with $_ idle connections, relative to plain TCP", ''] } sort { $a <=> $b } map { /^growth_(\d+)$/ ? $1 : () } keys %sample;
 	@measures = (@{ $o->{measures} }, @growth);
 	write_tsv();
 	write_markdown();
@@ -179,7 +196,8 @@ sub write {
 	plot_setup($_) for qw(ecdsa rsa);
 	plot_bars($_) for grep { $_->[0] =~ /^(rate|burst|pgbench_\d|copy_out|copy_in|copy_out_cpu|copy_in_cpu|query_cpu|memory_idle|memory_bulk|instructions)$/ } @measures;
 	plot_growth();
-	print "## Targets\n\n", target_lines(), "\n## Medians\n\n", overview_lines(), "\nFull report, tables and plots: $o->{out}/\n";
+	print "## Targets\n\n", target_lines(), "\n## Medians\n\n", overview_lines(),
+		"\nFull report, tables and plots: $o->{out}/\n";
 }
 
 1;

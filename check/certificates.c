@@ -40,12 +40,10 @@ static const char *subject(const X509 *x)
 	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
 }
 
-static void append_item(char list[LIST_SIZE], const char *separator, const char *label,
-			const char *text)
+static void append_item(char list[LIST_SIZE], const char *label, const char *text)
 {
-	size_t at = strlen(list);
-
-	snprintf(list + at, LIST_SIZE - at, "%s%s%s", at > 0 ? separator : "", label, text);
+	strlcat(list, label, LIST_SIZE);
+	strlcat(list, text, LIST_SIZE);
 }
 
 /* Fewer than `soon` days left are a warning. */
@@ -60,10 +58,11 @@ static void report_dates(const char *what, const char *whose, const ASN1_TIME *f
 	ASN1_TIME_diff(&days, &seconds, NULL, until);
 	ASN1_TIME_to_tm(early ? from : until, &tm);
 	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
-	if (early || days < 0 || seconds < 0)
-		check_error("%s%s: %s %s: %s", what, whose,
-			    early ? "not valid before" : "EXPIRED at", date,
-			    early ? "wait, or set this machine's clock" : "replace it");
+	if (early)
+		check_error("%s%s: not valid before %s: wait, or set this machine's clock", what,
+			    whose, date);
+	else if (days < 0 || seconds < 0)
+		check_error("%s%s: EXPIRED at %s: replace it", what, whose, date);
 	else
 		check_line(days < soon ? LOG_WARNING : LOG_INFO,
 			   "%s%s: valid until %s: %d day%s left%s", what, whose, date, days,
@@ -90,87 +89,85 @@ static const struct doubt {
     {0, LOG_ERR, "does not verify"},
 };
 
-static void report_doubt(const char *what, const X509_STORE_CTX *ctx)
-{
-	int error = X509_STORE_CTX_get_error(ctx);
-	const struct doubt *d = doubts;
-
-	while (d->error != error && d->error != 0)
-		d++;
-	check_line(d->level, "%s: \"%s\" %s: %s at depth %d",
-		   error == X509_V_ERR_INVALID_PURPOSE ? "purpose" : what,
-		   subject(X509_STORE_CTX_get_current_cert(ctx)), d->text,
-		   X509_verify_cert_error_string(error), X509_STORE_CTX_get_error_depth(ctx));
-}
-
-/*
- * Verify `x` against the authorities in `store`, by way of `others`. Returns the name that the
- * chain ends with; NULL if it does not verify, which is reported if `what` is given.
- */
+/* Verify `x` against the authorities in `store`. Returns the name that its chain ends with; NULL if
+ * it does not verify, which is reported if `what` is given. */
 static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-	const char *end = NULL;
+	const struct doubt *d = doubts;
 
 	X509_STORE_set_flags(store, X509_V_FLAG_NO_CHECK_TIME);
-	if (X509_STORE_CTX_init(ctx, store, x, others) == 1 && X509_verify_cert(ctx) == 1) {
-		STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
-		end = subject(sk_X509_value(chain, sk_X509_num(chain) - 1));
-	} else if (what != NULL) {
-		report_doubt(what, ctx);
-	}
+	bool ok = X509_STORE_CTX_init(ctx, store, x, others) == 1 && X509_verify_cert(ctx) == 1;
+	int error = X509_STORE_CTX_get_error(ctx);
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	const char *name = subject(ok ? sk_X509_value(chain, sk_X509_num(chain) - 1)
+				      : X509_STORE_CTX_get_current_cert(ctx));
+	while (d->error != error && d->error != 0)
+		d++;
+	if (!ok && what != NULL)
+		check_line(d->level, "%s: \"%s\" %s: %s at depth %d",
+			   error == X509_V_ERR_INVALID_PURPOSE ? "purpose" : what, name, d->text,
+			   X509_verify_cert_error_string(error),
+			   X509_STORE_CTX_get_error_depth(ctx));
 	X509_STORE_CTX_free(ctx);
-	return end;
+	return ok ? name : NULL;
 }
 
 /* ---- the server's certificate ---- */
 
-/* As openssl-x509(1) writes it. */
+/* As openssl-x509(1) writes it, after a comma. */
 static bool append_name(int type, const ASN1_STRING *value, void *list)
 {
-	static const char *const labels[] = {
-	    [GEN_DNS] = "DNS:", [GEN_IPADD] = "IP:", [GEN_EMAIL] = "email:", [GEN_URI] = "URI:"};
-	const unsigned char *bytes = ASN1_STRING_get0_data(value);
+	const char *label = type == GEN_DNS ? ", DNS:" : type == GEN_URI ? ", URI:" : ", email:";
+	const char *bytes = (const char *)ASN1_STRING_get0_data(value);
 	int len = ASN1_STRING_length(value);
 	char text[256];
 
-	if (type == TLS_BAD_ADDRESS) {
+	if (type == TLS_BAD_ADDRESS)
 		check_warning("names: an iPAddress has %d bytes, not 4 or 16", len);
-		return false;
-	}
-	if (type == GEN_IPADD)
-		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
+	else if (type == GEN_IPADD)
+		append_item(list, ", IP:",
+			    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text));
 	else
-		log_escape(text, sizeof text, (const char *)bytes, (size_t)len);
-	append_item(list, ", ", labels[type], text);
+		append_item(list, label, log_escape(text, sizeof text, bytes, (size_t)len));
 	return false;
 }
 
-static void report_key(const X509 *leaf)
+static void report_leaf(X509 *leaf)
 {
 	EVP_PKEY *key = X509_get0_pubkey(leaf);
-	char size[64];
+	char names[LIST_SIZE] = "", size[64];
 
+	check_ok("subject: %s", subject(leaf));
+	tls_each_alt_name(leaf, append_name, names);
+	if (names[0] != '\0')
+		check_ok("names: %s", names + strlen(", "));
+	else
+		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
+			      "clients refuse");
+	check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
+	report_validity("certificate", "", leaf);
 	if (key == NULL)
 		return; /* tls_open has reported it */
+	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
 	if (EVP_PKEY_get_group_name(key, size, sizeof size, NULL) != 1)
 		snprintf(size, sizeof size, "%d bits", EVP_PKEY_get_bits(key));
-	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
 	check_line(weak ? LOG_WARNING : LOG_INFO, "key: %s, %s%s", EVP_PKEY_get0_type_name(key),
 		   size, weak ? ": weak; use RSA with 2048 bits or more, or EC P-256" : "");
 }
 
 /* The file's certificates verify, in their order. Do clients get as far as a root? */
-static void report_end_of_chain(STACK_OF(X509) * all)
+static void report_end_of_chain(STACK_OF(X509) * all, X509 *last)
 {
 	int n = sk_X509_num(all);
-	X509 *last = sk_X509_value(all, n - 1);
 	bool is_root = X509_self_signed(last, 1) == 1;
+	/* Only public authorities tend to say where their own certificate is. */
+	bool public = X509_get_ext_by_NID(last, NID_info_access, -1) >= 0;
 	X509_STORE *known = X509_STORE_new();
-	const char *root = NULL;
 
-	if (!is_root && X509_STORE_set_default_paths(known) == 1)
-		root = verify(sk_X509_value(all, 0), known, all, NULL);
+	X509_STORE_set_default_paths(known);
+	const char *root = verify(sk_X509_value(all, 0), known, all, NULL);
+	X509_STORE_free(known);
 	if (is_root && n == 1)
 		check_note("chain: self-signed: clients need this very certificate as sslrootcert");
 	else if (is_root)
@@ -179,89 +176,75 @@ static void report_end_of_chain(STACK_OF(X509) * all)
 	else if (root != NULL)
 		check_ok("chain: complete, %d certificate%s; this machine knows their root, %s", n,
 			 n == 1 ? "" : "s", root);
-	else /* only public authorities tend to say where their own certificate is */
-		check_line(X509_get_ext_by_NID(last, NID_info_access, -1) < 0 ? LOG_NOTICE
-									      : LOG_WARNING,
+	else
+		check_line(public ? LOG_WARNING : LOG_NOTICE,
 			   "chain: ends below \"%s\": right if that is the root that clients have; "
 			   "append the certificate of an intermediate authority",
 			   dn(X509_get_issuer_name(last)));
-	X509_STORE_free(known);
 }
 
 /* Is the file in order, and does it lead to its last certificate, whether that is a root or not? */
 static void report_chain(STACK_OF(X509) * all)
 {
-	X509_STORE *store = X509_STORE_new();
-	X509 *last = sk_X509_value(all, 0);
-	bool ordered = true;
+	X509 *leaf = sk_X509_value(all, 0), *last = leaf;
 
-	for (int i = 1; i < sk_X509_num(all) && ordered; i++) {
+	for (int i = 1; i < sk_X509_num(all); i++) {
 		X509 *x = sk_X509_value(all, i);
 
 		report_validity("chain: ", subject(x), x);
-		ordered = X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) == 0;
-		if (!ordered)
+		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) != 0) {
 			check_warning("chain: out of order: \"%s\" has not signed \"%s\" before it",
 				      subject(x), subject(last));
+			return;
+		}
 		last = x;
 	}
+	X509_STORE *store = X509_STORE_new();
 	X509_STORE_add_cert(store, last);
 	X509_STORE_set_purpose(store, X509_PURPOSE_SSL_SERVER);
 	X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-	if (ordered && verify(sk_X509_value(all, 0), store, all, "chain") != NULL)
-		report_end_of_chain(all);
+	if (verify(leaf, store, all, "chain") != NULL)
+		report_end_of_chain(all, last);
 	X509_STORE_free(store);
 }
 
 static void report_certificate(const char *file)
 {
 	struct tls_pem_file text;
-	char names[LIST_SIZE] = "";
 	struct error e;
 
 	if (!tls_pem_file_read(&text, file, "", &e))
 		return; /* tls_open has reported it */
 	STACK_OF(X509) *all = tls_parse_certificates(&text, file, &e);
 	tls_pem_file_wipe(&text);
-	X509 *leaf = sk_X509_value(all, 0);
-	if (leaf != NULL) {
-		check_ok("subject: %s", subject(leaf));
-		tls_each_alt_name(leaf, append_name, names);
-		if (names[0] != '\0')
-			check_ok("names: %s", names);
-		else
-			check_warning(
-			    "names: none (no subjectAltName): libpq then looks at the CN, "
-			    "other clients refuse");
-		check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
-		report_validity("certificate", "", leaf);
-		report_key(leaf);
-		report_chain(all);
-	}
+	if (all == NULL)
+		return;
+	report_leaf(sk_X509_value(all, 0));
+	report_chain(all);
 	sk_X509_pop_free(all, X509_free);
 }
 
 /* ---- authorities and revocation lists ---- */
 
+#define LIST "revocation list of "
+
 static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
 {
 	const char *issuer = dn(X509_CRL_get_issuer(crl));
 	X509 *by = X509_find_by_subject(authorities, X509_CRL_get_issuer(crl));
-	STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(crl); /* NULL if there is none */
+	int revoked = sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)); /* -1 if there is none */
+	const ASN1_TIME *until = X509_CRL_get0_nextUpdate(crl);
 	char what[600];
 
-	snprintf(what, sizeof what, "%s, %d revoked", issuer,
-		 revoked == NULL ? 0 : sk_X509_REVOKED_num(revoked));
-	if (X509_CRL_get0_nextUpdate(crl) == NULL)
-		check_note("revocation list of %s: never expires (no nextUpdate)", what);
+	snprintf(what, sizeof what, "%s, %d revoked", issuer, revoked > 0 ? revoked : 0);
+	if (until == NULL)
+		check_note(LIST "%s: never expires (no nextUpdate)", what);
 	else
-		report_dates("revocation list of ", what, X509_CRL_get0_lastUpdate(crl),
-			     X509_CRL_get0_nextUpdate(crl), DAYS_CRL);
+		report_dates(LIST, what, X509_CRL_get0_lastUpdate(crl), until, DAYS_CRL);
 	if (by == NULL)
-		check_note("revocation list of \"%s\": no such authority in -A's file", issuer);
+		check_note(LIST "\"%s\": no such authority in -A's file", issuer);
 	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
-		check_error("revocation list of \"%s\": not signed by that authority's key",
-			    issuer);
+		check_error(LIST "\"%s\": not signed by that authority's key", issuer);
 }
 
 /* An authority without a list has its certificates refused. */
@@ -309,23 +292,17 @@ static void report_trust(const char *ca, const char *crl)
 
 /* ---- the settings and a trial handshake ---- */
 
-static void report_settings(SSL *ssl)
+/* What server and client share is all that the server has: their settings are the same. */
+static void report_settings(SSL *server, const char *groups)
 {
 	char *file = CONF_get1_default_config_file();
-	long min = SSL_get_min_proto_version(ssl), max = SSL_get_max_proto_version(ssl);
+	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
+	long min = SSL_get_min_proto_version(server), max = SSL_get_max_proto_version(server);
 	const char *upto = max == 0 ? "" : max == TLS1_2_VERSION ? " to TLSv1.2" : " to TLSv1.3";
 
 	check_ok("openssl.cnf: %s", file != NULL ? file : "none");
 	OPENSSL_free(file);
 	check_ok("protocols: TLSv1.%d and up%s", min == TLS1_3_VERSION ? 3 : 2, upto);
-}
-
-/* What server and client share is all that the server has: the client has the same settings. */
-static void report_algorithms(SSL *server, const char *given)
-{
-	char suites[4096] = "", *ciphers = suites, list[LIST_SIZE] = "";
-	int groups[64], n = (int)SSL_get1_groups(server, NULL);
-
 	if (SSL_get_shared_ciphers(server, suites, sizeof suites - 1) != NULL)
 		strlcat(suites, ":", sizeof suites);
 	while (strncmp(ciphers, "TLS_", 4) == 0) /* those of TLS 1.3 come first */
@@ -334,47 +311,36 @@ static void report_algorithms(SSL *server, const char *given)
 		check_ok("TLS 1.3 suites: %.*s", (int)(ciphers - suites) - 1, suites);
 	if (ciphers[0] != '\0')
 		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
-	if (n <= 64 && SSL_get1_groups(server, groups) == n)
-		for (int i = 0; i < n; i++)
-			append_item(list, ":", "", SSL_group_to_name(server, groups[i]));
-	if (given != NULL || list[0] != '\0')
-		check_ok("groups: %s", given != NULL ? given : list);
+	for (int i = 0, group; (group = (int)SSL_get_shared_group(server, i)) != 0; i++)
+		append_item(list, ":", SSL_group_to_name(server, group));
+	if (groups != NULL || list[0] != '\0')
+		check_ok("groups: %s", groups != NULL ? groups : list + strlen(":"));
 }
 
-static bool shake_hands(SSL *client, SSL *server)
-{
-	BIO *a, *b;
-
-	if (client == NULL || BIO_new_bio_pair(&a, 0, &b, 0) != 1)
-		return false;
-	SSL_set_bio(client, a, a);
-	SSL_set_bio(server, b, b);
-	SSL_set_connect_state(client);
-	SSL_set_accept_state(server);
-	ERR_clear_error();
-	for (int i = 0; i < 100 && ERR_peek_error() == 0; i++) {
-		bool done = SSL_do_handshake(client) == 1;
-		if (SSL_do_handshake(server) == 1 && done)
-			return true;
-	}
-	return false;
-}
-
+/* With a client of the same settings, in memory. */
 static void report_handshake(SSL *server, const struct options *o)
 {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-	struct error e;
-	SSL *client = tls_apply_settings(ctx, o, &e) ? SSL_new(ctx) : NULL;
-	bool ok = shake_hands(client, server);
+	SSL *client = SSL_new(SSL_get_SSL_CTX(server));
+	BIO *a = NULL, *b = NULL;
+	bool done = false;
 
-	report_algorithms(server, o->groups);
-	if (ok)
+	SSL_set_ssl_method(client, TLS_client_method());
+	SSL_set_verify(client, SSL_VERIFY_NONE, NULL);
+	BIO_new_bio_pair(&a, 0, &b, 0);
+	SSL_set_bio(client, a, a);
+	SSL_set_bio(server, b, b);
+	ERR_clear_error();
+	for (int i = 0; i < 100 && !done && ERR_peek_error() == 0; i++) {
+		done = SSL_connect(client) == 1;
+		done = SSL_accept(server) == 1 && done;
+	}
+	report_settings(server, o->groups);
+	if (done)
 		check_ok("trial handshake: %s, %s", SSL_get_version(server),
 			 SSL_get_cipher_name(server));
 	else
 		check_error("trial handshake: failed: %s", tls_reason("no reason given"));
 	SSL_free(client);
-	SSL_CTX_free(ctx);
 }
 
 /* tls_open does what a connection does; then each file by itself, for more than its first error. */
@@ -391,14 +357,11 @@ void check_tls(const struct options *o)
 			check_ok("in \"%s\":", o->cert[i]);
 		report_certificate(o->cert[i]);
 	}
-	if (open)
-		check_ok(
-		    "private key: it belongs to the certificate; its owner and mode are right");
 	if (o->ca != NULL)
 		report_trust(o->ca, o->crl);
-	if (open) {
-		report_settings(t->ssl);
-		report_handshake(t->ssl, o);
-		tls_wipe_key(t);
-	}
+	if (!open)
+		return;
+	check_ok("private key: it belongs to the certificate; its owner and mode are right");
+	report_handshake(t->ssl, o);
+	tls_wipe_key(t);
 }

@@ -5,6 +5,7 @@
 #include "check/check.h"
 
 #include <grp.h>
+#include <libgen.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,34 +29,30 @@ static void report_path(const char *what, const char *path)
 	unsigned mode = st.st_mode & 07777;
 	const char *owner = user_from_uid(st.st_uid, 0);
 	bool foreign = st.st_uid != 0 && st.st_uid != geteuid();
-	bool open = (mode & (S_IWGRP | S_IWOTH)) != 0;
+	bool dir = S_ISDIR(st.st_mode);
+	bool open = (mode & (S_IWGRP | S_IWOTH)) != 0 && !(dir && (mode & S_ISVTX) != 0);
 
-	if (!S_ISDIR(st.st_mode))
-		check_line(open || foreign ? LOG_WARNING : LOG_INFO,
-			   "%s \"%s\": owner %s, group %s, mode %04o%s", what, path, owner,
-			   group_from_gid(st.st_gid, 0), mode,
-			   open      ? ": others can change it; chmod go-w"
-			   : foreign ? ": it should belong to root or to the user that starts pgssl"
-				     : "");
-	else if (open && (mode & S_ISVTX) == 0)
-		check_warning(
-		    "%s \"%s\": mode %04o: others than its owner can replace files; chmod go-w",
-		    what, path, mode);
+	if (open)
+		check_warning("%s \"%s\": mode %04o: others %s; chmod go-w", what, path, mode,
+			      dir ? "than its owner can replace files" : "can change it");
 	else if (foreign)
-		check_warning("%s \"%s\": its owner %s can replace files", what, path, owner);
+		check_warning("%s \"%s\": its owner %s can %s: give it to root or to the user that "
+			      "starts pgssl",
+			      what, path, owner, dir ? "replace files" : "change it");
+	else if (!dir)
+		check_ok("%s \"%s\": owner %s, group %s, mode %04o", what, path, owner,
+			 group_from_gid(st.st_gid, 0), mode);
 }
 
 /* With the directories above it: whoever can write to one of them can replace the file. */
 static void report_file(const char *what, const char *path)
 {
-	char *real = path == NULL ? NULL : realpath(path, NULL), *slash;
+	char *real = path == NULL ? NULL : realpath(path, NULL);
 
 	if (real != NULL)
 		report_path(what, path);
-	while (real != NULL && (slash = strrchr(real, '/')) != NULL) {
-		*slash = '\0';
-		report_path("directory", slash == real ? "/" : real);
-	}
+	for (char *at = real; at != NULL && strcmp(at, "/") != 0;)
+		report_path("directory", at = dirname(at));
 	free(real);
 }
 
@@ -69,32 +66,6 @@ static void report_files(const struct options *o)
 	report_file("ident map", o->ident_map);
 }
 
-static void report_map(const struct options *o)
-{
-	struct identmap *map;
-	struct error e;
-
-	if (o->map == NULL)
-		return;
-	if (identmap_load(o->ident_map, o->map, &map, &e))
-		check_ok("map \"%s\": no errors in it", o->map);
-	else
-		check_error("%s", e.text);
-}
-
-static void report_pidfile(const char *path)
-{
-	struct error e;
-
-	if (path == NULL)
-		return;
-	if (pidfile_create(path, "localhost", "check", &e))
-		check_ok("pid files: \"%s\" can be written", path);
-	else
-		check_warning("pid files: %s", e.text);
-	pidfile_delete();
-}
-
 /* ---- PostgreSQL: what it asks of a stranger, it asks of every client ---- */
 
 static struct address_list addresses;
@@ -103,7 +74,7 @@ static struct login {
 	struct backend backend;
 } logins[3];
 
-/* Step 4: make the sockets. Nothing is asked if it fails. */
+/* Step 4: make the sockets. */
 static void prepare_logins(const struct options *o, uid_t uid)
 {
 	const char *self = user_from_uid(uid, 0); /* whom a "peer" line sees */
@@ -114,15 +85,13 @@ static void prepare_logins(const struct options *o, uid_t uid)
 
 	bool ok = address_look_up(&addresses, o, &e);
 	for (int i = 0; i < 3 && ok; i++)
-		if (users[i] != NULL && (ok = backend_open(&logins[i].backend, &addresses, o, &e)))
+		if ((ok = backend_open(&logins[i].backend, &addresses, o, &e)))
 			logins[i].user = users[i];
-	if (!ok) {
+	if (!ok)
 		check_error("PostgreSQL at %s", e.text);
-		return;
-	}
-	if (address_peer_danger(&addresses, uid, danger, sizeof danger))
+	else if (address_peer_danger(&addresses, uid, danger, sizeof danger))
 		check_warning("%s", danger);
-	if (address_is_remote(&addresses))
+	else if (address_is_remote(&addresses))
 		check_warning("PostgreSQL at %s is another machine: what it gets is in CLEAR; run "
 			      "pgssl there",
 			      addresses.name);
@@ -150,32 +119,18 @@ static void report_open_door(const char *user, enum clientcert clientcert)
 			      user, who, line);
 }
 
-/* The codes of AuthenticationRequest, "Message Formats" of PostgreSQL's protocol. */
-static void report_method(const char *user, uint32_t code)
-{
-	static const char *const methods[] = {
-	    [3] = "the password itself (password, ldap, pam or radius)",
-	    [5] = "a password (md5: scram-sha-256 is stronger)",
-	    [7] = "a Kerberos ticket (gss)",
-	    [9] = "SSPI",
-	    [10] = "a password (scram-sha-256)"};
-	bool known = code < sizeof methods / sizeof methods[0] && methods[code] != NULL;
-
-	check_line(known && code > 5 ? LOG_INFO : LOG_NOTICE, LOGIN "asks for %s", user,
-		   known ? methods[code] : "something that pgssl does not know");
-}
-
 static bool report_login(const char *user, const struct options *o, struct stream *s, deadline when)
 {
-	const char *const parameters[] = {
-	    "user", user, "database", "postgres", "application_name", "pgssl --check", NULL};
 	struct startup_reply reply;
-	char type = startup_ask(&reply, s, parameters, when);
+	char type = startup_ask(&reply, s, user, "postgres", when);
+	const char *method = type == 'R' ? startup_method_text(reply.method) : NULL;
 
 	if (type == 'R' && reply.method == 0)
 		report_open_door(user, o->clientcert);
-	else if (type == 'R')
-		report_method(user, reply.method);
+	else if (type == 'R') /* 5: MD5 */
+		check_line(method != NULL && reply.method > 5 ? LOG_INFO : LOG_NOTICE,
+			   LOGIN "asks for %s", user,
+			   method != NULL ? method : "something that pgssl does not know");
 	else if (type == 'E') /* SQLSTATE class 28: invalid authorization */
 		check_line(strncmp(reply.sqlstate, "28", 2) == 0 ? LOG_NOTICE : LOG_WARNING,
 			   LOGIN "refuses: %s (%s)", user, reply.message, reply.sqlstate);
@@ -188,15 +143,14 @@ static bool report_login(const char *user, const struct options *o, struct strea
 
 static bool report_gss(struct stream *s, deadline when)
 {
-	char answer = 0;
+	char answer;
 	size_t n;
+	bool yes =
+	    stream_write_all(s, startup_gss_request, STARTUP_REQUEST_SIZE, when) == IO_DONE &&
+	    stream_read_exactly(s, &answer, 1, &n, when) == IO_DONE && answer == 'G';
 
-	if (stream_write_all(s, startup_gss_request, STARTUP_REQUEST_SIZE, when) == IO_DONE &&
-	    stream_read_exactly(s, &answer, 1, &n, when) == IO_DONE && answer == 'G')
-		check_ok("--gss: PostgreSQL accepts GSSAPI encryption");
-	else
-		check_note(
-		    "--gss: PostgreSQL does not accept GSSAPI encryption: clients go on to TLS");
+	check_line(yes ? LOG_INFO : LOG_NOTICE, "--gss: PostgreSQL %s GSSAPI encryption%s",
+		   yes ? "accepts" : "does not accept", yes ? "" : ": clients go on to TLS");
 	return true;
 }
 
@@ -225,11 +179,15 @@ int check_run(const struct options *o)
 {
 	struct sandbox_needs needs = {.log_to_file = true};
 	struct sandbox_user who;
+	struct identmap *map;
 	struct error e;
 
 	report_files(o);
 	check_tls(o); /* step 3 */
-	report_map(o);
+	if (o->map != NULL && !identmap_load(o->ident_map, o->map, &map, &e))
+		check_error("%s", e.text);
+	else if (o->map != NULL)
+		check_ok("map \"%s\": no errors in it", o->map);
 	bool ok = sandbox_find_user(o->user, o->group, &who, &e);
 	if (ok) {
 		prepare_logins(o, who.uid); /* step 4 */
@@ -242,13 +200,15 @@ int check_run(const struct options *o)
 		check_error("%s", e.text);
 		return check_end();
 	}
-	report_pidfile(o->pidfile);
+	if (o->pidfile != NULL && !pidfile_create(o->pidfile, "localhost", "check", &e))
+		check_warning("pid files: %s", e.text);
+	else if (o->pidfile != NULL)
+		check_ok("pid files: \"%s\" can be written", o->pidfile);
+	pidfile_delete();
 	for (int i = 0; i < 3; i++)
 		if (logins[i].user != NULL && !try_login(&logins[i], o))
 			break;
-	if (sandbox_enter(&needs, &e)) /* last, since the rest is not possible inside it */
-		check_ok("sandbox: entered");
-	else
-		check_error("sandbox: %s", e.text);
+	ok = sandbox_enter(&needs, &e); /* last, since the rest is not possible inside it */
+	check_line(ok ? LOG_INFO : LOG_ERR, "sandbox: %s", ok ? "entered" : e.text);
 	return check_end();
 }

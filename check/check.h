@@ -10,15 +10,13 @@
 /*
  * Take steps 3 to 7 of a connection in their order, without a client and with the sandbox last, and
  * print a report to standard output. Drops privileges for good: the caller can only exit with the
- * result, EX_OK or EX_CONFIG. May block for the passphrase command, for the resolver, and for
- * --connect-timeout at each of three connections to PostgreSQL, whose log is all that is left.
+ * result, EX_OK or EX_CONFIG. May block for the passphrase command, the resolver, and three times
+ * for --connect-timeout.
  */
 int check_run(const struct options *o) MUST_USE;
 
-/*
- * Between the files of check/. Print a line that names the cause, and the cure if one is needed: an
- * error if connections fail, a warning if they work, a note if only the user can judge it.
- */
+/* Print a line that names the cause, and the cure if one is needed: an error if connections fail, a
+ * warning if they work, a note if only the user can judge it. */
 void check_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 #define check_ok(...)      check_line(LOG_INFO, __VA_ARGS__)
 #define check_note(...)    check_line(LOG_NOTICE, __VA_ARGS__)

@@ -78,6 +78,22 @@ bool listen_inherited(void)
 	return on_stdin || passed > 0;
 }
 
+void listen_turn_one_away(void)
+{
+	int first = passed > 0 ? FIRST_PASSED : STDIN_FILENO;
+
+	for (int fd = first; fd < first + (passed > 0 ? (int)passed : 1); fd++) {
+		if (!is_listening(fd))
+			continue;
+		(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+		if (client >= 0) {
+			close(client);
+			return;
+		}
+	}
+}
+
 static bool check_passed(int fd, struct error *e)
 {
 	if (is_listening(fd) && socket_option(fd, SO_TYPE) == SOCK_STREAM)
@@ -108,12 +124,11 @@ static bool cover_standard(struct error *e)
 bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 {
 	int first = passed > 0 ? FIRST_PASSED : STDIN_FILENO;
+	unsigned n = passed > 0 ? passed : 1;
 
-	*count = passed > 0 ? passed : 1;
-	if (*count > max)
-		return fail(e, EX_USAGE, "%u listening sockets: at most %u are served", *count,
-			    max);
-	for (unsigned i = 0; i < *count; i++) {
+	if (n > max)
+		return fail(e, EX_USAGE, "%u listening sockets: at most %u are served", n, max);
+	for (unsigned i = 0; i < n; i++) {
 		fds[i] = first + (int)i;
 		if (!check_passed(fds[i], e))
 			return false;
@@ -125,5 +140,6 @@ bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 			return fail(e, EX_OSERR, "could not duplicate standard input: %s",
 				    strerror(errno));
 	}
+	*count = n;
 	return cover_standard(e);
 }

@@ -84,11 +84,6 @@ void children_signal(int sig);
 
 unsigned children_count(void);
 
-/* ---- listen.c, for the other parts ---- */
-
-/* In a child: close the listening sockets. */
-void listen_close_sockets(void);
-
 /* ---- background.c: -d without -f ---- */
 
 /*

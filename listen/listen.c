@@ -166,7 +166,7 @@ static void announce_listeners(void)
 		setproctitle("listening on a Unix socket");
 }
 
-void listen_close_sockets(void)
+static void close_listeners(void)
 {
 	for (unsigned i = 0; i < listener_count; i++)
 		close(listeners[i].fd);
@@ -218,19 +218,12 @@ static void catch_signals(void)
  */
 static void restore_signals(void)
 {
-	sigset_t parents;
-
 	/* SIGUSR1 is blocked throughout: one that arrives now is taken in the first ppoll(). */
 	stream_catch_signals();
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	sigemptyset(&parents);
-	sigaddset(&parents, SIGCHLD);
-	sigaddset(&parents, SIGHUP);
-	sigaddset(&parents, SIGINT);
-	sigprocmask(SIG_UNBLOCK, &parents, NULL);
 }
 
 /* Wait for a client (unless `clients` is false), an answer of the resolver, a signal, or `when`. */
@@ -274,9 +267,9 @@ static void take_client(int client)
 static void become_child(struct session *s, int client, enum refusal excess)
 {
 	restore_signals();
-	listen_close_sockets();
-	resolver_close();
+	close_listeners();
 	pidfile_close_copy();
+	resolver_close();
 	tls_forget_passphrase();
 	take_client(client);
 	setproctitle("starting");
@@ -374,7 +367,7 @@ static noreturn void stop_listening(const struct session *s)
 {
 	int grace = s->options.grace;
 
-	listen_close_sockets();
+	close_listeners();
 	resolver_close();
 	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end",
 		 children_count(), grace);
@@ -461,9 +454,11 @@ static void serve_one(const struct error *e)
 
 	for (unsigned i = 0; i < listener_count && client < 0; i++)
 		client = accept_client(listeners[i].fd, &from);
-	if (client < 0)
+	if (client < 0) {
+		listen_turn_one_away(); /* the sockets may be of the wrong kind */
 		die(e->status, "%s", e->text);
-	listen_close_sockets();
+	}
+	close_listeners();
 	resolver_close();
 	pidfile_delete();
 	take_client(client);

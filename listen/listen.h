@@ -20,6 +20,12 @@ int listen_inherit(void);
 bool listen_inherited(void);
 
 /*
+ * Before an exit that tells no client why: close one that waits at an inherited socket, if any. The
+ * super-server would start this program again and again for it.
+ */
+void listen_turn_one_away(void);
+
+/*
  * Serve s->options.listen or the inherited sockets. Returns only in children, with a client on
  * descriptors 0 and 1; s->from_listener is set, s->tls, s->map, s->who and s->addresses are ready,
  * and the client's deadline is set. The parent exits: EX_OK after SIGTERM or --idle-exit, else with

@@ -145,18 +145,15 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 	struct sock_name name;
 	char number[8];
 	uint16_t port = 0;
-	int status = 0;
+	int status;
 
 	if (!find_port(p->port, &port, e))
 		return false;
 	snprintf(number, sizeof number, "%u", port);
-	if (p->host[0] != '\0') {
-		status = add_resolved(list, p->host, number, AI_NUMERICSERV);
-	} else {
+	if (p->host[0] == '\0') {
 		(void)add_resolved(list, "127.0.0.1", number, AI_NUMERICHOST | AI_NUMERICSERV);
 		(void)add_resolved(list, "::1", number, AI_NUMERICHOST | AI_NUMERICSERV);
-	}
-	if (status != 0)
+	} else if ((status = add_resolved(list, p->host, number, AI_NUMERICSERV)) != 0)
 		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", p->host, number,
 			    gai_strerror(status));
 	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);

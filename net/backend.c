@@ -157,8 +157,8 @@ void backend_start(struct backend *b)
 	connect_next(b);
 }
 
-/* Wait for the socket at `at`. Returns false if there is nothing left to wait for. */
-static bool await_pending(struct backend *b)
+/* Wait for the socket at `at`. If it fails, go on with the next one, except on SIGTERM. */
+static void await_pending(struct backend *b)
 {
 	int fd = b->sockets[b->at].fd, error = 0;
 	socklen_t len = sizeof error;
@@ -175,26 +175,24 @@ static bool await_pending(struct backend *b)
 	if (io == IO_DONE && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
 	    error == 0) {
 		b->fd = fd;
-		return true;
+		return;
 	}
 	note_connect_failure(b, io == IO_TERMINATED ? EINTR
 				: io == IO_TIMEOUT  ? ETIMEDOUT
 				: error != 0        ? error
 						    : errno);
-	if (io == IO_TERMINATED)
-		return false;
-	b->at++;
-	connect_next(b);
-	return b->at < b->count;
+	if (io != IO_TERMINATED) {
+		b->at++;
+		connect_next(b);
+	}
 }
 
 bool backend_finish(struct backend *b, struct error *e)
 {
 	if (b->fd < 0 && !b->pending)
 		backend_start(b);
-	while (b->fd < 0 && b->pending)
-		if (!await_pending(b))
-			break;
+	while (b->pending)
+		await_pending(b);
 	if (b->fd < 0)
 		return fail(e, EX_UNAVAILABLE, "%s: %s", b->list->name, b->reason);
 	for (unsigned i = 0; i < b->count; i++)
@@ -209,13 +207,4 @@ bool backend_closed(const struct backend *b)
 	char byte;
 
 	return recv(b->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
-
-const char *backend_port(const struct backend *b, char *buf, size_t size)
-{
-	struct sock_name name;
-
-	sock_local(b->fd, &name);
-	snprintf(buf, size, "%s", name.port);
-	return buf;
 }

@@ -25,10 +25,10 @@ struct backend {
 	const struct address_list *list; /* owned by the caller; its name is used in errors */
 	struct backend_socket sockets[ADDRESS_MAX];
 	unsigned count;
-	unsigned at;  /* the socket being tried */
-	int fd;       /* the connected socket, or -1 */
-	bool pending; /* the socket at `at` is connecting */
-	int timeout_ms;
+	unsigned at;    /* the socket being tried */
+	int fd;         /* the connected socket, or -1 */
+	bool pending;   /* the socket at `at` is connecting */
+	int timeout_ms; /* --connect-timeout */
 	deadline when;
 	char reason[128]; /* why the first address failed */
 };
@@ -66,8 +66,5 @@ bool backend_finish(struct backend *b, struct error *e) MUST_USE;
 
 /* Has the backend already closed the connection without sending anything? */
 bool backend_closed(const struct backend *b);
-
-/* The TCP port that PostgreSQL sees as the client's, "" for a Unix socket. Returns `buf`. */
-const char *backend_port(const struct backend *b, char *buf, size_t size);
 
 #endif

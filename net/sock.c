@@ -6,10 +6,8 @@
  */
 #include "net/sock.h"
 
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,13 +25,10 @@ void sock_nodelay(int fd)
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
-static void set_rto_max(int fd, int ms)
-{
-	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, ms < RTO_MAX_MS ? ms : RTO_MAX_MS);
-}
-
 void sock_keepalive(int fd, int seconds)
 {
+	int rto_max = (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12;
+
 	if (seconds == 0)
 		return;
 	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
@@ -45,14 +40,14 @@ void sock_keepalive(int fd, int seconds)
 	 * (net.ipv4.tcp_retries2) at growing intervals; with this limit on the interval that takes
 	 * about as long. Not TCP_USER_TIMEOUT: it ends a live peer that does not read (tcp(7)).
 	 */
-	set_rto_max(fd, (seconds + PROBES * PROBE_INTERVAL) * 1000 / 12);
+	set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, rto_max < RTO_MAX_MS ? rto_max : RTO_MAX_MS);
 }
 
 void sock_orphan(int fd, int seconds)
 {
 	/* Linux drops an orphaned socket once the interval is at its limit (tcp_orphan_retries). */
 	if (seconds != 0)
-		set_rto_max(fd, RTO_MAX_MS);
+		set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS);
 }
 
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
@@ -66,7 +61,7 @@ bool sock_take_if(int fd, const unsigned char *bytes, size_t size)
 	       recv(fd, waiting, size, MSG_DONTWAIT) == (ssize_t)size;
 }
 
-void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
+void sock_unmap(struct sockaddr_storage *sa)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)sa;
 	struct sockaddr_in v4 = {.sin_family = AF_INET};
@@ -76,7 +71,6 @@ void sock_unmap(struct sockaddr_storage *sa, socklen_t *len)
 	v4.sin_port = v6->sin6_port;
 	memcpy(&v4.sin_addr, v6->sin6_addr.s6_addr + 12, sizeof v4.sin_addr);
 	memcpy(sa, &v4, sizeof v4);
-	*len = sizeof v4;
 }
 
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name)
@@ -87,21 +81,20 @@ void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *nam
 	if (len > sizeof copy || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
 		return;
 	memcpy(&copy, sa, len);
-	sock_unmap(&copy, &len);
-	if (getnameinfo((struct sockaddr *)&copy, len, name->host, sizeof name->host, name->port,
-			sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	sock_unmap(&copy);
+	if (getnameinfo((struct sockaddr *)&copy, sizeof copy, name->host, sizeof name->host,
+			name->port, sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		*name = (struct sock_name){.host = "[unknown]"};
 }
 
 static void format_end(int fd, int (*end)(int, struct sockaddr *, socklen_t *),
 		       struct sock_name *name)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
 
-	*name = (struct sock_name){.host = "[local]"};
-	if (end(fd, (struct sockaddr *)&sa, &len) == 0)
-		sock_format((struct sockaddr *)&sa, len, name);
+	(void)end(fd, (struct sockaddr *)&sa, &len);
+	sock_format((struct sockaddr *)&sa, len, name);
 }
 
 void sock_peer(int fd, struct sock_name *name)

@@ -46,7 +46,7 @@ void sock_local(int fd, struct sock_name *name);
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size);
 
 /* Turn ::ffff:192.0.2.7 into 192.0.2.7; leave other addresses alone. */
-void sock_unmap(struct sockaddr_storage *sa, socklen_t *len);
+void sock_unmap(struct sockaddr_storage *sa);
 
 /* Format any address. */
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name);

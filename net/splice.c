@@ -284,8 +284,7 @@ void splice_run(struct splice *sp)
 				 .count = &sp->sent,
 				 .grown = true};
 
-	sp->idle_count = sp->received + sp->sent;
-	sp->idle_at = deadline_in(sp->idle_ms);
+	sp->idle_count = UINT64_MAX; /* idle_deadline begins to count */
 	/* The TLS library may already have buffered the first bytes. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->backend->verbs->pending(sp->backend) & STREAM_READABLE) != 0;

@@ -2,9 +2,10 @@
  *
  * net/stream.c - streams over descriptors, and waiting.
  *
- * Assumes that SIGPIPE is ignored, SIGTERM and SIGUSR1 are blocked (step 0). Sockets are read and written with
- * MSG_DONTWAIT. Other descriptors are used only when poll() says that they will not block, and a
- * pipe gets at most PIPE_BUF bytes at a time, which is all that poll() promises.
+ * Assumes that SIGPIPE is ignored, and that SIGTERM and SIGUSR1 are blocked (step 0). Sockets are
+ * read and written with MSG_DONTWAIT. Other descriptors are used only when poll() says that they
+ * will not block, and a pipe gets at most PIPE_BUF bytes at a time, which is all that poll()
+ * promises.
  */
 #include "net/stream.h"
 
@@ -170,7 +171,7 @@ void stream_catch_signals(void)
 		sigaction(end_signals[i], &sa, NULL);
 		sigaddset(&set, end_signals[i]);
 	}
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
 bool stream_terminated(void)
@@ -229,11 +230,10 @@ void stream_spin(struct pollfd *fds, unsigned n, int us)
 
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when)
 {
-	struct pollfd p = {.fd = s->rfd, .events = POLLIN};
+	bool write = want == IO_WANT_WRITE;
+	struct pollfd p = {.fd = write ? s->wfd : s->rfd, .events = write ? POLLOUT : POLLIN};
 
-	if (want == IO_WANT_WRITE)
-		p = (struct pollfd){.fd = s->wfd, .events = POLLOUT};
-	return stream_poll(&p, 1, when);
+	return write || want == IO_WANT_READ ? stream_poll(&p, 1, when) : want;
 }
 
 enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
@@ -243,9 +243,7 @@ enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, siz
 		size_t n = 0;
 		enum io_status io = s->verbs->read(s, (unsigned char *)buf + *got, size - *got, &n);
 
-		if (io == IO_WANT_READ || io == IO_WANT_WRITE)
-			io = stream_wait(s, io, when);
-		if (io != IO_DONE)
+		if ((io = stream_wait(s, io, when)) != IO_DONE)
 			return io;
 		*got += n;
 	}
@@ -259,9 +257,7 @@ enum io_status stream_write_all(struct stream *s, const void *buf, size_t size, 
 		enum io_status io =
 		    s->verbs->write(s, (const unsigned char *)buf + done, size - done, &n);
 
-		if (io == IO_WANT_READ || io == IO_WANT_WRITE)
-			io = stream_wait(s, io, when);
-		if (io != IO_DONE)
+		if ((io = stream_wait(s, io, when)) != IO_DONE)
 			return io;
 		done += n;
 	}
@@ -270,15 +266,13 @@ enum io_status stream_write_all(struct stream *s, const void *buf, size_t size, 
 
 enum io_status stream_shut_all(struct stream *s, deadline when)
 {
-	for (;;) {
-		enum io_status io = s->verbs->shut(s);
+	enum io_status shut, io;
 
-		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
-			return io;
-		io = stream_wait(s, io, when);
-		if (io != IO_DONE)
-			return io;
-	}
+	do {
+		shut = s->verbs->shut(s);
+		io = stream_wait(s, shut, when);
+	} while (io == IO_DONE && shut != IO_DONE);
+	return io;
 }
 
 /* Has the peer acknowledged all that we sent, our FIN included (tcp(7), SIOCOUTQ)? */

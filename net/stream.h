@@ -3,8 +3,7 @@
  * net/stream.h - streams with four operations (read, write, pending, shut), deadlines, waiting.
  *
  * wire/ and net/splice.c get streams and cannot know whether TLS lies below. Only functions that
- * take a deadline block. O_NONBLOCK is never set on the descriptors of a stream, because a shell or
- * a super-server may share the file description.
+ * take a deadline block. O_NONBLOCK is never set (DESIGN, "Decisions").
  */
 #ifndef PGSSL_NET_STREAM_H
 #define PGSSL_NET_STREAM_H
@@ -28,8 +27,7 @@ enum io_status {
 /* Flags of pending(). */
 enum {
 	STREAM_READABLE = 1, /* a read may succeed although poll() reports nothing */
-	STREAM_UNSENT =
-	    2, /* accepted bytes are still buffered: poll for writing, then write 0 bytes */
+	STREAM_UNSENT = 2,   /* accepted bytes are still buffered: poll, then write 0 bytes */
 };
 
 struct stream;
@@ -79,17 +77,17 @@ int deadline_left(deadline when);
 deadline deadline_min(deadline a, deadline b);
 
 /*
- * Block SIGTERM and SIGUSR1, which end a session, and install a handler that sets a flag.
- * stream_poll unblocks the signals while it waits, so they are never missed and interrupt nothing
- * else. stream_terminated reads the flag. A session of a listener ignores SIGTERM.
+ * Block SIGTERM and SIGUSR1, which end a session, and nothing else, and install a handler that sets
+ * a flag. stream_poll unblocks the signals while it waits, so they are never missed and interrupt
+ * nothing else. stream_terminated reads the flag. A session of a listener ignores SIGTERM.
  */
 void stream_catch_signals(void);
 bool stream_terminated(void);
 
 /*
- * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is ready,
- * IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller can
- * still wait while it delivers what is left.
+ * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is
+ * ready, IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller
+ * can still wait while it delivers what is left.
  */
 struct pollfd;
 enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_USE;
@@ -100,7 +98,7 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_U
  */
 void stream_spin(struct pollfd *fds, unsigned n, int us);
 
-/* Wait for `s` as `want` says (IO_WANT_READ or IO_WANT_WRITE). Returns as stream_poll does. */
+/* Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. */
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
 /* Read exactly `size` bytes, never more. *got is set always, also on IO_END and failures. */
@@ -116,9 +114,8 @@ enum io_status stream_shut_all(struct stream *s, deadline when) MUST_USE;
 
 /*
  * End a connection without losing the last message: shut the socket `wfd` for writing, then discard
- * input from `rfd` until the peer closes, has acknowledged everything (SIOCOUTQ), or `when` passes.
- * Closing a socket with unread data resets the connection, and the reset can destroy the last
- * message in transit. Returns at once for pipes, and on SIGTERM.
+ * input from `rfd` until the peer closes, has acknowledged everything (SIOCOUTQ), or `when` passes
+ * (DESIGN, "Ending"). Returns at once for pipes, and on SIGTERM.
  */
 void stream_linger(int rfd, int wfd, deadline when);
 

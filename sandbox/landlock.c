@@ -19,52 +19,24 @@
 /* What <linux/landlock.h> of Debian 12, which ends at ABI 2, does not have. */
 #define NET_BIND_TCP    (1ULL << 0)
 #define NET_CONNECT_TCP (1ULL << 1)
+#define NET_TCP         (NET_BIND_TCP | NET_CONNECT_TCP)
 #define RULE_NET_PORT   2
 
 struct ruleset {
 	uint64_t fs, net, scoped;
 };
 
-struct port_rule {
-	uint64_t allowed, port;
+/* What the kernel knows, by its ABI. All of it is denied. */
+static const struct ruleset known[] = {
+    [1] = {.fs = (1ULL << 13) - 1},
+    [2] = {.fs = (1ULL << 14) - 1}, /* refer */
+    [3] = {.fs = (1ULL << 15) - 1}, /* truncate */
+    [4] = {.fs = (1ULL << 15) - 1, .net = NET_TCP},
+    [5] = {.fs = (1ULL << 16) - 1, .net = NET_TCP},              /* ioctl on devices */
+    [6] = {.fs = (1ULL << 16) - 1, .net = NET_TCP, .scoped = 3}, /* abstract sockets, signals */
 };
 
-/* What each ABI added. Everything that the kernel knows is denied. */
-static const struct {
-	int abi;
-	struct ruleset denied;
-} abis[] = {
-    {1, {.fs = (1ULL << 13) - 1}},
-    {2, {.fs = LANDLOCK_ACCESS_FS_REFER}},
-    {3, {.fs = 1ULL << 14}}, /* truncate */
-    {4, {.net = NET_BIND_TCP | NET_CONNECT_TCP}},
-    {5, {.fs = 1ULL << 15}},                /* ioctl on devices */
-    {6, {.scoped = 1ULL << 0 | 1ULL << 1}}, /* abstract Unix sockets, signals */
-};
-
-/* Open a ruleset that denies everything. *fd is -1 if the kernel or a container has no Landlock. */
-static bool open_ruleset(bool bind, struct ruleset *denied, int *fd, struct error *e)
-{
-	int abi =
-	    (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-
-	*fd = -1;
-	if (abi < 1)
-		return true;
-	*denied = (struct ruleset){0};
-	for (size_t i = 0; i < sizeof abis / sizeof *abis && abis[i].abi <= abi; i++) {
-		denied->fs |= abis[i].denied.fs;
-		denied->net |= abis[i].denied.net;
-		denied->scoped |= abis[i].denied.scoped;
-	}
-	if (bind) /* to any port: the kernel chooses it */
-		denied->net &= ~NET_BIND_TCP;
-	*fd = (int)syscall(SYS_landlock_create_ruleset, denied, sizeof *denied, 0);
-	if (*fd < 0)
-		return fail(e, EX_OSERR, "could not create a Landlock ruleset, ABI %d: %s", abi,
-			    strerror(errno));
-	return true;
-}
+#define LAST_ABI ((int)(sizeof known / sizeof *known) - 1)
 
 /* Allow `rights` beneath the directory `path`. */
 static bool allow_beneath(int fd, const char *path, uint64_t rights, struct error *e)
@@ -89,17 +61,15 @@ static bool allow_reading(int fd, const char *file, struct error *e)
 
 	if (strlcpy(name, file, sizeof name) >= sizeof name)
 		return fail(e, EX_USAGE, "file name too long: \"%.100s...\"", file);
-	if (!allow_beneath(fd, dirname(name), rights, e))
-		return false;
-	if (realpath(file, target) == NULL) /* not there now */
-		return true;
-	return allow_beneath(fd, dirname(target), rights, e);
+	return allow_beneath(fd, dirname(name), rights, e) &&
+	       (realpath(file, target) == NULL || /* not there now */
+		allow_beneath(fd, dirname(target), rights, e));
 }
 
 static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct ruleset *denied,
 			struct error *e)
 {
-	struct port_rule rule = {.allowed = NET_CONNECT_TCP, .port = needs->tcp_port};
+	const uint64_t rule[] = {NET_CONNECT_TCP, needs->tcp_port}; /* landlock_net_port_attr */
 
 	for (unsigned i = 0; i < needs->read_count; i++)
 		if (!allow_reading(fd, needs->read_again[i], e))
@@ -107,8 +77,8 @@ static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct 
 	if (needs->remove_in != NULL &&
 	    !allow_beneath(fd, needs->remove_in, LANDLOCK_ACCESS_FS_REMOVE_FILE, e))
 		return false;
-	if (rule.port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
-	    syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, &rule, 0) != 0)
+	if (needs->tcp_port != 0 && (denied->net & NET_CONNECT_TCP) != 0 &&
+	    syscall(SYS_landlock_add_rule, fd, RULE_NET_PORT, rule, 0) != 0)
 		return fail(e, EX_OSERR, "could not allow port %u in Landlock: %s", needs->tcp_port,
 			    strerror(errno));
 	return true;
@@ -116,14 +86,19 @@ static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct 
 
 bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e)
 {
-	struct ruleset denied;
-	int fd;
+	int abi =
+	    (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
-	if (!open_ruleset(needs->bind, &denied, &fd, e))
-		return false;
-	*entered = fd >= 0;
-	if (fd < 0)
+	*entered = abi >= 1; /* else the kernel or a container has no Landlock */
+	if (!*entered)
 		return true;
+	struct ruleset denied = known[abi < LAST_ABI ? abi : LAST_ABI];
+	if (needs->bind) /* to any port: the kernel chooses it */
+		denied.net &= ~NET_BIND_TCP;
+	int fd = (int)syscall(SYS_landlock_create_ruleset, &denied, sizeof denied, 0);
+	if (fd < 0)
+		return fail(e, EX_OSERR, "could not create a Landlock ruleset, ABI %d: %s", abi,
+			    strerror(errno));
 	bool ok = allow_needs(fd, needs, &denied, e);
 	if (ok && syscall(SYS_landlock_restrict_self, fd, 0) != 0)
 		ok = fail(e, EX_OSERR, "could not enter Landlock: %s", strerror(errno));

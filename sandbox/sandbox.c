@@ -56,20 +56,16 @@ static bool find_group(const char *group, gid_t *gid, struct error *e)
 static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
 {
 	const struct passwd *pw = getpwnam(user);
-	bool number = pw == NULL && parse_id(user, &who->uid);
 
-	if (number)
-		pw = getpwuid(who->uid);
-	else if (pw == NULL)
+	if (pw == NULL && !parse_id(user, &who->uid))
 		return fail(e, EX_NOUSER, "there is no user \"%s\"; name another with -s", user);
-	if (pw == NULL && !has_group)
-		return fail(e, EX_NOUSER,
+	if (pw == NULL && (pw = getpwuid(who->uid)) == NULL)
+		return has_group ||
+		       fail(e, EX_NOUSER,
 			    "user %u has no entry to take the group from; name one with -g",
 			    (unsigned)who->uid);
-	if (pw != NULL) {
-		who->uid = pw->pw_uid;
-		who->gid = pw->pw_gid;
-	}
+	who->uid = pw->pw_uid;
+	who->gid = pw->pw_gid;
 	return true;
 }
 
@@ -221,8 +217,6 @@ static bool restrict_process(bool parent, struct error *e)
 	return true;
 }
 
-static bool filter_loaded; /* else sandbox_connected has nothing to add to */
-
 static void report_missing(bool landlock, bool seccomp)
 {
 	if (!landlock || !seccomp)
@@ -235,22 +229,17 @@ static void report_missing(bool landlock, bool seccomp)
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 {
-	bool landlock;
+	bool landlock, seccomp;
 
 	wipe_environment();
 	if (!limit_sizes(needs->log_to_file, e) || !set_limit(RLIMIT_NPROC, "NPROC", 0, e) ||
 	    !restrict_process(false, e) || !sandbox_landlock(needs, &landlock, e))
 		return false;
 	/* After Landlock, which needs two descriptors for a moment. */
-	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &filter_loaded, e))
+	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &seccomp, e))
 		return false;
-	report_missing(landlock, filter_loaded);
+	report_missing(landlock, seccomp);
 	return true;
-}
-
-bool sandbox_connected(struct error *e)
-{
-	return !filter_loaded || sandbox_seccomp_connected(e);
 }
 
 bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)

@@ -80,6 +80,5 @@ bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e) MU
 bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e) MUST_USE;
 bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, bool *entered,
 		     struct error *e) MUST_USE;
-bool sandbox_seccomp_connected(struct error *e) MUST_USE;
 
 #endif

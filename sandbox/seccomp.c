@@ -30,8 +30,10 @@
 
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define ARCHITECTURE AUDIT_ARCH_X86_64
+#define OLD(...)     __VA_ARGS__, /* rows of old calls, which aarch64 does not have */
 #elif defined(__aarch64__) && __BYTE_ORDER == __LITTLE_ENDIAN
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
+#define OLD(...)
 #else
 #error "the numbers of system calls are known for x86-64 and aarch64 only"
 #endif
@@ -61,7 +63,6 @@
 
 #define ALLOW(name)       CALL(name, 1), ANSWER(SECCOMP_RET_ALLOW)
 #define REFUSE(name, err) CALL(name, 1), ANSWER(ERRNO(err))
-#define FORBID(name)      CALL(name, 1), ANSWER(KILL)
 
 #define WHEN(name, n, test, what) \
 	CALL(name, 4), LOAD(LOW(n)), test, ANSWER(what), LOAD_NUMBER
@@ -98,9 +99,7 @@ static const struct sock_filter pump[] = {
     ALLOW(write),
     ALLOW(recvfrom),
     ALLOW(ppoll),
-#ifdef __x86_64__ /* here and below: old calls that aarch64 does not have */
-    ALLOW(poll),
-#endif
+    OLD(ALLOW(poll))
     LOAD(LOW(0)),
     LOAD_NUMBER,
     KILL_UNLESS_NULL(sendto, 4), /* with MSG_FASTOPEN it would connect, perhaps past Landlock */
@@ -116,7 +115,7 @@ static const struct sock_filter session[] = {
     ALLOW_IF_BOTH(getsockopt, 1, SOL_SOCKET, 2, SO_ERROR), /* the result of connect() */
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_NODELAY),
     ALLOW_IF_BOTH(setsockopt, 1, IPPROTO_TCP, 2, TCP_RTO_MAX_MS), /* sock_orphan */
-    ALLOW(getsockname), /* backend_port in the log */
+    ALLOW(getsockname), /* backend_port= in the log */
     ALLOW(getpeername),
     ALLOW_IF(fcntl, 1, F_GETFL),
     ALLOW(fstat),
@@ -146,9 +145,7 @@ static const struct sock_filter session[] = {
     ALLOW(restart_syscall),
     ALLOW(exit),
     ALLOW(exit_group),
-#ifdef __x86_64__
-    ALLOW(time),
-#endif
+    OLD(ALLOW(time))
 };
 
 static const struct sock_filter may_connect[] = {ALLOW(connect)};
@@ -159,9 +156,7 @@ static const struct sock_filter may_tighten[] = {
 };
 static const struct sock_filter may_remove[] = {
     ALLOW(unlinkat), /* Landlock limits where */
-#ifdef __x86_64__
-    ALLOW(unlink),
-#endif
+    OLD(ALLOW(unlink))
 };
 
 /*
@@ -186,13 +181,11 @@ static const struct sock_filter refused[] = {
     REFUSE(sysinfo, EPERM),
     REFUSE(uname, EPERM),
     REFUSE(sched_getaffinity, EPERM),
-#ifdef __x86_64__
-    REFUSE(open, EACCES),
-    REFUSE(stat, EACCES),
-    REFUSE(lstat, EACCES),
-    REFUSE(access, EACCES),
-    REFUSE(readlink, EACCES),
-#endif
+    OLD(REFUSE(open, EACCES),
+        REFUSE(stat, EACCES),
+        REFUSE(lstat, EACCES),
+        REFUSE(access, EACCES),
+        REFUSE(readlink, EACCES))
 };
 
 static const struct sock_filter else_kill[] = {ANSWER(KILL)};
@@ -201,7 +194,7 @@ static const struct sock_filter else_kill[] = {ANSWER(KILL)};
 static const struct sock_filter connected[] = {
     LOAD_NUMBER,
     REFUSE(connect, EACCES), /* not KILL: syslog() of other libcs tries it again */
-    FORBID(bind),
+    CALL(bind, 1), ANSWER(KILL),
     REFUSE(prctl, EPERM),
     ANSWER(SECCOMP_RET_ALLOW),
 };
@@ -272,18 +265,16 @@ static const struct sock_filter parent[] = {
     ALLOW(landlock_create_ruleset),
     ALLOW(landlock_add_rule),
     ALLOW(landlock_restrict_self),
-#ifdef __x86_64__
-    ALLOW(fork),
-    ALLOW(dup2),
-    ALLOW(open),
-    ALLOW(stat),
-    ALLOW(lstat),
-    ALLOW(access),
-    ALLOW(readlink),
-    ALLOW(unlink),
-    ALLOW(getrlimit),
-    ALLOW(setrlimit),
-#endif
+    OLD(ALLOW(fork),
+        ALLOW(dup2),
+        ALLOW(open),
+        ALLOW(stat),
+        ALLOW(lstat),
+        ALLOW(access),
+        ALLOW(readlink),
+        ALLOW(unlink),
+        ALLOW(getrlimit),
+        ALLOW(setrlimit))
     REFUSE(clone3, ENOSYS), /* a filter cannot see its flags; glibc falls back to clone */
 };
 
@@ -333,6 +324,8 @@ static void append_session(struct filter *f, const struct sandbox_needs *needs)
 	APPEND(f, else_kill);
 }
 
+static bool filter_loaded; /* else sandbox_connected has nothing to add to */
+
 bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *entered,
 		     struct error *e)
 {
@@ -340,6 +333,7 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 
 	/* seccomp(2): a filter at address 0 is EFAULT where there are filters, else EINVAL. */
 	*entered = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT;
+	filter_loaded = *entered;
 	if (!*entered)
 		return true;
 	APPEND(&f, check_machine);
@@ -354,10 +348,10 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 	return load_filter(&f, e);
 }
 
-bool sandbox_seccomp_connected(struct error *e)
+bool sandbox_connected(struct error *e)
 {
 	struct filter f = {.length = 0};
 
 	APPEND(&f, connected);
-	return load_filter(&f, e);
+	return !filter_loaded || load_filter(&f, e);
 }

@@ -25,8 +25,7 @@ static char forward_gss_request(struct session *s)
 	size_t n;
 
 	session_connect_backend(s);
-	deadline when =
-	    deadline_min(s->deadline, deadline_in((int64_t)s->options.connect_timeout * 1000));
+	deadline when = deadline_min(s->deadline, deadline_in(s->connector.timeout_ms));
 	if (s->backend == NULL ||
 	    stream_write_all(s->backend, startup_gss_request, STARTUP_REQUEST_SIZE, when) !=
 		IO_DONE ||
@@ -37,10 +36,8 @@ static char forward_gss_request(struct session *s)
 		s->startup.io = IO_TERMINATED;
 		session_end_startup(s);
 	}
-	if (s->backend == NULL || answer == 'N')
-		return 'N';
-	if (answer == 'G')
-		return 'G';
+	if (s->backend == NULL || answer == 'N' || answer == 'G')
+		return answer == 'G' ? 'G' : 'N';
 	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
 	fail(&s->backend_error, EX_UNAVAILABLE,
 	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);
@@ -58,9 +55,7 @@ static void answer_gss_request(struct session *s)
 	s->gss = answer == 'G';
 }
 
-/*
- * Take the client's address from the load balancer. Send nothing to a peer without a valid header.
- */
+/* The load balancer names the client. Send nothing to a peer without a valid header. */
 static void take_proxy_header(struct session *s)
 {
 	struct proxy_client client;
@@ -121,9 +116,7 @@ static void server_shake_hands(struct session *s)
 		session_leave(s, e.status);
 	}
 	s->client = tls_stream(s->tls);
-	/*
-	 * Connect while the client writes its startup packet. With --gss this may be done already.
-	 */
+	/* Connect while the client writes its startup packet. --gss may have done so already. */
 	if (s->backend == NULL && s->backend_error.status == 0 && s->excess == REFUSE_NONE &&
 	    certauth_may_connect(&s->options, s->tls))
 		backend_start(&s->connector);
@@ -156,20 +149,19 @@ static void server_admit(struct session *s)
 		session_forward_cancel(s);
 	authorize(s);
 	session_connect_backend(s);
-	bool closed = s->backend != NULL && backend_closed(&s->connector);
-	if (s->backend != NULL && !closed) {
-		session_set_title(s);
-		if (s->options.application_name_host &&
-		    !startup_append_host(st, s->peer.host, s->peer.port))
-			log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
-						  "address in application_name");
-		closed = stream_write_all(s->backend, st->packet, st->len, s->deadline) != IO_DONE;
-	}
-	if (closed)
-		fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
-		     s->addresses.name);
 	if (s->backend_error.status != 0)
 		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	session_set_title(s);
+	if (s->options.application_name_host &&
+	    !startup_append_host(st, s->peer.host, s->peer.port))
+		log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
+					  "address in application_name");
+	if (!backend_closed(&s->connector) &&
+	    stream_write_all(s->backend, st->packet, st->len, s->deadline) == IO_DONE)
+		return;
+	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
+	     s->addresses.name);
+	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }
 
 const struct session_mode session_server_mode = {server_negotiate, server_shake_hands,

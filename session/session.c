@@ -5,7 +5,6 @@
  */
 #include "session/session.h"
 
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -114,14 +113,9 @@ bool session_look_up_backend(struct session *s, struct error *e)
 
 void session_set_peer(struct session *s, const struct sockaddr_storage *address)
 {
-	socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
-						      : sizeof(struct sockaddr_in6);
-
-	if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
-		return; /* the path of a Unix socket does not name a client */
 	s->source = *address;
-	sock_unmap(&s->source, &len);
-	sock_format((struct sockaddr *)&s->source, len, &s->peer);
+	sock_unmap(&s->source);
+	sock_format((struct sockaddr *)&s->source, sizeof s->source, &s->peer);
 	log_set_peer(s->peer.host, s->peer.port);
 }
 
@@ -132,10 +126,8 @@ void session_take_client(struct session *s)
 
 	fd_stream_init(&s->client_socket, STDIN_FILENO, STDOUT_FILENO);
 	s->client = &s->client_socket.stream;
-	s->peer = (struct sock_name){.host = "[local]"};
-	log_set_peer(s->peer.host, s->peer.port);
-	if (getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len) == 0)
-		session_set_peer(s, &sa);
+	(void)getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len);
+	session_set_peer(s, &sa);
 	sock_nodelay(STDOUT_FILENO);
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
@@ -174,7 +166,7 @@ noreturn void session_forward_cancel(struct session *s)
 			      s->backend_error.text);
 		session_leave(s, EX_UNAVAILABLE);
 	}
-	deadline when = deadline_in((int64_t)s->options.connect_timeout * 1000);
+	deadline when = deadline_in(s->connector.timeout_ms);
 	if (stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE)
 		while (stream_read_exactly(s->backend, &byte, 1, &n, when) == IO_DONE)
 			;

@@ -54,7 +54,7 @@ struct session {
 	deadline deadline;              /* until the startup packet is in */
 	int64_t started_ms;             /* CLOCK_MONOTONIC */
 	struct sock_name peer;          /* the client's address, in numbers */
-	struct sockaddr_storage source; /* the same for --transparent; ss_family 0: unknown */
+	struct sockaddr_storage source; /* the same for --transparent, if it is AF_INET or _INET6 */
 	bool from_listener;             /* a listener did steps 3 and the look-ups of 4 */
 	enum refusal excess;            /* beyond this limit of a listener: refused under TLS */
 	bool promised_tls;              /* an SSLRequest was answered 'S' */
@@ -104,7 +104,7 @@ void session_take_client(struct session *s);
 /* Answer requests for encryption with 'N' until s->startup is a session or a cancel request. */
 void session_read_startup(struct session *s, enum startup_place place);
 
-/* Replace the client's address by that of a PROXY header. */
+/* Set the client's address: the connection's own, then that of a PROXY header. */
 void session_set_peer(struct session *s, const struct sockaddr_storage *address);
 
 /* Answer an SSLRequest with 'S'. Ends the process if the client is gone. */

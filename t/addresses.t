@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: ISC
 #
-# The way to PostgreSQL: -I, names with several addresses, each of which is tried, and the warning when it leaves this machine.
+# The connection to PostgreSQL: -I, a host name with several addresses (each is tried), and the
+# warning if PostgreSQL is on another machine.
 # sabotage: s/deadline share = .*/deadline share = b->when;/ net/backend.c
 # sabotage: s/to->local_len != 0 \&\& bind/false \&\& bind/ net/backend.c
 use lib 't/lib';
 use T;
 
-my ($v4, $v6) = map { start_pg(listen => $_, hba => "local all all trust\nhost all all samehost trust\nhost all all 127.0.0.0/8 trust\n") } '127.0.0.1', '::1';
+my ($v4, $v6) = map { start_pg(listen => $_,
+	hba => "local all all trust\nhost all all samehost trust\nhost all all 127.0.0.0/8 trust\n") } '127.0.0.1',
+	'::1';
 my $sql = 'select inet_client_addr()';
 
 sub through { my ($s) = @_; return psql($sql, port => $s->port) }
@@ -16,7 +19,8 @@ subtest 'a port alone: 127.0.0.1 first, then ::1' => sub {
 	is(through(serve(connect => $v6->port))->{out}, "::1\n", 'PostgreSQL on ::1 only');
 };
 
-# Names of our own, for one process: a hosts file, and with `first` the order in which getaddrinfo() gives them.
+# Run one process with its own /etc/hosts and, with `first`, its own order of getaddrinfo()'s
+# results.
 sub with_names {
 	my ($hosts, $first) = @_;
 	spew("$TMP/hosts", $hosts);
@@ -28,15 +32,19 @@ sub with_names {
 subtest 'a name with two addresses' => sub {
 	plan skip_all => 'needs root' unless is_root();
 	for my $case ([ $v4, '127.0.0.1' ], [ $v6, '::1' ]) {
-		my $s = serve_listen(with_names("127.0.0.1 both\n::1 both\n"), connect => 'both:' . $case->[0]->port);
+		my $s = serve_listen(with_names("127.0.0.1 both\n::1 both\n"),
+			connect => 'both:' . $case->[0]->port);
 		is(through($s)->{out}, "$case->[1]\n", "PostgreSQL on $case->[1] only");
 	}
 };
 
 subtest '-I' => sub {
-	is(through(serve(pg => $v4, args => [qw(-I 127.0.0.2)]))->{out}, "127.0.0.2\n", 'from 127.0.0.2');
-	is(through(serve(pg => $v4, args => [qw(-I127.0.0.3)]))->{out}, "127.0.0.3\n", 'from 127.0.0.3, attached');
-	is(through(serve(connect => $v6->port, args => [qw(--local=::1)]))->{out}, "::1\n", 'an IPv6 address takes the IPv6 meaning of a port');
+	is(through(serve(pg => $v4, args => [qw(-I 127.0.0.2)]))->{out}, "127.0.0.2\n",
+		'connects from 127.0.0.2');
+	is(through(serve(pg => $v4, args => [qw(-I127.0.0.3)]))->{out}, "127.0.0.3\n",
+		'argument attached to the option');
+	is(through(serve(connect => $v6->port, args => [qw(--local=::1)]))->{out}, "::1\n",
+		'with an IPv6 address, -r PORT is ::1');
 	my $listen = serve_listen(pg => $v4, args => [qw(-I 127.0.0.4)]);
 	is(through($listen)->{out}, "127.0.0.4\n", 'with -d');
 	my $sql2 = 'select count(*) from pg_stat_activity where client_addr is not null';
@@ -44,37 +52,46 @@ subtest '-I' => sub {
 	is(scalar(grep { $_->login } @conns), 10, 'ten sessions at once');
 };
 
-subtest 'an address that cannot be had' => sub {
+subtest 'an address that cannot be used' => sub {
 	my $r = through(serve(pg => $v4, args => [qw(-I ::1)]));
-	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at -I ::1: .*an address of this machine and of -r's kind is needed/, '-I of the other kind');
+	like($r->{err},
+		qr/FATAL:  could not connect to PostgreSQL at -I ::1: .*an address of this machine and of -r's kind is needed/,
+		'-I of the other address family');
 	$r = through(serve(pg => $v4, args => [qw(-I 192.0.2.123)]));
-	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at -I 192\.0\.2\.123: Cannot assign requested address/, '-I of another machine');
-	my $d = T::run([ $PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, qw(-I 192.0.2.123) ], quiet => 1);
-	is($d->{status}, 71, 'with -d the start fails');
-	like($d->{err}, qr/-I 192\.0\.2\.123: Cannot assign requested address/, 'and says why');
+	like($r->{err},
+		qr/FATAL:  could not connect to PostgreSQL at -I 192\.0\.2\.123: Cannot assign requested address/,
+		'-I with an address of another machine');
+	my $d = T::run([ $PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, qw(-I 192.0.2.123) ],
+		quiet => 1);
+	is($d->{status}, 71, 'with -d: pgssl does not start');
+	like($d->{err}, qr/-I 192\.0\.2\.123: Cannot assign requested address/,
+		'and reports the reason');
 };
 
-subtest 'an address that is silent does not starve the others' => sub {
+subtest 'a silent address leaves time for the others' => sub {
 	plan skip_all => 'needs root and network namespaces' unless can_netns();
 	my ($host, $mute) = (net_host(), net_host());
 	my ($link) = net_link($host, '192.0.2.1/24', $mute, '');
-	net_do($host, "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev $link"); # what is sent there nobody takes
+	# packets to it are lost
+	net_do($host, "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev $link");
 	my $pg = start_pg(netns => $host);
-	my $s = serve_listen(netns => $host, with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'), connect => 'db:' . $pg->port, args => ['--connect-timeout=6']);
+	my $s = serve_listen(netns => $host,
+		with_names("192.0.2.99 db\n127.0.0.1 db\n", '::ffff:192.0.2.0/120'),
+		connect => 'db:' . $pg->port, args => ['--connect-timeout=6']);
 	my $begun = time;
 	my $r = psql($sql, netns => $host, port => $s->port);
-	cmp_ok(time - $begun, '<', 5, 'it gets its share of the six seconds, not all of them');
-	is($r->{out}, "127.0.0.1\n", 'the second one was reached') or diag($r->{err});
+	cmp_ok(time - $begun, '<', 5, 'it gets a share of the six seconds, not all');
+	is($r->{out}, "127.0.0.1\n", 'the second address is used') or diag($r->{err});
 	$s->logged(qr/PostgreSQL at 192\.0\.2\.99:\d+ is not on this machine/);
 };
 
 subtest 'the warning' => sub {
 	my $s = serve(connect => '127.0.0.1:1');
 	psql($sql, port => $s->port);
-	unlike($s->log, qr/not on this machine/, 'none for the loopback');
+	unlike($s->log, qr/not on this machine/, 'not for a loopback address');
 	$s = serve(connect => $v4->{socket} . ':' . $v4->port);
-	is(psql('select 1', port => $s->port)->{out}, "1\n", 'a Unix socket');
-	unlike($s->log, qr/not on this machine/, 'none for it');
+	is(psql('select 1', port => $s->port)->{out}, "1\n", 'through a Unix socket');
+	unlike($s->log, qr/not on this machine/, 'not for a Unix socket');
 	$s = session(connect => '192.0.2.123:5432');
 	$s->conn->raw_send(ssl_request());
 	$s->logged(qr/PostgreSQL at 192\.0\.2\.123:5432 is not on this machine: the connection to it is not encrypted/);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# Where PostgreSQL is: every form of -r, a full backlog, --connect-timeout, and that PostgreSQL is connected only after the handshake.
+# Connecting to PostgreSQL: every form of -r, a full backlog, --connect-timeout, and that pgssl
+# connects only after the handshake.
 # sabotage: s/"127.0.0.1", number/"127.0.0.2", number/ net/address.c
 # sabotage: s/strrchr(slash != NULL ? slash : text, ':')/strrchr(text, ':')/ net/address.c
 # sabotage: s/text\[strspn(text, "0123456789")\] == /text[0] != / net/address.c
@@ -20,22 +21,27 @@ sub answers {
 }
 
 subtest 'every form of -r' => sub {
-	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port", $pg->{socket} . ":$port", $pg->{socket} . "/:$port", "$pg->{socket}/.s.PGSQL.$port") {
+	for my $where ($port, "127.0.0.1:$port", "localhost:$port", "[::1]:$port",
+		$pg->{socket} . ":$port", $pg->{socket} . "/:$port",
+		"$pg->{socket}/.s.PGSQL.$port") {
 		answers("-r $where" =~ s/\Q$TMP\E/TMP/r, connect => $where);
 	}
 };
 
-subtest "a Unix socket's path may have a colon" => sub {
-	my $folder = "$TMP/a:b";
-	symlink $pg->{socket}, $folder or die "symlink: $!\n";
-	answers("-r a:b/$_", connect => "$folder/$_") for ".s.PGSQL.$port", ":$port";
+subtest 'the path of a Unix socket may contain a colon' => sub {
+	my $directory = "$TMP/a:b";
+	symlink $pg->{socket}, $directory or die "symlink: $!\n";
+	answers("-r a:b/$_", connect => "$directory/$_") for ".s.PGSQL.$port", ":$port";
 };
 
-subtest 'what strtoul() takes for a number need not be a port' => sub {
-	for my $where ("+$port", " $port", "127.0.0.1:+$port", "127.0.0.1: $port", "127.0.0.1:\t$port") {
+subtest 'a port is digits only, although strtoul() accepts more' => sub {
+	for my $where ("+$port", " $port", "127.0.0.1:+$port", "127.0.0.1: $port",
+		"127.0.0.1:\t$port") {
 		my $s = session(connect => $where);
 		ok(!$s->conn->login, "-r '$where'");
-		like($s->conn->{error}, qr/\0C57P03\0.*unknown service "\Q@{[ $where =~ s{.*:}{}r ]}\E"/, 'told so');
+		like($s->conn->{error},
+			qr/\0C57P03\0.*unknown service "\Q@{[ $where =~ s{.*:}{}r ]}\E"/,
+			'the client is told the reason');
 		$s->conn->close;
 		$s->wait;
 	}
@@ -43,18 +49,20 @@ subtest 'what strtoul() takes for a number need not be a port' => sub {
 
 subtest 'a port on this machine: 127.0.0.1 first, then ::1' => sub {
 	my $only6 = start_pg(listen => '::1');
-	answers('a PostgreSQL that listens on ::1 alone', connect => $only6->port);
-	answers('one that listens on both', connect => $port);
+	answers('PostgreSQL listens only on ::1', connect => $only6->port);
+	answers('PostgreSQL listens on both', connect => $port);
 	my ($last) = reverse $pg->log =~ /connection received: host=(\S+)/g;
-	is($last, '127.0.0.1', 'was taken at 127.0.0.1');
+	is($last, '127.0.0.1', 'the connection was made to 127.0.0.1');
 };
 
-subtest 'a host that is not known: told under TLS, with its name' => sub {
+subtest 'an unknown host: the client is told its name, under TLS' => sub {
 	my $s = serve(connect => 'no.such.host.invalid:5432');
-	like(psql('select 1', port => $s->port)->{err}, qr/FATAL:  could not connect to PostgreSQL at no\.such\.host\.invalid:5432: /, 'message');
+	like(psql('select 1', port => $s->port)->{err},
+		qr/FATAL:  could not connect to PostgreSQL at no\.such\.host\.invalid:5432: /,
+		'message');
 };
 
-# A listener with one place, which is taken; gives it and its path.
+# A listener with a full backlog; returns the listener, the queued connection and the path.
 sub full_listener {
 	my $path = "$TMP/full" . int rand 1e9;
 	socket(my $listener, AF_UNIX, SOCK_STREAM, 0) or die;
@@ -66,15 +74,15 @@ sub full_listener {
 	return ($listener, $first, $path);
 }
 
-subtest 'a full backlog of a Unix socket is waited for' => sub {
+subtest 'pgssl waits while the backlog of a Unix socket is full' => sub {
 	my ($listener, $first, $path) = full_listener();
 	my $s = session(connect => $path);
 	ok($s->conn->negotiate, 'handshake');
 	$s->conn->send(startup_packet(user => 'alice'));
-	ok(!$s->conn->readable(0.3), 'no refusal yet');
+	ok(!$s->conn->readable(0.3), 'no error yet');
 	accept(my $queued, $listener);
 	accept(my $ours, $listener);
-	ok(sysread($ours, my $packet, 100), 'pgssl comes through when there is room');
+	ok(sysread($ours, my $packet, 100), 'pgssl connects when there is room');
 	is($packet, startup_packet(user => 'alice'), 'with the startup packet');
 };
 
@@ -83,18 +91,18 @@ subtest '--connect-timeout' => sub {
 	my $s = session(connect => $path, args => ['--connect-timeout=1']);
 	ok($s->conn->negotiate, 'handshake');
 	$s->conn->send(startup_packet(user => 'alice'));
-	is(parse_error($s->conn->rest)->{C}, '57P03', 'told in time');
+	is(parse_error($s->conn->rest)->{C}, '57P03', 'the client is told in time');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 };
 
-subtest 'PostgreSQL is connected when the handshake is done, not before' => sub {
+subtest 'pgssl connects to PostgreSQL after the handshake, not before' => sub {
 	my $fake = fake_backend();
 	my $s = session(pg => $fake);
 	$s->conn->raw_send(ssl_request());
 	is($s->conn->recv(1), 'S', 'S');
-	is($fake->connections, 0, 'not yet');
+	is($fake->connections, 0, 'no connection yet');
 	ok($s->conn->start_tls, 'handshake');
 	wait_for('the connection', sub { $fake->connections == 1 });
-	is($fake->bytes, '', 'and nothing said');
+	is($fake->bytes, '', 'and nothing is sent');
 };
 done_testing;

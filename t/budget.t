@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# What a session may cost where it can be counted: system calls and memory. The limits are a tenth above what was counted when they were set; times are
-# `make bench`'s.
+# Limits for what a session costs in system calls and memory. They are a tenth above the values that
+# were measured when they were set. `make bench` measures times.
 # sabotage: s/(void)malloc_trim(0);/;/ net/splice.c
 # sabotage: s/while (more \&\& d->len < BUFFER_SIZE)/if (more)/ net/splice.c
 # sabotage: s/if (deadline_left(next) > 0)/if (false)/ net/stream.c
@@ -11,7 +11,8 @@ use lib 't/lib';
 use T;
 
 my $pg = start_pg();
-# OpenSSL 3.5 loads two libraries more (zlib and zstd), and has post-quantum algorithms: 27 calls, and 410 KiB of heap and relocated pages.
+# OpenSSL 3.5 loads two more libraries (zlib and zstd) and has post-quantum algorithms: this adds 27
+# calls and 410 KiB of heap and relocated pages.
 my ($openssl) = T::run([ $PGSSL, '-V' ])->{out} =~ /running with OpenSSL (\d+\.\d+)/;
 my %budget = $openssl eq '3.0' ? (calls => 265, idle => 1190) : (calls => 290, idle => 1640);
 
@@ -26,7 +27,8 @@ sub ask {
 	return 0;
 }
 
-# The calls of a session that does this after its login, by name: those since the login, and those of the whole life.
+# Count the system calls, by name, of a session that runs $do after its login: those since the
+# login, and all.
 sub calls {
 	my ($do, @args) = @_;
 	my $trace = "$TMP/trace";
@@ -50,37 +52,55 @@ sub calls {
 }
 sub total { my ($calls) = @_; my $n = 0; $n += $_ for values %$calls; return $n }
 
-sub private { my ($pid) = @_; my $kib = 0; $kib += $_ for slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg; return $kib }
+sub private {
+	my ($pid) = @_;
+	my $kib = 0;
+	$kib += $_ for slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg;
+	return $kib;
+}
 
 subtest 'system calls' => sub {
 	my (undef, $login) = calls(sub {});
-	cmp_ok(total($login), '<=', $budget{calls}, 'of a whole session with no query');
-	is($login->{recvmsg}, undef, 'none for the list of interfaces');
-	is($login->{sched_yield}, undef, 'none of --spin');
+	cmp_ok(total($login), '<=', $budget{calls}, 'a session without a query');
+	is($login->{recvmsg}, undef, 'no recvmsg: the list of interfaces is not read');
+	is($login->{sched_yield}, undef, 'no sched_yield without --spin');
 	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select 1') for 1 .. 200 });
-	cmp_ok(total($queries), '<=', 200 * 6 + 40, '6 a query and its answer');
-	my ($few) = calls(sub { my ($conn) = @_; $conn->send('Q' . pack('N', 1 << 20) . 'select 1 --' . 'x' x ((1 << 20) - 16) . "\0"); 1 while ($conn->message)[0] ne 'Z' });
-	cmp_ok(total($few), '<=', 200, 'a megabyte in');
+	cmp_ok(total($queries), '<=', 200 * 6 + 40, '6 per query and answer');
+	my ($few) = calls(sub {
+		my ($conn) = @_;
+		$conn->send('Q' . pack('N', 1 << 20) . 'select 1 --' . 'x' x ((1 << 20) - 16)
+			. "\0");
+		1 while ($conn->message)[0] ne 'Z';
+	});
+	cmp_ok(total($few), '<=', 200, 'a megabyte from the client');
 };
 
 subtest 'memory' => sub {
-	my @s = map { session(pg => $pg) } 1 .. 2; # what both use is none's own
+	# pages that two processes share are not counted as private
+	my @s = map { session(pg => $pg) } 1 .. 2;
 	for (@s) { $_->conn->login or fail('login') }
 	my $pid = $s[0]{pid};
-	my $idle = wait_for('memory given back', sub { my $kib = private($pid); $kib <= $budget{idle} && $kib });
+	my $idle = wait_for('memory to be returned to the kernel', sub {
+		my $kib = private($pid);
+		$kib <= $budget{idle} && $kib;
+	});
 	pass("$idle KiB when idle");
-	cmp_ok(ask($s[0]->conn, "select repeat('x', 8000) from generate_series(1, 2000)"), '>', 16_000_000, '16 MB out');
+	cmp_ok(ask($s[0]->conn, "select repeat('x', 8000) from generate_series(1, 2000)"), '>',
+		16_000_000, '16 MB to the client');
 	ask($s[0]->conn, "select '" . 'x' x 1_000_000 . "'") for 1 .. 4;
-	wait_for('that of bulk too', sub { private($pid) <= $idle });
-	pass('and not more after bulk');
+	wait_for('the memory of bulk transfers to be returned', sub { private($pid) <= $idle });
+	pass('no more after bulk transfers');
 };
 
-subtest '--spin looks before it sleeps, and sleeps' => sub {
-	my ($queries) = calls(sub { my ($conn) = @_; ask($conn, 'select pg_sleep(0.01)') for 1 .. 5 }, '--spin=1000');
-	cmp_ok($queries->{sched_yield} || 0, '>', 5, 'it looks');
+subtest '--spin polls for a while, then sleeps' => sub {
+	my ($queries) = calls(sub {
+		my ($conn) = @_;
+		ask($conn, 'select pg_sleep(0.01)') for 1 .. 5;
+	}, '--spin=1000');
+	cmp_ok($queries->{sched_yield} || 0, '>', 5, 'it polls');
 	my $s = session(pg => $pg, args => ['--spin=1000']);
 	ok($s->conn->login, 'login');
-	is_calm('an idle session', $s->{pid});
+	is_idle('an idle session', $s->{pid});
 	is(ask($s->conn, 'select 1') > 0, 1, 'and it wakes up');
 };
 done_testing;

@@ -1,35 +1,44 @@
 # SPDX-License-Identifier: ISC
 #
-# A session that waits, for whatever, uses no processor time: poll() tells of an end or an error again and again to those who do not listen.
+# A waiting session must use no processor time, whatever it waits for. poll() would return at once,
+# again and again, if it were asked about a connection that has ended or failed.
 # sabotage: s/done || idle ? -1 : s->rfd/s->rfd/ net/splice.c
 use lib 't/lib';
 use T;
 
 my $pg = start_pg();
 
-subtest 'waiting costs nothing' => sub {
+subtest 'a waiting session is idle' => sub {
 	for my $over (qw(tcp pair pairs pipes)) {
 		my $s = session(pg => $pg, over => $over);
 		ok($s->conn->login, "over $over");
-		is_calm('an idle session', $s->{pid});
+		is_idle('an idle session', $s->{pid});
 		$s->conn->query('select pg_sleep(2), 42');
 		$s->conn->close_notify;
-		is_calm('the client has said close_notify', $s->{pid});
+		is_idle('the client has sent close_notify', $s->{pid});
 		$s->conn->finish;
-		is_calm("and its end", $s->{pid});
-		like($s->conn->rest, qr/42C/, 'the result arrives');
+		is_idle('the client has closed its direction', $s->{pid});
+		like($s->conn->rest, qr/42C/, 'the result arrives after that');
 	}
-	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		syswrite $socket, 'x' x 20_000_000;
+		nap(60);
+	});
 	my $s = start(pg => $fake);
-	is_calm('the client does not read', $s->{pid});
+	is_idle('the client does not read', $s->{pid});
 	$s->conn->close_notify;
-	is_calm('nor send', $s->{pid});
+	is_idle('the client does not read and has sent close_notify', $s->{pid});
 	$s->conn->finish;
-	is_calm('nor ever will', $s->{pid});
+	is_idle('the client does not read and has closed its direction', $s->{pid});
 };
 
-subtest 'SIGTERM while the client does not read: it ends all the same' => sub {
-	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'x' x 20_000_000; nap(60) });
+subtest 'SIGTERM ends a session whose client does not read' => sub {
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		syswrite $socket, 'x' x 20_000_000;
+		nap(60);
+	});
 	my $s = start(pg => $fake);
 	wait_for('bytes', sub { $s->conn->readable(0) });
 	kill 'TERM', $s->{pid};

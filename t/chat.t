@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: ISC
 #
-# The wire transcripts t/*.chat, each as it stands and with every byte of the client's in a write of its own. C: is what the client does, S: what it must see, B: what must
-# (or must not) have reached PostgreSQL; t/chat.README explains the words. `PGSSL_CHAT=word` runs only the cases whose title holds it.
+# Run the transcripts t/*.chat, once with whole writes and once with one write per byte. C: is what
+# the client does, S: what it must receive, B: what PostgreSQL must have received; t/chat.README
+# explains the language. PGSSL_CHAT=WORD runs only the cases with WORD in their title.
 # sabotage: s/if (at != last)/if (0)/ wire/startup.c
 use lib 't/lib';
 use T;
 
-# A stand-in for PostgreSQL: takes one packet, says AuthenticationOk to a session, closes after a cancel, and notes the rest.
+# A fake PostgreSQL: it reads one packet, sends AuthenticationOk to a session, closes after a
+# CancelRequest, and records the rest.
 sub postgres {
 	my ($socket, $fake) = @_;
 	my $head = $fake->take($socket, 8);
@@ -18,7 +20,7 @@ sub postgres {
 	$fake->take($socket);
 }
 
-# "user=alice application_name=a\x20b": \xHH stands for a byte.
+# Split "user=alice application_name=a\x20b" into words; \xHH is a byte.
 sub words {
 	my ($text) = @_;
 	return map { s/\\x([0-9a-f]{2})/chr hex $1/egr } split ' ', $text;
@@ -30,22 +32,29 @@ sub bytes {
 	my %o = map { /^(\w+)=(.*)$/s ? ($1 => $2) : () } @rest;
 	return ssl_request() if $word eq 'SSLRequest';
 	return gss_request() if $word eq 'GSSENCRequest';
-	return cancel_request($o{pid}, $o{key} =~ /^x(\d+)$/ ? 'k' x $1 : pack 'H*', $o{key}) if $word eq 'CancelRequest';
+	return cancel_request($o{pid}, $o{key} =~ /^x(\d+)$/ ? 'k' x $1 : pack 'H*', $o{key})
+		if $word eq 'CancelRequest';
 	return startup_packet(map { /^(\w+)=(.*)$/s } @rest) if $word eq 'StartupMessage';
 	return pack('N', $rest[0]) if $word eq 'length';
 	return pack('H*', join '', @rest) if $word eq 'hex';
 	return join ' ', @rest if $word eq 'text';
-	return packet($1 << 16 | $2, join ' ', @rest[1 .. $#rest]) if $word eq 'packet' && $rest[0] =~ /^(\d+)\.(\d+)$/;
+	return packet($1 << 16 | $2, join ' ', @rest[1 .. $#rest])
+		if $word eq 'packet' && $rest[0] =~ /^(\d+)\.(\d+)$/;
 	die "no such packet: $what\n";
 }
 
 my %client = (
-	'TLS' => sub { my ($c, $o) = @_; ok($c->start_tls(tls_options($o)), "handshake $o") or diag($c->{tls_error} || $c->{ended}) },
+	'TLS' => sub {
+		my ($c, $o) = @_;
+		ok($c->start_tls(tls_options($o)), "handshake $o")
+			or diag($c->{tls_error} || $c->{ended});
+	},
 	'TLS-fails' => sub {
 		my ($c, $o) = @_;
 		my ($options, $alert) = $o =~ /^(.*?):\s*(.*)$/;
-		my $ok = $c->start_tls(tls_options($options)) && defined $c->message; # TLS 1.3 clients learn of it at their first read
-		ok(!$ok, "handshake fails $o");
+		# TLS 1.3 clients see it at their first read
+		my $ok = $c->start_tls(tls_options($options)) && defined $c->message;
+		ok(!$ok, "handshake must fail: $o");
 		like($c->{tls_error} || '', qr/\Q$alert\E/, "alert: $alert") if length $alert;
 	},
 	'FIN' => sub { $_[0]->finish },
@@ -70,10 +79,21 @@ sub saw_fatal {
 
 my %server = (
 	'FATAL' => sub { my ($c, $o) = @_; saw_fatal($c, $o =~ /^(\S+)\s*(.*)$/) },
-	'old-error' => sub { my ($c, $o) = @_; like($c->rest, qr/^E[^\0]*$o[^\0]*\0$/, "old form of an error: $o") },
+	'old-error' => sub {
+		my ($c, $o) = @_;
+		like($c->rest, qr/^E[^\0]*$o[^\0]*\0$/, "error in the format of protocol 2: $o");
+	},
 	'AuthenticationOk' => sub { is($_[0]->recv(9), "R\0\0\0\x08\0\0\0\0", 'AuthenticationOk') },
-	'alpn' => sub { my ($c, $o) = @_; my $got = $c->alpn; is(defined $got ? $got : 'none', $o, "ALPN $o") },
-	'closed' => sub { my ($c) = @_; is($c->rest, '', 'nothing more'); is($c->ending, 'closed', 'closed, not reset') },
+	'alpn' => sub {
+		my ($c, $o) = @_;
+		my $got = $c->alpn;
+		is(defined $got ? $got : 'none', $o, "ALPN $o");
+	},
+	'closed' => sub {
+		my ($c) = @_;
+		is($c->rest, '', 'no more bytes');
+		is($c->ending, 'closed', 'closed, not reset');
+	},
 );
 
 sub backend_saw {
@@ -81,7 +101,7 @@ sub backend_saw {
 	if ($o eq 'nothing') {
 		is($fake->bytes, '', 'nothing reached PostgreSQL');
 	} elsif ($o eq 'no connection') {
-		is($fake->connections, 0, 'PostgreSQL was not even connected');
+		is($fake->connections, 0, 'PostgreSQL was not connected to');
 	} else {
 		my $want = bytes($o);
 		wait_for("PostgreSQL to get $o", sub { length $fake->bytes >= length $want });
@@ -97,7 +117,8 @@ sub step {
 	return ok($s->logged(qr/$what/), "log: $what") if $who eq 'log';
 	if ($who eq 'S') {
 		return is($s->conn->recv(1), $1, "one byte $1") if $what =~ /^'(.)'$/;
-		return $server{$word} ? $server{$word}->($s->conn, $rest) : die "no such answer: $what\n";
+		return $server{$word} ? $server{$word}->($s->conn, $rest)
+			: die "no such answer: $what\n";
 	}
 	return $client{$word}->($s->conn, $rest) if $client{$word};
 	$s->conn->send(join '', map { bytes($_) } split /\s+\+\s+/, $what);
@@ -107,10 +128,12 @@ sub play {
 	my ($title, $lines, $chop) = @_;
 	my ($args) = map { /^args: (.*)/ ? $1 : () } @$lines;
 	my $fake = fake_backend(\&postgres);
-	my $s = session(pg => $fake, chop => $chop, args => [ words($args || '') ], stderr => 'client');
+	my $s = session(pg => $fake, chop => $chop, args => [ words($args || '') ],
+		stderr => 'client');
 	for my $line (@$lines) {
 		next if $line =~ /^args:/;
-		my ($who, $what) = $line =~ /^(C|S|B|exit|log): (.*)$/ or die "$title: cannot read: $line\n";
+		my ($who, $what) = $line =~ /^(C|S|B|exit|log): (.*)$/
+			or die "$title: cannot read: $line\n";
 		step($who, $what, $s, $fake);
 	}
 	$s->conn->close;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# --check: every line for a good installation, and the right one for each bad case; exit 0, or 78 when connections would fail.
+# --check: all lines for a good installation, and the right line for each problem. The exit status
+# is 0, or 78 if connections would fail.
 # sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
 # sabotage: check/certificates.c s/days < soon ? LOG_WARNING/days < 0 ? LOG_WARNING/
 # sabotage: check/certificates.c s/X509_verify_cert(ctx) == 1/X509_verify_cert(ctx) < 2/
@@ -21,14 +22,15 @@ sub check {
 	return T::run([ $PGSSL, '--check', @args ], quiet => 1, %o);
 }
 
-# What is asked of a case: its status, and lines that must be there.
+# Test the exit status and the lines that must be in the output.
 sub expect {
 	my ($title, $r, $status, @lines) = @_;
 	subtest $title => sub {
 		is($r->{status}, $status, "status $status");
 		like($r->{out}, $_, "$_") for @lines;
 		is($r->{err}, '', 'nothing on standard error');
-		like($r->{out}, qr/^\d+ errors?, \d+ warnings?(?:: .*)?\n\z/m, 'the last line counts');
+		like($r->{out}, qr/^\d+ errors?, \d+ warnings?(?:: .*)?\n\z/m,
+			'the last line has the counts');
 		diag($r->{out}) unless Test::More->builder->is_passing;
 	};
 }
@@ -36,7 +38,7 @@ sub expect {
 sub with_cert { return check('-p', $_[0], '-r', $pg->port, @_[ 1 .. $#_ ]) }
 
 my $fine = with_cert($good);
-expect('all is well', $fine, 0,
+expect('a good installation', $fine, 0,
 	qr/^ok       certificate "\Q$good\E": owner \S+, group \S+, mode 0600$/m,
 	qr/^ok       subject: CN=localhost$/m,
 	qr/^ok       names: DNS:localhost, IP:127\.0\.0\.1$/m,
@@ -56,125 +58,217 @@ expect('all is well', $fine, 0,
 	qr/^ok       login of user "postgres": PostgreSQL asks for a password \(scram-sha-256\)$/m,
 	qr/^ok       sandbox: entered$/m,
 	qr/^0 errors, 0 warnings\n\z/m);
-unlike($fine->{out}, qr/PRIVATE|^(?:WARNING|ERROR)/m, 'no warning, no key');
+unlike($fine->{out}, qr/PRIVATE|^(?:WARNING|ERROR)/m, 'no warning, and no private key');
 
-# --- certificates: [title, what make_cert is given, status, line]
+# --- certificates: [title, arguments of make_cert, status, lines]
 my @certificates = (
-	[ 'expired', { expired => 1 }, 78, qr/^ERROR    certificate: EXPIRED at .* UTC: replace it$/m ],
-	[ 'few days left', { days => 29 }, 0, qr/^WARNING  certificate: valid until .*: 2[89] days left: replace it soon$/m ],
-	[ 'no name but the CN', { san => undef }, 0, qr/^WARNING  names: none \(no subjectAltName\)/m ],
-	[ 'many names', { san => 'DNS:*.example.org,IP:::1,email:a@b.c,URI:pg://x' }, 0, qr/^ok       names: DNS:\*\.example\.org, IP:::1, email:a\@b\.c, URI:pg:\/\/x$/m ],
-	[ 'an iPAddress of 3 bytes', { san => undef, ext => ['subjectAltName=DER:30:0A:82:03:61:2E:62:87:03:01:02:03'] }, 0, qr/^ok       names: DNS:a\.b$/m, qr/^WARNING  names: an iPAddress has 3 bytes, not 4 or 16$/m ],
-	[ 'for clients only', { ext => ['extendedKeyUsage=clientAuth'] }, 78, qr/^ERROR    purpose: .*not for servers/m ],
+	[ 'expired', { expired => 1 }, 78,
+		qr/^ERROR    certificate: EXPIRED at .* UTC: replace it$/m ],
+	[ 'few days left', { days => 29 }, 0,
+		qr/^WARNING  certificate: valid until .*: 2[89] days left: replace it soon$/m ],
+	[ 'no name except the CN', { san => undef }, 0,
+		qr/^WARNING  names: none \(no subjectAltName\)/m ],
+	[ 'many names', { san => 'DNS:*.example.org,IP:::1,email:a@b.c,URI:pg://x' }, 0,
+		qr/^ok       names: DNS:\*\.example\.org, IP:::1, email:a\@b\.c, URI:pg:\/\/x$/m ],
+	[ 'an iPAddress of 3 bytes',
+		{ san => undef, ext => ['subjectAltName=DER:30:0A:82:03:61:2E:62:87:03:01:02:03'] },
+		0, qr/^ok       names: DNS:a\.b$/m,
+		qr/^WARNING  names: an iPAddress has 3 bytes, not 4 or 16$/m ],
+	[ 'for clients only', { ext => ['extendedKeyUsage=clientAuth'] }, 78,
+		qr/^ERROR    purpose: .*not for servers/m ],
 	[ 'RSA', { key => 'rsa' }, 0, qr/^ok       key: RSA, 2048 bits$/m ],
 	[ 'RSA of 1024 bits', { key => 'rsa1024' }, 78, qr/^WARNING  key: RSA, 1024 bits: weak/m ],
 	[ 'Ed25519', { key => 'ed25519' }, 0, qr/^ok       key: ED25519, 256 bits$/m ],
-	[ 'self-signed', { issuer => undef }, 0, qr/^note     chain: self-signed: clients need this very certificate/m ],
-	[ 'a name that would drive a terminal', { cn => "a\x{1b}[2Jb" }, 0, qr/^ok       subject: CN=a\\1B\[2Jb$/m ],
+	[ 'self-signed', { issuer => undef }, 0,
+		qr/^note     chain: self-signed: clients need this very certificate/m ],
+	[ 'a name with terminal escapes', { cn => "a\x{1b}[2Jb" }, 0,
+		qr/^ok       subject: CN=a\\1B\[2Jb$/m ],
 );
 
 for my $case (@certificates) {
 	my ($title, $made, $status, @lines) = @$case;
-	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status, @lines);
+	expect($title, with_cert(make_pem(make_cert(issuer => $ca, days => 90, %$made))), $status,
+		@lines);
 }
 
-expect('two certificates', with_cert($good, '-p', make_pem(make_cert(cn => 'two', key => 'rsa', issuer => $ca, days => 90))), 0, qr/^ok       in "\Q$good\E":\nok       subject: CN=localhost$/m, qr/^ok       in "[^"]+":\nok       subject: CN=two$/m);
+expect('two certificates',
+	with_cert($good, '-p',
+	make_pem(make_cert(cn => 'two', key => 'rsa', issuer => $ca, days => 90))), 0,
+	qr/^ok       in "\Q$good\E":\nok       subject: CN=localhost$/m,
+	qr/^ok       in "[^"]+":\nok       subject: CN=two$/m);
 
 # --- files
 my $other = make_cert(name => 'other', issuer => $ca, days => 90);
-expect('no such file', with_cert("$TMP/nosuch.pem"), 78, qr/^ERROR    could not open "\Q$TMP\E\/nosuch\.pem": No such file/m);
-expect('no certificate in it', with_cert(spew("$TMP/empty.pem", '', 0600)), 78, qr/^ERROR    no certificate in/m);
-expect('the key of another', with_cert("$TMP/good.crt", "--key=$other->{key}"), 78, qr/^ERROR    the private key in .* does not belong to the first certificate/m,
+expect('no such file', with_cert("$TMP/nosuch.pem"), 78,
+	qr/^ERROR    could not open "\Q$TMP\E\/nosuch\.pem": No such file/m);
+expect('a file without a certificate', with_cert(spew("$TMP/empty.pem", '', 0600)), 78,
+	qr/^ERROR    no certificate in/m);
+expect("another certificate's key", with_cert("$TMP/good.crt", "--key=$other->{key}"), 78,
+	qr/^ERROR    the private key in .* does not belong to the first certificate/m,
 	qr/^ok       subject: CN=localhost$/m);
 my $open = spew("$TMP/open.pem", slurp($good), 0644);
-expect('a key that all may read', with_cert($open), 78, qr/^ERROR    private key file "\Q$open\E" has group or world access/m);
+expect('a world-readable key', with_cert($open), 78,
+	qr/^ERROR    private key file "\Q$open\E" has group or world access/m);
 chmod 0666, my $writable = spew("$TMP/writable.crt", slurp($other->{chain}), 0666);
-expect('a certificate that all may write', with_cert($writable, "--key=$other->{key}"), 0, qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
+expect('a world-writable certificate', with_cert($writable, "--key=$other->{key}"), 0,
+	qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
 mkdir "$TMP/shared";
 chmod 0777, "$TMP/shared";
-expect('a directory that all may write', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0, qr/^WARNING  directory "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
+expect('a world-writable directory', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0,
+	qr/^WARNING  directory "\Q$TMP\E\/shared": mode 0777: others than its owner can replace/m);
 
 # --- the chain
 my $middle = make_ca(name => 'middle', cn => 'Middle', issuer => $ca, days => 90);
 my $leaf = make_cert(name => 'leaf', issuer => $middle, days => 90);
-my ($key, $leaf_pem, $middle_pem, $root_pem) = map { slurp($_) } $leaf->{key}, $leaf->{cert}, $middle->{cert}, $ca->{cert};
+my ($key, $leaf_pem, $middle_pem, $root_pem) = map { slurp($_) } $leaf->{key}, $leaf->{cert},
+	$middle->{cert}, $ca->{cert};
 sub chain { my ($name, @parts) = @_; return spew("$TMP/chain-$name.pem", join('', @parts), 0600) }
-expect('in order', with_cert(chain('order', $leaf_pem, $middle_pem, $key)), 0, qr/^ok       chain: CN=Middle: valid until/m, qr/^note     chain: ends below "CN=Test CA"/m, qr/^0 errors, 0 warnings/m);
-expect('with the root', with_cert(chain('root', $leaf_pem, $middle_pem, $root_pem, $key)), 0, qr/^ok       chain: complete, 3 certificates with the root/m);
-expect('a root that this machine knows', check('-p', chain('known', $leaf_pem, $middle_pem, $key), '-r', $pg->port, { env => { SSL_CERT_FILE => $ca->{cert} } }), 0,
+expect('in order', with_cert(chain('order', $leaf_pem, $middle_pem, $key)), 0,
+	qr/^ok       chain: CN=Middle: valid until/m, qr/^note     chain: ends below "CN=Test CA"/m,
+	qr/^0 errors, 0 warnings/m);
+expect('with the root', with_cert(chain('root', $leaf_pem, $middle_pem, $root_pem, $key)), 0,
+	qr/^ok       chain: complete, 3 certificates with the root/m);
+expect('a root that this machine trusts',
+	check('-p', chain('known', $leaf_pem, $middle_pem, $key), '-r', $pg->port,
+	{ env => { SSL_CERT_FILE => $ca->{cert} } }), 0,
 	qr/^ok       chain: complete, 2 certificates; this machine knows their root, CN=Test CA$/m);
-expect('out of order', with_cert(chain('disorder', $leaf_pem, $root_pem, $middle_pem, $key)), 0, qr/^WARNING  chain: out of order: "CN=Test CA" has not signed "CN=localhost"/m);
+expect('out of order', with_cert(chain('disorder', $leaf_pem, $root_pem, $middle_pem, $key)), 0,
+	qr/^WARNING  chain: out of order: "CN=Test CA" has not signed "CN=localhost"/m);
 my ($signer, $impostor) = map { issue(cn => 'Middle', ca => 1, until => 90 * 86400) } 1, 2;
-my $signed = issue(cn => 'localhost', san => 'DNS:localhost', issuer => $signer, until => 90 * 86400);
-expect('an intermediate with another key', with_cert(chain('impostor', map { slurp($_) } $signed->{cert}, $impostor->{cert}, $signed->{key})), 78,
+my $signed = issue(cn => 'localhost', san => 'DNS:localhost', issuer => $signer,
+	until => 90 * 86400);
+expect('an intermediate with another key',
+	with_cert(chain('impostor', map { slurp($_) } $signed->{cert}, $impostor->{cert},
+	$signed->{key})), 78,
 	qr/^ERROR    chain: "CN=localhost" does not verify: certificate signature failure at depth 0$/m);
 my $old = make_ca(name => 'old', cn => 'Old', issuer => $ca, expired => 1);
 my $below_old = make_cert(issuer => $old, days => 90);
-expect('an expired intermediate', with_cert(make_pem($below_old)), 78, qr/^ERROR    chain: CN=Old: EXPIRED/m);
+expect('an expired intermediate', with_cert(make_pem($below_old)), 78,
+	qr/^ERROR    chain: CN=Old: EXPIRED/m);
 my $no_ca = make_cert(name => 'noca', cn => 'No CA', issuer => $ca, days => 90);
-expect('an intermediate that may not sign', with_cert(make_pem(make_cert(issuer => $no_ca, days => 90))), 78, qr/^ERROR    chain: "CN=No CA" is not allowed to sign/m);
-my $public = make_cert(issuer => $middle, days => 90, ext => [ 'subjectAltName=DNS:x', 'authorityInfoAccess=caIssuers;URI:http://ca.example/middle.crt' ]);
-expect("a public authority's certificate without its intermediate", with_cert(chain('lone', slurp($public->{cert}), slurp($public->{key}))), 0, qr/^WARNING  chain: ends below "CN=Middle"/m);
+expect('an intermediate that is not allowed to sign',
+	with_cert(make_pem(make_cert(issuer => $no_ca, days => 90))), 78,
+	qr/^ERROR    chain: "CN=No CA" is not allowed to sign/m);
+my $public = make_cert(issuer => $middle, days => 90,
+	ext => [ 'subjectAltName=DNS:x',
+	'authorityInfoAccess=caIssuers;URI:http://ca.example/middle.crt' ]);
+expect("a public authority's certificate without its intermediate",
+	with_cert(chain('lone', slurp($public->{cert}), slurp($public->{key}))), 0,
+	qr/^WARNING  chain: ends below "CN=Middle"/m);
 
 my $tomorrow = issue(cn => 'localhost', san => 'DNS:localhost', from => 86400, until => 90 * 86400);
-expect('not yet valid', with_cert(make_pem($tomorrow)), 78, qr/^ERROR    certificate: not valid before .* UTC: wait, or set this machine's clock$/m);
+expect('not yet valid', with_cert(make_pem($tomorrow)), 78,
+	qr/^ERROR    certificate: not valid before .* UTC: wait, or set this machine's clock$/m);
 
 # --- authorities and revocation lists
 my $root = issue(cn => 'Clients', ca => 1, until => 400 * 86400);
 my $sub = issue(cn => 'Below', ca => 1, issuer => $root, until => 90 * 86400);
 my @revoked = map { issue(cn => "c$_", issuer => $root) } 1, 2;
 my $crl = crl($root, revoked => \@revoked, until => 30 * 86400);
-sub trust { my ($authorities, $crls, @args) = @_; return with_cert($good, '-A', join_files(@$authorities), @$crls ? ('--crl', join_files(@$crls)) : (), @args) }
+sub trust {
+	my ($authorities, $crls, @args) = @_;
+	return with_cert($good, '-A', join_files(@$authorities),
+		@$crls ? ('--crl', join_files(@$crls)) : (), @args);
+}
 my $joined;
 sub join_files { return spew("$TMP/joined" . ++$joined, join '', map { slurp($_) } @_) }
 
-expect('-A and --crl', trust([ $root->{cert} ], [$crl]), 0, qr/^ok       authorities "[^"]+": owner/m, qr/^ok       revocation lists "[^"]+": owner/m,
-	qr/^ok       authority: CN=Clients: valid until .*: (?:399|400) days left$/m, qr/^ok       revocation list of CN=Clients, 2 revoked: valid until .* (?:29|30) days left$/m, qr/^0 errors, 0 warnings/m);
-expect('an authority without a list', trust([ $root->{cert}, $sub->{cert} ], [$crl]), 78, qr/^ERROR    revocation list: none of "CN=Below"/m);
-expect('an expired list', trust([ $root->{cert} ], [ crl($root, until => -3600) ]), 78, qr/^ERROR    revocation list of CN=Clients, 0 revoked: EXPIRED at/m);
-expect('a list that ends soon', trust([ $root->{cert} ], [ crl($root, until => 86400) ]), 0, qr/^WARNING  revocation list of CN=Clients, 0 revoked: valid until .*: [01] days? left: replace it soon/m);
+expect('-A and --crl', trust([ $root->{cert} ], [$crl]), 0,
+	qr/^ok       authorities "[^"]+": owner/m, qr/^ok       revocation lists "[^"]+": owner/m,
+	qr/^ok       authority: CN=Clients: valid until .*: (?:399|400) days left$/m,
+		qr/^ok       revocation list of CN=Clients, 2 revoked: valid until .* (?:29|30) days left$/m,
+		qr/^0 errors, 0 warnings/m);
+expect('an authority without a list', trust([ $root->{cert}, $sub->{cert} ], [$crl]), 78,
+	qr/^ERROR    revocation list: none of "CN=Below"/m);
+expect('an expired list', trust([ $root->{cert} ], [ crl($root, until => -3600) ]), 78,
+	qr/^ERROR    revocation list of CN=Clients, 0 revoked: EXPIRED at/m);
+expect('a list that ends soon', trust([ $root->{cert} ], [ crl($root, until => 86400) ]), 0,
+	qr/^WARNING  revocation list of CN=Clients, 0 revoked: valid until .*: [01] days? left: replace it soon/m);
 my $namesake = issue(cn => 'Clients', ca => 1);
-expect("a list by another of the same name", trust([ $root->{cert} ], [ crl($namesake, until => 30 * 86400) ]), 78, qr/^ERROR    revocation list of "CN=Clients": not signed by that authority's key/m);
-expect('a stray list', trust([ $sub->{cert} ], [ $crl, crl($sub, until => 30 * 86400) ]), 0, qr/^note     revocation list of "CN=Clients": no such authority/m);
-expect('an expired authority', trust([ issue(cn => 'Gone', ca => 1, from => -86400, until => -3600)->{cert} ], []), 78, qr/^ERROR    authority: CN=Gone: EXPIRED/m);
-expect("a client's certificate as an authority", trust([ issue(cn => 'x', issuer => $root, until => 90 * 86400)->{cert} ], []), 0, qr/^WARNING  authority: "CN=x" is none/m);
-expect('an intermediate authority without its root', trust([ $sub->{cert} ], []), 0, qr/^WARNING  authority: "CN=Below" has no issuer in the file.*: unable to get (?:local )?issuer certificate at depth 0$/m);
-expect('a root with another key', trust([ $sub->{cert}, $namesake->{cert} ], []), 78, qr/^ERROR    authority: "CN=Below" does not verify: certificate signature failure at depth 0$/m);
-expect('two roots of one name', trust([ $root->{cert}, $namesake->{cert} ], []), 0, qr/^WARNING  authority: "CN=Clients" has the name of another in the file, which OpenSSL takes instead: /m);
-expect('no authorities', with_cert($good, '-A', spew("$TMP/none.crt", '')), 78, qr/^ERROR    no certificate in/m);
+expect('a list signed by another authority with the same name',
+	trust([ $root->{cert} ], [ crl($namesake, until => 30 * 86400) ]), 78,
+	qr/^ERROR    revocation list of "CN=Clients": not signed by that authority's key/m);
+expect('a list without its authority',
+	trust([ $sub->{cert} ], [ $crl, crl($sub, until => 30 * 86400) ]), 0,
+	qr/^note     revocation list of "CN=Clients": no such authority/m);
+expect('an expired authority',
+	trust([ issue(cn => 'Gone', ca => 1, from => -86400, until => -3600)->{cert} ], []), 78,
+	qr/^ERROR    authority: CN=Gone: EXPIRED/m);
+expect("a client's certificate as an authority",
+	trust([ issue(cn => 'x', issuer => $root, until => 90 * 86400)->{cert} ], []), 0,
+	qr/^WARNING  authority: "CN=x" is none/m);
+expect('an intermediate authority without its root', trust([ $sub->{cert} ], []), 0,
+	qr/^WARNING  authority: "CN=Below" has no issuer in the file.*: unable to get (?:local )?issuer certificate at depth 0$/m);
+expect('a root with another key', trust([ $sub->{cert}, $namesake->{cert} ], []), 78,
+	qr/^ERROR    authority: "CN=Below" does not verify: certificate signature failure at depth 0$/m);
+expect('two roots with the same name', trust([ $root->{cert}, $namesake->{cert} ], []), 0,
+	qr/^WARNING  authority: "CN=Clients" has the name of another in the file, which OpenSSL takes instead: /m);
+expect('no authorities', with_cert($good, '-A', spew("$TMP/none.crt", '')), 78,
+	qr/^ERROR    no certificate in/m);
 my $map = spew("$TMP/ident.map", "staff CN=a alice\n");
 my @full = ('--clientcert=verify-full', "--ident-map=$map", '--map=staff');
-expect('a map', trust([ $root->{cert} ], [], @full), 0, qr/^ok       ident map "\Q$map\E": owner/m, qr/^ok       map "staff": no errors in it$/m);
+expect('an ident map', trust([ $root->{cert} ], [], @full), 0,
+	qr/^ok       ident map "\Q$map\E": owner/m, qr/^ok       map "staff": no errors in it$/m);
 spew($map, "staff /( alice\n");
-expect('a bad map', trust([ $root->{cert} ], [], @full), 78, qr/^ERROR    .*\Q$map\E.*line 1|^ERROR .*\Q$map\E:1/m);
+expect('an invalid ident map', trust([ $root->{cert} ], [], @full), 78,
+	qr/^ERROR    .*\Q$map\E.*line 1|^ERROR .*\Q$map\E:1/m);
 
 # --- settings
-my $conf = spew("$TMP/openssl.cnf", "openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nMinProtocol=TLSv1.3\nGroups=P-384:P-256\nCiphersuites=TLS_CHACHA20_POLY1305_SHA256\n");
+my $conf = spew("$TMP/openssl.cnf",
+	"openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nMinProtocol=TLSv1.3\nGroups=P-384:P-256\nCiphersuites=TLS_CHACHA20_POLY1305_SHA256\n");
 my %env = (env => { OPENSSL_CONF => $conf });
-expect('openssl.cnf', check('-p', $good, '-r', $pg->port, \%env), 0, qr/^ok       openssl\.cnf: \Q$conf\E$/m, qr/^ok       protocols: TLSv1\.3 and up$/m, qr/^ok       groups: secp384r1:secp256r1$/m,
-	qr/^ok       TLS 1\.3 suites: TLS_CHACHA20_POLY1305_SHA256$/m, qr/^ok       trial handshake: TLSv1\.3, TLS_CHACHA20_POLY1305_SHA256$/m);
-expect('options overrule it', check('-p', $good, '-r', $pg->port, '--min-protocol=TLSv1.2', '--max-protocol=TLSv1.2', '--groups=P-256', '-C', 'ECDHE-ECDSA-AES128-GCM-SHA256', \%env), 0,
-	qr/^ok       protocols: TLSv1\.2 and up to TLSv1\.2$/m, qr/^ok       TLS 1\.2 ciphers: ECDHE-ECDSA-AES128-GCM-SHA256$/m, qr/^ok       groups: P-256$/m, qr/^ok       trial handshake: TLSv1\.2, ECDHE-ECDSA-AES128-GCM-SHA256$/m);
-expect('they contradict each other', check('-p', $good, '-r', $pg->port, '--max-protocol=TLSv1.2', \%env), 78, qr/^ERROR    the highest TLS version allowed is below the lowest/m);
-expect('ciphers for another kind of key', with_cert($good, '--max-protocol=TLSv1.2', '-C', 'ECDHE-RSA-AES128-GCM-SHA256'), 78, qr/^ERROR    trial handshake: failed: no shared cipher$/m);
+expect('openssl.cnf', check('-p', $good, '-r', $pg->port, \%env), 0,
+	qr/^ok       openssl\.cnf: \Q$conf\E$/m, qr/^ok       protocols: TLSv1\.3 and up$/m,
+	qr/^ok       groups: secp384r1:secp256r1$/m,
+	qr/^ok       TLS 1\.3 suites: TLS_CHACHA20_POLY1305_SHA256$/m,
+		qr/^ok       trial handshake: TLSv1\.3, TLS_CHACHA20_POLY1305_SHA256$/m);
+expect('options override openssl.cnf',
+	check('-p', $good, '-r', $pg->port, '--min-protocol=TLSv1.2', '--max-protocol=TLSv1.2',
+	'--groups=P-256', '-C', 'ECDHE-ECDSA-AES128-GCM-SHA256', \%env), 0,
+	qr/^ok       protocols: TLSv1\.2 and up to TLSv1\.2$/m,
+		qr/^ok       TLS 1\.2 ciphers: ECDHE-ECDSA-AES128-GCM-SHA256$/m,
+		qr/^ok       groups: P-256$/m,
+		qr/^ok       trial handshake: TLSv1\.2, ECDHE-ECDSA-AES128-GCM-SHA256$/m);
+expect('options contradict openssl.cnf',
+	check('-p', $good, '-r', $pg->port, '--max-protocol=TLSv1.2', \%env), 78,
+	qr/^ERROR    the highest TLS version allowed is below the lowest/m);
+expect('ciphers for another key type',
+	with_cert($good, '--max-protocol=TLSv1.2', '-C', 'ECDHE-RSA-AES128-GCM-SHA256'), 78,
+	qr/^ERROR    trial handshake: failed: no shared cipher$/m);
 
 # --- PostgreSQL
 my $dead = free_port();
-expect('not there', check('-p', $good, '-r', $dead), 78, qr/^ERROR    PostgreSQL cannot be reached at 127\.0\.0\.1:$dead: Connection refused: is it running/m);
-my $fake = fake_backend(sub { my ($socket) = @_; sysread $socket, my $x, 1; print $socket "HTTP/1.0 400 Bad Request\r\n\r\n"; close $socket });
-expect('something else', check('-p', $good, '-r', $fake->port), 78, qr/^ERROR    PostgreSQL at 127\.0\.0\.1:\d+: what answers there does not speak its protocol/m);
+expect('PostgreSQL is not running', check('-p', $good, '-r', $dead), 78,
+	qr/^ERROR    PostgreSQL cannot be reached at 127\.0\.0\.1:$dead: Connection refused: is it running/m);
+my $fake = fake_backend(sub {
+	my ($socket) = @_;
+	sysread $socket, my $x, 1;
+	print $socket "HTTP/1.0 400 Bad Request\r\n\r\n";
+	close $socket;
+});
+expect('a server of another protocol', check('-p', $good, '-r', $fake->port), 78,
+	qr/^ERROR    PostgreSQL at 127\.0\.0\.1:\d+: what answers there does not speak its protocol/m);
 my %odd = (
-	'an authentication request without a method' => [ "R\0\0\0\4", 78, qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol/m ],
-	'an error without an end' => [ "E\0\0\0\x0aC28P01", 0, qr/^note     login of user "postgres": PostgreSQL refuses:  \(28P01\)$/m ],
-	'an unknown method' => [ "R\0\0\0\x08\0\0\0\x63", 0, qr/^note     login of user "postgres": PostgreSQL asks for something that pgssl does not know$/m ],
+	'an authentication request without a method' => [ "R\0\0\0\4", 78,
+		qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol/m ],
+	'an incomplete error' => [ "E\0\0\0\x0aC28P01", 0,
+		qr/^note     login of user "postgres": PostgreSQL refuses:  \(28P01\)$/m ],
+	'an unknown method' => [ "R\0\0\0\x08\0\0\0\x63", 0,
+		qr/^note     login of user "postgres": PostgreSQL asks for something that pgssl does not know$/m ],
 );
 for my $title (sort keys %odd) {
 	my ($answer, $status, $line) = @{ $odd{$title} };
-	my $backend = fake_backend(sub { my ($socket) = @_; sysread $socket, my $x, 1000; print $socket $answer; close $socket });
+	my $backend = fake_backend(sub {
+		my ($socket) = @_;
+		sysread $socket, my $x, 1000;
+		print $socket $answer;
+		close $socket;
+	});
 	expect($title, check('-p', $good, '-r', $backend->port), $status, $line);
 }
 my $silent = fake_backend();
-expect('silent', check('-p', $good, '-r', $silent->port, '--connect-timeout=1'), 78, qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol, or not in time/m);
+expect('a silent server', check('-p', $good, '-r', $silent->port, '--connect-timeout=1'), 78,
+	qr/^ERROR    PostgreSQL at .*: what answers there does not speak its protocol, or not in time/m);
 
 my $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 md5\n");
 expect('trust for the superuser, md5 for others', check('-p', $good, '-r', $service->port), 0,
@@ -182,20 +276,29 @@ expect('trust for the superuser, md5 for others', check('-p', $good, '-r', $serv
 	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for a password \(md5: scram-sha-256 is stronger\)|$nobody": PostgreSQL asks for a password \(scram/m,
 	qr/^0 errors, 1 warning: connections work, but see the warnings$/m);
 my @ca = ('-A', $root->{cert});
-expect('trust, and any certificate', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-ca'), 0, qr/^WARNING  login of user "postgres": .* WITHOUT ANY PROOF, and so everybody who has ANY certificate/m);
-expect('trust, and a certificate that names the user', check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-full'), 0,
+expect('trust with verify-ca',
+	check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-ca'), 0,
+	qr/^WARNING  login of user "postgres": .* WITHOUT ANY PROOF, and so everybody who has ANY certificate/m);
+expect('trust with verify-full',
+	check('-p', $good, '-r', $service->port, @ca, '--clientcert=verify-full'), 0,
 	qr/^note     login of user "postgres": PostgreSQL asks for nothing: the certificate that --clientcert=verify-full demands is the only proof/m);
 $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 password\n");
-expect('reject for the superuser, a password in clear for others', check('-p', $good, '-r', $service->port), 0,
+expect('reject for the superuser, password for others', check('-p', $good, '-r', $service->port), 0,
 	qr/^note     login of user "postgres": PostgreSQL refuses: pg_hba\.conf rejects connection for host "127\.0\.0\.1".* \(28000\)$/m,
 	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for the password itself/m);
-expect('--gss', check('-p', $good, '-r', $service->port, '--gss'), 0, qr/^ok       --gss: PostgreSQL accepts GSSAPI encryption$/m) if T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /gssapi/;
+expect('--gss', check('-p', $good, '-r', $service->port, '--gss'), 0,
+	qr/^ok       --gss: PostgreSQL accepts GSSAPI encryption$/m)
+	if T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /gssapi/;
 
 my $socket = "$pg->{socket}:" . $pg->port;
-expect('a Unix socket, trust', check('-p', $good, '-r', $socket, '--gss'), 0, qr/^WARNING  login of user "postgres": .*trust for this socket, or peer/m,
+expect('a Unix socket, trust', check('-p', $good, '-r', $socket, '--gss'), 0,
+	qr/^WARNING  login of user "postgres": .*trust for this socket, or peer/m,
 	qr/^note     --gss: PostgreSQL does not accept GSSAPI encryption/m);
-expect('another machine', check('-p', $good, '-r', '192.0.2.1:5432', '--connect-timeout=1'), 78, qr/^WARNING  PostgreSQL at 192\.0\.2\.1:5432 is another machine: .*in CLEAR/m);
-expect('an unknown name', check('-p', $good, '-r', 'no.such.host.invalid:5432'), 78, qr/^ERROR    PostgreSQL at no\.such\.host\.invalid:5432: could not look up/m);
+expect('PostgreSQL on another machine',
+	check('-p', $good, '-r', '192.0.2.1:5432', '--connect-timeout=1'), 78,
+	qr/^WARNING  PostgreSQL at 192\.0\.2\.1:5432 is another machine: .*in CLEAR/m);
+expect('an unknown host name', check('-p', $good, '-r', 'no.such.host.invalid:5432'), 78,
+	qr/^ERROR    PostgreSQL at no\.such\.host\.invalid:5432: could not look up/m);
 
 # --- users
 SKIP: {
@@ -203,22 +306,32 @@ SKIP: {
 	expect('peer', do {
 		my $peer = start_pg(hba => "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n");
 		check('-p', $good, '-r', "$peer->{socket}:" . $peer->port, '-s', 'postgres');
-	}, 0, qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF/m, qr/^WARNING  -r is a Unix socket and sessions run as the user that runs PostgreSQL/m);
-	expect('a Unix socket as root', check('-p', $good, '-r', $socket, '-s', 'root'), 0, qr/^WARNING  -r is a Unix socket and sessions run as root/m, qr/^WARNING  runs as: user root/m);
+	}, 0, qr/^WARNING  login of user "postgres": PostgreSQL lets it in WITHOUT ANY PROOF/m,
+		qr/^WARNING  -r is a Unix socket and sessions run as the user that runs PostgreSQL/m);
+	expect('a Unix socket as root', check('-p', $good, '-r', $socket, '-s', 'root'), 0,
+		qr/^WARNING  -r is a Unix socket and sessions run as root/m,
+		qr/^WARNING  runs as: user root/m);
 	my $s = session(connect => $socket, args => [ '-s', 'postgres' ]);
 	$s->conn->login;
-	like($s->logged(qr/a line with peer/), qr/sessions run as the user that runs PostgreSQL.* host=127\.0\.0\.1/, 'a session logs it too');
+	like($s->logged(qr/a line with peer/),
+		qr/sessions run as the user that runs PostgreSQL.* host=127\.0\.0\.1/,
+		'a session logs it too');
 	$s->conn->close;
 	$s = session(connect => $socket);
 	$s->conn->login;
-	unlike($s->log, qr/peer/, 'but not as nobody');
+	unlike($s->log, qr/peer/, 'not if it runs as nobody');
 	$s->conn->close;
-	expect('no such user', with_cert($good, '-s', 'nosuchuser'), 78, qr/^ERROR    there is no user "nosuchuser"/m);
+	expect('no such user', with_cert($good, '-s', 'nosuchuser'), 78,
+		qr/^ERROR    there is no user "nosuchuser"/m);
 	mkdir "$TMP/closed", 0700;
-	expect('a directory for pid files that the final user may not write', with_cert($good, "-P$TMP/closed/"), 0, qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
+	expect('a pid file directory that the final user cannot write',
+		with_cert($good, "-P$TMP/closed/"), 0,
+		qr/^WARNING  pid files: .*\Q$TMP\E\/closed/m);
 	mkdir "$TMP/pids";
 	chmod 01777, "$TMP/pids";
-	expect('one that it may', with_cert($good, "-P$TMP/pids/"), 0, qr/^ok       pid files: "\Q$TMP\E\/pids\/" can be written$/m);
-	is(join('', glob "$TMP/pids/*"), '', 'nothing is left in it');
+	expect('a pid file directory that the final user can write',
+		with_cert($good, "-P$TMP/pids/"), 0,
+		qr/^ok       pid files: "\Q$TMP\E\/pids\/" can be written$/m);
+	is(join('', glob "$TMP/pids/*"), '', 'no file is left in it');
 }
 done_testing;

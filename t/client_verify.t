@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: ISC
 #
-# Client mode: the server's certificate of every kind against every --sslmode, as libpq judges it; and each failure told to the local client as FATAL 08006 with its reason.
+# Client mode: server certificates of all kinds with each --sslmode, judged as libpq does. The local
+# client gets each failure as FATAL 08006 with the reason.
 # sabotage: tls/client.c s/return type == GEN_IPADD ||.*/return false;/
 # sabotage: options.c s/o->sslmode = SSLMODE_VERIFY_CA;/;/
 # sabotage: tls/client.c s/sslmode == SSLMODE_VERIFY_FULL/sslmode == SSLMODE_UNSET/
 use lib 't/lib';
 use T;
-use T::Away;
+use T::ClientMode;
 use T::X509;
 
 limit(300);
@@ -17,13 +18,14 @@ my $revoked = issue(issuer => $middle, cn => 'x', san => 'DNS:db.example.org');
 my %chainless = map { %$_ } issue(issuer => $middle, cn => 'x', san => 'DNS:db.example.org');
 $chainless{chain} = $chainless{cert};
 
-# 'in', or what the local client is told behind "could not establish a TLS connection to PostgreSQL at 127.0.0.1:PORT: ".
+# 'in', or the reason that the local client gets after "could not establish a TLS connection to
+# PostgreSQL at 127.0.0.1:PORT: ".
 sub outcome {
 	my ($cert, @args) = @_;
 	my %o = ref $args[0] ? %{ shift @args } : ();
 	my $fake = ref $cert eq 'T::Fake' ? $cert : tls_backend($cert);
 	my $s = local_session(pg => $fake, args => \@args, %o);
-	my ($type, $body) = enter($s);
+	my ($type, $body) = first_message($s);
 	if ($type eq 'R') {
 		$s->conn->close;
 		is($s->wait, 0, 'status');
@@ -31,11 +33,13 @@ sub outcome {
 	}
 	return "$type: " . ($body // '') if $type ne 'E';
 	is("$body->{S} $body->{V} $body->{C}", 'FATAL FATAL 08006', 'FATAL 08006');
-	is($fake->bytes, '', 'the server got nothing under TLS');
+	is($fake->bytes, '', 'nothing was sent to the server under TLS');
 	is($s->conn->ending, 'closed', 'closed, not reset');
 	isnt($s->wait, 0, 'status');
-	my ($place, $reason) = $body->{M} =~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/ or return $body->{M};
-	like($s->log, qr/\Q$body->{M}\E host=/, 'the log has it, too') unless $reason =~ /see pgssl's log/;
+	my ($place, $reason) = $body->{M}
+		=~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/
+		or return $body->{M};
+	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /see pgssl's log/;
 	return $reason;
 }
 
@@ -52,93 +56,126 @@ subtest 'sslmode' => sub {
 	my $false = issue(issuer => $other, cn => 'x', san => 'DNS:db.example.org,IP:127.0.0.1');
 	is(outcome($good), 'in', 'no -A: not verified');
 	is(outcome($false, '--sslmode=require'), 'in', 'require without -A: not verified');
-	is(outcome($good, ca($root)), 'in', '-A: verify-full by the address of -r');
-	is(outcome($good, ca($root), $name), 'in', '-A and --servername: verify-full by that');
-	is(outcome($good, ca($root), '--servername=db.example.com'), not_for('db.example.org', 'db.example.com'), '-A alone is verify-full');
-	is(outcome($good, ca($root), '--servername=db.example.com', "--sslmode=$_"), 'in', "$_: any name") for qw(require verify-ca);
-	is(outcome($good, ca($root), '--servername=db.example.com', '--sslmode=verify-full'), not_for('db.example.org', 'db.example.com'), 'verify-full: another name');
-	is(outcome($false, ca($root), $name, "--sslmode=$_"), $foreign, "$_: another authority") for qw(require verify-ca verify-full);
-	is(outcome($good, { host => 'localhost' }, ca($root)), not_for('db.example.org', 'localhost'), 'the name of -r is what counts');
+	is(outcome($good, ca($root)), 'in', '-A: verify-full with the address of -r');
+	is(outcome($good, ca($root), $name), 'in',
+		'-A and --servername: verify-full with that name');
+	is(outcome($good, ca($root), '--servername=db.example.com'),
+		not_for('db.example.org', 'db.example.com'), '-A alone is verify-full');
+	is(outcome($good, ca($root), '--servername=db.example.com', "--sslmode=$_"), 'in',
+		"$_: any name") for qw(require verify-ca);
+	is(outcome($good, ca($root), '--servername=db.example.com', '--sslmode=verify-full'),
+		not_for('db.example.org', 'db.example.com'), 'verify-full: another name');
+	is(outcome($false, ca($root), $name, "--sslmode=$_"), $foreign, "$_: another authority")
+		for qw(require verify-ca verify-full);
+	is(outcome($good, { host => 'localhost' }, ca($root)),
+		not_for('db.example.org', 'localhost'), 'the host of -r is compared');
 };
 
-subtest 'warned of when the server is not verified, and only then' => sub {
+subtest 'a warning if the server is not verified, and only then' => sub {
 	my $s = local_session(pg => tls_backend($good));
-	enter($s);
-	like($s->log, qr/the server's certificate is not verified, so anyone could impersonate it: use -A/, 'warned');
+	first_message($s);
+	like($s->log,
+		qr/the server's certificate is not verified, so anyone could impersonate it: use -A/,
+		'a warning');
 	$s = local_session(pg => tls_backend($good), args => [ ca($root), '--sslmode=require' ]);
-	enter($s);
-	unlike($s->log, qr/not verified/, 'not warned');
+	first_message($s);
+	unlike($s->log, qr/not verified/, 'no warning');
 };
 
-# name => [certificate, name asked for, what is said]
+# case => [certificate, expected server name, outcome]
 my %names = (
 	'SAN' => [ { san => 'DNS:db.example.org' }, 'db.example.org', 'in' ],
-	'case is nothing' => [ { san => 'DNS:DB.example.ORG' }, 'db.Example.org', 'in' ],
-	'the second SAN' => [ { san => 'DNS:a.example.org,DNS:db.example.org' }, 'db.example.org', 'in' ],
+	'case is ignored' => [ { san => 'DNS:DB.example.ORG' }, 'db.Example.org', 'in' ],
+	'the second SAN' => [ { san => 'DNS:a.example.org,DNS:db.example.org' }, 'db.example.org',
+		'in' ],
 	'CN, no SAN' => [ { cn => 'db.example.org' }, 'db.example.org', 'in' ],
-	'CN, SAN of an address only' => [ { cn => 'db.example.org', san => 'IP:192.0.2.1' }, 'db.example.org', 'in' ],
-	'CN right, SAN of another' => [ { cn => 'db.example.org', san => 'DNS:a.example.org' }, 'db.example.org', not_for('a.example.org', 'db.example.org') ],
-	'CN of another' => [ { cn => 'a.example.org' }, 'db.example.org', not_for('a.example.org', 'db.example.org') ],
-	'a name that begins with ours' => [ { san => 'DNS:db.example.org.evil.org' }, 'db.example.org', not_for('db.example.org.evil.org', 'db.example.org') ],
-	'a blank and an escape in the name' => [ { cn => "a \e[31m" }, 'db.example.org', not_for('a\x20\x1B[31m', 'db.example.org') ],
+	'CN, SAN of an address only' => [ { cn => 'db.example.org', san => 'IP:192.0.2.1' },
+		'db.example.org', 'in' ],
+	'CN matches, SAN of another' => [ { cn => 'db.example.org', san => 'DNS:a.example.org' },
+		'db.example.org', not_for('a.example.org', 'db.example.org') ],
+	'CN of another' => [ { cn => 'a.example.org' }, 'db.example.org',
+		not_for('a.example.org', 'db.example.org') ],
+	'a name that begins with ours' => [ { san => 'DNS:db.example.org.evil.org' },
+		'db.example.org', not_for('db.example.org.evil.org', 'db.example.org') ],
+	'a blank and an escape character in the name' => [ { cn => "a \e[31m" }, 'db.example.org',
+		not_for('a\x20\x1B[31m', 'db.example.org') ],
 	'wildcard' => [ { san => 'DNS:*.example.org' }, 'db.example.org', 'in' ],
 	'wildcard in CN' => [ { cn => '*.example.org' }, 'db.example.org', 'in' ],
-	'wildcard: one label' => [ { san => 'DNS:*.example.org' }, 'a.db.example.org', not_for('*.example.org', 'a.db.example.org') ],
-	'wildcard: not none' => [ { san => 'DNS:*.example.org' }, 'example.org', not_for('*.example.org', 'example.org') ],
-	'wildcard: a whole label' => [ { san => 'DNS:d*.example.org' }, 'db.example.org', not_for('d*.example.org', 'db.example.org') ],
-	'wildcard: the first label' => [ { san => 'DNS:db.*.org' }, 'db.example.org', not_for('db.*.org', 'db.example.org') ],
+	'wildcard: one label' => [ { san => 'DNS:*.example.org' }, 'a.db.example.org',
+		not_for('*.example.org', 'a.db.example.org') ],
+	'wildcard: not without a label' => [ { san => 'DNS:*.example.org' }, 'example.org',
+		not_for('*.example.org', 'example.org') ],
+	'wildcard: only a whole label' => [ { san => 'DNS:d*.example.org' }, 'db.example.org',
+		not_for('d*.example.org', 'db.example.org') ],
+	'wildcard: only the first label' => [ { san => 'DNS:db.*.org' }, 'db.example.org',
+		not_for('db.*.org', 'db.example.org') ],
 	'wildcard alone' => [ { san => 'DNS:*' }, 'localhost', not_for('*', 'localhost') ],
 	'SAN IP' => [ { san => 'IP:127.0.0.1' }, '127.0.0.1', 'in' ],
-	'SAN IPv6, written otherwise' => [ { san => 'IP:2001:db8::1' }, '2001:DB8:0::1', 'in' ],
-	'SAN of another IP' => [ { cn => 'x', san => 'IP:127.0.0.2' }, '127.0.0.1', not_for('x', '127.0.0.1') ],
+	'SAN IPv6, in another notation' => [ { san => 'IP:2001:db8::1' }, '2001:DB8:0::1', 'in' ],
+	'SAN of another IP' => [ { cn => 'x', san => 'IP:127.0.0.2' }, '127.0.0.1',
+		not_for('x', '127.0.0.1') ],
 	'IP in CN only' => [ { cn => '127.0.0.1' }, '127.0.0.1', 'in' ],
-	'IP in CN, SAN DNS of another' => [ { cn => '127.0.0.1', san => 'DNS:db' }, '127.0.0.1', 'in' ],
-	'IP in CN, SAN IP of another' => [ { cn => '127.0.0.1', san => 'IP:127.0.0.2' }, '127.0.0.1', not_for('127.0.0.1', '127.0.0.1') ],
+	'IP in CN, SAN DNS of another' => [ { cn => '127.0.0.1', san => 'DNS:db' }, '127.0.0.1',
+		'in' ],
+	'IP in CN, SAN IP of another' => [ { cn => '127.0.0.1', san => 'IP:127.0.0.2' },
+		'127.0.0.1', not_for('127.0.0.1', '127.0.0.1') ],
 	'IP as SAN DNS' => [ { cn => 'x', san => 'DNS:127.0.0.1' }, '127.0.0.1', 'in' ],
-	'no wildcard stands for an address' => [ { cn => 'x', san => 'DNS:*.0.0.1' }, '127.0.0.1', not_for('*.0.0.1', '127.0.0.1') ],
-	'SAN IP, asked for by name' => [ { cn => 'x', san => 'IP:127.0.0.1' }, 'localhost', not_for('x', 'localhost') ],
+	'wildcard: not for an address' => [ { cn => 'x', san => 'DNS:*.0.0.1' }, '127.0.0.1',
+		not_for('*.0.0.1', '127.0.0.1') ],
+	'SAN IP, but a name is expected' => [ { cn => 'x', san => 'IP:127.0.0.1' }, 'localhost',
+		not_for('x', 'localhost') ],
 );
 
 for my $case (sort keys %names) {
 	subtest "names: $case" => sub {
 		my ($cert, $asked, $said) = @{ $names{$case} };
-		is(outcome(issue(issuer => $root, cn => 'x', %$cert), ca($root), "--servername=$asked"), $said, $asked);
+		is(outcome(issue(issuer => $root, cn => 'x', %$cert), ca($root),
+			"--servername=$asked"), $said, $asked);
 	};
 }
 
-# The server learns from an alert that it is the wrong one, and does not get our certificate.
-subtest 'our certificate is not shown to the wrong host' => sub {
+# A server with the wrong name gets an alert, and does not see the client certificate.
+subtest 'the client certificate is not sent to the wrong host' => sub {
 	my $us = issue(issuer => $root, cn => 'alice');
 	my $pem = spew("$TMP/us.pem", slurp($us->{chain}) . slurp($us->{key}), 0600);
 	for my $version ('TLSv1.2', 'TLSv1.3') {
 		my $shown = "$TMP/shown.$version";
-		my $fake = tls_backend($good, ssl => { SSL_verify_mode => 1, SSL_verify_callback => sub { spew($shown, 'shown'); 1 } });
+		my $fake = tls_backend($good,
+			ssl => { SSL_verify_mode => 1, SSL_verify_callback => sub {
+			spew($shown, 'shown');
+			1;
+		} });
 		my @args = ('-p', $pem, ca($root), "--max-protocol=$version");
-		is(outcome($fake, @args, '--servername=db'), not_for('db.example.org', 'db'), "$version: another host");
+		is(outcome($fake, @args, '--servername=db'), not_for('db.example.org', 'db'),
+			"$version: another host");
 		wait_for('the alert', sub { -s "$fake->{base}.1.end" });
-		like(slurp("$fake->{base}.1.end"), qr/alert bad certificate/, 'an alert');
-		ok(!-e $shown, 'our certificate was not sent');
-		is(outcome($fake, @args, $name), 'in', 'the right host');
-		ok(-e $shown, 'gets it');
+		like(slurp("$fake->{base}.1.end"), qr/alert bad certificate/, 'it gets an alert');
+		ok(!-e $shown, 'the client certificate was not sent');
+		is(outcome($fake, @args, $name), 'in', "$version: the right host");
+		ok(-e $shown, 'gets the client certificate');
 	}
 };
 
-# What is wrong with the certificate, verify-full.
+# Certificates with and without faults, for verify-full.
 my @lists = map { crl($root), crl($middle, revoked => [$_]) } $revoked;
 my $lists = spew("$TMP/lists.pem", join '', map { slurp($_) } @lists);
 my @san = (cn => 'x', san => 'DNS:db.example.org');
 my %wrong = (
-	'expired' => [ issue(issuer => $root, @san, from => -9000, until => -60), unverified('certificate has expired') ],
-	'not yet valid' => [ issue(issuer => $root, @san, from => 3600), unverified(not_yet_valid()) ],
+	'expired' => [ issue(issuer => $root, @san, from => -9000, until => -60),
+		unverified('certificate has expired') ],
+	'not yet valid' => [ issue(issuer => $root, @san, from => 3600),
+		unverified(not_yet_valid()) ],
 	'self-signed' => [ issue(@san), unverified('self-signed certificate') ],
-	'for clients only' => [ issue(issuer => $root, @san, purpose => 'clientAuth'), qr/^the server's certificate cannot be verified: (?:unsuitable|unsupported) certificate purpose$/ ],
+	'for clients only' => [ issue(issuer => $root, @san, purpose => 'clientAuth'),
+		qr/^the server's certificate cannot be verified: (?:unsuitable|unsupported) certificate purpose$/ ],
 	'for servers' => [ issue(issuer => $root, @san, purpose => 'serverAuth'), 'in' ],
 	'intermediate sent' => [ issue(issuer => $middle, @san), 'in' ],
 	'intermediate not sent' => [ \%chainless, $foreign ],
 	'revoked' => [ $revoked, unverified('certificate revoked'), "--crl=$lists" ],
-	'revoked, nobody looks' => [ $revoked, 'in' ],
+	'revoked, without --crl' => [ $revoked, 'in' ],
 	'not revoked' => [ issue(issuer => $middle, @san), 'in', "--crl=$lists" ],
-	'no list of the intermediate' => [ issue(issuer => $middle, @san), unverified('unable to get certificate CRL'), "--crl=$lists[0]" ],
+	'no revocation list of the intermediate' => [ issue(issuer => $middle, @san),
+		unverified('unable to get certificate CRL'), "--crl=$lists[0]" ],
 	'RSA' => [ issue(issuer => $root, @san, key => 'RSA'), 'in' ],
 	'Ed25519' => [ issue(issuer => $root, @san, key => 'ed25519'), 'in' ],
 );
@@ -148,66 +185,77 @@ for my $case (sort keys %wrong) {
 		my ($cert, $said, @args) = @{ $wrong{$case} };
 		$said = qr/^\Q$said\E$/ unless ref $said;
 		like(outcome($cert, ca($root), $name, @args), $said, 'verify-full');
-		like(outcome($cert, ca($root), '--sslmode=require', @args), $said, 'require with -A is no less than verify-ca');
+		like(outcome($cert, ca($root), '--sslmode=require', @args), $said,
+			'require with -A verifies like verify-ca');
 	};
 }
 
-subtest 'a self-signed certificate can be its own -A' => sub {
+subtest 'a self-signed certificate can be given as -A' => sub {
 	my $self = issue(@san);
 	is(outcome($self, ca($self), $name), 'in', 'trusted');
 };
 
 subtest '-A system' => sub {
-	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', $name), 'in', 'SSL_CERT_FILE has the authority');
-	is(outcome($good, { env => { SSL_CERT_FILE => $other->{cert} } }, '-A', 'system', $name), $foreign, 'SSL_CERT_FILE has another one');
-	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', '--servername=db'), not_for('db.example.org', 'db'), 'the name counts');
-	is(outcome($good, '-A', 'system', $name), $foreign, "the system's own") if -r '/etc/ssl/certs/ca-certificates.crt';
+	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system', $name),
+		'in', 'SSL_CERT_FILE has the authority');
+	is(outcome($good, { env => { SSL_CERT_FILE => $other->{cert} } }, '-A', 'system', $name),
+		$foreign, 'SSL_CERT_FILE has another one');
+	is(outcome($good, { env => { SSL_CERT_FILE => $root->{cert} } }, '-A', 'system',
+		'--servername=db'), not_for('db.example.org', 'db'), 'the name is checked');
+	is(outcome($good, '-A', 'system', $name), $foreign, "the system's own authorities")
+		if -r '/etc/ssl/certs/ca-certificates.crt';
 };
 
-subtest 'files that are not in order: the client is told, the log has which' => sub {
+subtest 'unusable files: the client gets an error, the log names the file' => sub {
 	my $told = "TLS is misconfigured here, see pgssl's log";
 	my $empty = spew("$TMP/empty.pem", '');
-	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],
-		[ [ ca($root), "--crl=$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ], [ [ '-p', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ]) {
+	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ],
+		[ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],
+		[ [ ca($root), "--crl=$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ],
+			[ [ '-p', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ]) {
 		my ($args, $status, $log) = @$case;
 		my $fake = tls_backend($good);
 		my $s = local_session(pg => $fake, args => $args);
-		my ($type, $body) = enter($s);
-		like($body->{M}, qr/^could not establish a TLS connection to PostgreSQL at .*: \Q$told\E$/, "@$args");
+		my ($type, $body) = first_message($s);
+		like($body->{M},
+			qr/^could not establish a TLS connection to PostgreSQL at .*: \Q$told\E$/,
+			"@$args");
 		is($body->{C}, '08006', 'SQLSTATE');
 		like($s->log, $log, 'log');
 		is($s->wait, $status, 'status');
-		is($fake->connections, 0, 'nobody was connected to');
+		is($fake->connections, 0, 'no connection was made');
 	}
 };
 
-subtest 'listening: every child verifies, and takes the files as they are' => sub {
+subtest '-d: every child verifies, with the current files' => sub {
 	my $fake = tls_backend($good);
 	my $trusted = spew("$TMP/trusted.pem", slurp($root->{cert}));
 	my $come = sub {
 		my ($service) = @_;
 		my $conn = connect_to($service->port);
-		my ($type, $body) = enter({ conn => $conn });
+		my ($type, $body) = first_message({ conn => $conn });
 		$conn->close;
-		return $type eq 'R' ? 'in' : $body->{M} =~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
+		return $type eq 'R' ? 'in'
+			: $body->{M}
+			=~ s/^could not establish a TLS connection to PostgreSQL at \S+: //r;
 	};
 	my $s = serve_listen(client => 1, pg => $fake, args => [ '-A', $trusted ]);
 	is($come->($s), 'in', "child $_") for 1, 2;
 	rename spew("$TMP/new.pem", slurp($other->{cert})), $trusted;
-	is($come->($s), $foreign, 'another authority is trusted now');
+	is($come->($s), $foreign, 'the file now has another authority');
 	rename spew("$TMP/new.pem", slurp($root->{cert})), $trusted;
-	is($come->($s), 'in', 'and again the right one');
+	is($come->($s), 'in', 'the file has the right authority again');
 	$s = serve_listen(client => 1, pg => $fake, args => [ '-A', $trusted, '--servername=db' ]);
 	is($come->($s), not_for('db.example.org', 'db'), "a wrong name, child $_") for 1, 2;
 };
 
 subtest 'SNI and ALPN' => sub {
 	my $fake = tls_backend($good, alpn => ['postgresql']);
-	is(outcome($fake, $name), 'in', 'a name');
-	is(slurp("$fake->{base}.1.hello"), 'postgresql db.example.org', 'is sent');
-	is(outcome($fake), 'in', 'an address');
-	is(slurp("$fake->{base}.2.hello"), 'postgresql -', 'is not');
+	is(outcome($fake, $name), 'in', '--servername');
+	is(slurp("$fake->{base}.1.hello"), 'postgresql db.example.org', 'is sent as SNI');
+	is(outcome($fake), 'in', 'the address of -r');
+	is(slurp("$fake->{base}.2.hello"), 'postgresql -', 'is not sent');
 	is(outcome($fake, { host => 'localhost' }), 'in', 'the host of -r');
-	is(slurp("$fake->{base}.3.hello"), 'postgresql localhost', 'is sent');
+	is(slurp("$fake->{base}.3.hello"), 'postgresql localhost', 'is sent as SNI');
 };
 done_testing;

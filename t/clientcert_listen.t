@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: ISC
 #
-# With -d the parent reads the files and reads them again when they change. A revocation list, authorities and a map that are renewed count from the next connection on, as
-# under a super-server; one that cannot be read never opens a door.
+# With -d the listener reads the files and reloads them when they change. A changed revocation list,
+# authority file or ident map is in effect from the next connection on, as under a super-server.
+# With a file that cannot be read no client gets in.
 # sabotage: session/session.c s/o->crl, //
 use lib 't/lib';
 use T;
 use T::X509;
 
-needs(scalar(run([ $PGSSL, '--help' ])->{out} =~ /--listen/), 'a pgssl that can listen');
+needs(scalar(run([ $PGSSL, '--help' ])->{out} =~ /--listen/), 'a pgssl with --listen');
 my $pg = start_pg();
 my $root = issue(cn => 'Root', ca => 1);
 my $other = issue(cn => 'Other', ca => 1);
 my $alice = issue(issuer => $root, cn => 'alice');
 my $mapped = issue(issuer => $root, cn => 'someone');
-my %file = map { ($_ => "$TMP/renewed.$_") } qw(ca crl map);
+my %file = map { ($_ => "$TMP/changed.$_") } qw(ca crl map);
 
 sub put { my ($file, $text) = @_; rename spew("$file{$file}.new", $text), $file{$file} }
 
@@ -23,36 +24,38 @@ put(map => "m alice alice\n");
 my $port = free_port();
 my $log = "$TMP/listen.log";
 watch_log($log);
-spawn(cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r', '127.0.0.1:' . $pg->port, '-o', $log, '-A', $file{ca}, "--crl=$file{crl}",
+spawn(cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r',
+	'127.0.0.1:' . $pg->port, '-o', $log, '-A', $file{ca}, "--crl=$file{crl}",
 	'--clientcert=verify-full', "--ident-map=$file{map}", '--map=m' ]);
-wait_for('it to listen', sub { T::Serve::listening($port) });
+wait_for('pgssl to listen', sub { T::Serve::listening($port) });
 
 sub outcome {
 	my ($cert) = @_;
 	my $r = psql('select 1', port => $port, cert => $cert->{chain}, key => $cert->{key});
-	return $r->{out} eq "1\n" ? 'in' : $r->{err} =~ /(alert .*|certificate authentication failed)/ ? $1 : $r->{err};
+	return $r->{out} eq "1\n" ? 'in'
+		: $r->{err} =~ /(alert .*|certificate authentication failed)/ ? $1 : $r->{err};
 }
 
-is(outcome($alice), 'in', 'alice');
-is(outcome($mapped), 'certificate authentication failed', 'someone is not alice');
+is(outcome($alice), 'in', 'alice gets in');
+is(outcome($mapped), 'certificate authentication failed', 'the map does not allow someone');
 put(map => "m alice alice\nm someone alice\n");
-is(outcome($mapped), 'in', 'a new line of the map');
+is(outcome($mapped), 'in', 'a new line in the map allows someone');
 put(map => "m alice alice\n");
-is(outcome($mapped), 'certificate authentication failed', 'which is taken away again');
+is(outcome($mapped), 'certificate authentication failed', 'the line is removed again');
 
 put(crl => slurp(crl($root, revoked => [$alice])));
-is(outcome($alice), 'alert certificate revoked', 'revoked: the next connection knows');
-is(outcome($mapped), 'certificate authentication failed', 'others are not');
+is(outcome($alice), 'alert certificate revoked', 'revoked: the next connection is refused');
+is(outcome($mapped), 'certificate authentication failed', 'another certificate is not revoked');
 
 for my $bad ('', 'garbage') {
 	put(crl => $bad);
-	isnt(outcome($alice), 'in', 'a list that cannot be read is no open door');
+	isnt(outcome($alice), 'in', 'with an unreadable list nobody gets in');
 }
 put(crl => slurp(crl($root)));
-is(outcome($alice), 'in', 'a good one again');
+is(outcome($alice), 'in', 'a valid list again');
 
 put(ca => slurp($other->{cert}));
-like(outcome($alice), qr/alert unknown ca/, 'an authority that is trusted no longer');
+like(outcome($alice), qr/alert unknown ca/, 'the authority is no longer trusted');
 put(ca => slurp($root->{cert}));
-is(outcome($alice), 'in', 'and again');
+is(outcome($alice), 'in', 'the authority is trusted again');
 done_testing;

@@ -9,14 +9,16 @@ use T;
 
 my $fake = after_startup(sub { syswrite $_[0], 'from the backend' });
 
-# One client does all handshakes, one for each line of its input (see t/handshakes.c). It connects to
-# this test, which relays to pgssl.
-my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(), Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
+# One client does all handshakes, one for each line of its input (see t/handshakes.c). It connects
+# to this test, which relays to pgssl.
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => free_port(),
+	Listen => 1, ReuseAddr => 1) or die "listen: $!\n";
 pipe(my $lines, my $to_client) && pipe(my $answers, my $said) or die "pipe: $!\n";
-spawn(cmd => ["$ROOT/t/bin/handshakes"], in => $lines, out => $said, env => { OPENSSL_CONF => '/dev/null' });
+spawn(cmd => ["$ROOT/t/bin/handshakes"], in => $lines, out => $said,
+	env => { OPENSSL_CONF => '/dev/null' });
 close $_ for $lines, $said;
 
-# Has pgssl read everything? `keep` left us a copy of its descriptor.
+# Has pgssl read everything? `keep` has kept a copy of its descriptor open.
 sub is_taken {
 	my ($s) = @_;
 	my $unread = pack 'i', 0;
@@ -24,7 +26,8 @@ sub is_taken {
 	return !unpack 'i', $unread;
 }
 
-# Split handshake records into records with `size` bytes of content; leave other records as they are.
+# Split handshake records into records with `size` bytes of content; leave other records as they
+# are.
 sub fragment {
 	my ($bytes, $size) = @_;
 	my $out = '';
@@ -40,20 +43,34 @@ my %way = (
 	'in one piece' => sub { $_[0] },
 	'a segment of 1400 bytes, and the rest' => sub { unpack 'a1400 a*', $_[0] },
 	'the record header, and the rest' => sub { unpack 'a5 a*', $_[0] },
-	'all but the last byte, and the last byte' => sub { my $n = length($_[0]) - 1; unpack "a$n a*", $_[0] },
+	'all but the last byte, and the last byte' => sub {
+		my $n = length($_[0]) - 1;
+		unpack "a$n a*", $_[0];
+	},
 	'two records in one segment' => sub { fragment($_[0], 1000) },
-	'two records, a segment each' => sub { my $all = fragment($_[0], 1000); unpack 'a1005 a*', $all },
-	'two records in three segments' => sub { my $all = fragment($_[0], 1000); unpack 'a1003 a5 a*', $all },
+	'two records, a segment each' => sub {
+		my $all = fragment($_[0], 1000);
+		unpack 'a1005 a*', $all;
+	},
+	'two records in three segments' => sub {
+		my $all = fragment($_[0], 1000);
+		unpack 'a1003 a5 a*', $all;
+	},
 	'records of 100 bytes, all at once' => sub { fragment($_[0], 100) },
 	'records of 100 bytes, a segment each' => sub { unpack '(a105)*', fragment($_[0], 100) },
-	'the first bytes of the message in records of one byte' => sub { my ($head, $message, $rest) = unpack 'a5 a10 a*', $_[0]; join '', (map { substr($head, 0, 3) . pack 'n/a', $_ } split //, $message), substr($head, 0, 3) . pack 'n/a', $rest },
+	'the first bytes of the message in records of one byte' => sub {
+		my ($head, $message, $rest) = unpack 'a5 a10 a*', $_[0];
+		join '', (map { substr($head, 0, 3) . pack 'n/a', $_ } split //, $message),
+			substr($head, 0, 3) . pack 'n/a', $rest;
+	},
 );
 
 # Read the client's next ClientHello, and a ChangeCipherSpec record before it.
 sub read_hello {
 	my ($client) = @_;
 	my ($bytes, $message) = ('', '');
-	while (length $message < 4 || length $message < 4 + unpack 'xN', "\0$message" & "\0\0\xff\xff\xff") {
+	while (length $message < 4 || length $message < 4 + unpack 'xN',
+		"\0$message" & "\0\0\xff\xff\xff") {
 		my $head = $client->recv(5);
 		my $content = $client->recv(unpack 'x3n', $head);
 		$bytes .= $head . $content;
@@ -73,17 +90,21 @@ sub relay {
 		select $bits, undef, undef, $T::SECONDS or die "nothing comes\n";
 		for my $fd (grep { vec $bits, $_, 1 } keys %from) {
 			my $bytes = $from{$fd}->raw_read;
-			length $bytes ? $to{$fd}->raw_send($bytes) : do { $to{$fd}->finish; delete $from{$fd} };
+			length $bytes ? $to{$fd}->raw_send($bytes) : do {
+				$to{$fd}->finish;
+				delete $from{$fd};
+			};
 		}
 	}
 }
 
-# Test a session whose ClientHellos `split` cuts into pieces; return their lengths. retried: the number
-# of HelloRetryRequests to expect.
+# Test a session whose ClientHellos $split cuts into pieces; return their lengths. retried: the
+# number of HelloRetryRequests to expect.
 sub works {
 	my ($name, $split, %o) = @_;
 	my $s = session(pg => $fake, over => $o{over}, args => $o{args}, keep => 1);
-	syswrite $to_client, join(' ', $listener->sockport, $o{direct} ? 'direct' : 'postgres', '-pad', $o{pad} || 1500, @{ $o{tls} || [] }) . "\n";
+	syswrite $to_client, join(' ', $listener->sockport, $o{direct} ? 'direct' : 'postgres',
+		'-pad', $o{pad} || 1500, @{ $o{tls} || [] }) . "\n";
 	my $socket = $listener->accept;
 	my $client = T::Conn->new($socket, $socket);
 	if (!$o{direct}) {
@@ -98,7 +119,9 @@ sub works {
 		my $pieces = 0;
 		for my $piece ($split->($hello)) {
 			$s->conn->raw_send($piece);
-			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) }) if $pieces++ < 20; # waiting for each of hundreds takes too long
+			# waiting for each of hundreds takes too long
+			wait_for('pgssl to read', sub { is_taken($s) || !alive($s->{pid}) })
+				if $pieces++ < 20;
 		}
 	}
 	close delete $s->{$_} for qw(child_in child_out);
@@ -120,7 +143,8 @@ for my $over (qw(tcp pipes)) {
 	}
 }
 
-subtest 'TLS 1.2' => sub { works($_, $way{$_}, tls => [qw(-max_protocol TLSv1.2)]) for sort keys %way };
+subtest 'TLS 1.2' => sub { works($_, $way{$_}, tls => [qw(-max_protocol TLSv1.2)])
+	for sort keys %way };
 
 subtest 'longer than a record' => sub {
 	for my $name (grep { !/records of one byte/ } sort keys %way) {
@@ -132,8 +156,10 @@ subtest 'longer than a record' => sub {
 # The server does not support the group of the client's key share, so the client sends a second
 # ClientHello.
 subtest 'HelloRetryRequest' => sub {
-	for my $name (grep { !/records of one byte/ } sort keys %way) { # the second one follows a ChangeCipherSpec record
-		my @lengths = works($name, $way{$name}, tls => [qw(-groups P-521:P-384)], args => ['--groups=P-384'], retried => 1);
+	# the second ClientHello follows a ChangeCipherSpec record
+	for my $name (grep { !/records of one byte/ } sort keys %way) {
+		my @lengths = works($name, $way{$name}, tls => [qw(-groups P-521:P-384)],
+			args => ['--groups=P-384'], retried => 1);
 		cmp_ok($lengths[1], '>=', 1536, "of @lengths bytes");
 	}
 };

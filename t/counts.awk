@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# The line counts of README's reading order, lines like "    wrapper.c    about 120 lines   the ten steps".
-# mode=write prints README with the numbers set right, to the next ten; mode=check fails when one is more than a tenth (and ten lines) off.
+# Line counts in README's reading order: "    wrapper.c    about 120 lines   the ten steps".
+# mode=write prints README with the numbers updated, rounded to ten; mode=check fails if a number is
+# wrong by more than a tenth (and ten lines).
 
 function lines_of(file,    n, line, got)
 {

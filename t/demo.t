@@ -1,8 +1,9 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: ISC
 #
-# make demo, as a newcomer runs it: psql comes in under verify-full through a real xinetd, and nothing is left. make demo KEEP=1: it is
-# left running, the printed command connects, the printed command stops it.
+# `make demo`, as a new user runs it: psql connects with verify-full through a real xinetd, and
+# nothing is left behind. `make demo KEEP=1`: the service stays up, and the two commands that the
+# demo prints connect to it and stop it.
 # sabotage: contrib/demo.sh s/sslmode=verify-full/sslmode=require/
 use strict;
 use warnings;
@@ -14,7 +15,7 @@ plan skip_all => 'needs root' if $> != 0;
 plan skip_all => 'needs Debian' unless -f '/etc/debian_version';
 plan skip_all => 'pgssl is not built' unless -x 'pgssl';
 
-# The demo, with make as it is built now; returns the exit status and all output.
+# Run `make demo` with these variables; return the exit status and all output.
 sub demo
 {
 	my @vars = @_;
@@ -23,7 +24,7 @@ sub demo
 		open STDERR, '>&', \*STDOUT;
 		open STDIN, '<', '/dev/null';
 		delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
-		# A user's own settings must not matter.
+		# The user's own settings must have no effect.
 		@ENV{qw(PGPORT PGUSER PGSSLMODE)} = (1, 'nobody', 'disable');
 		exec 'make', '-s', 'demo', @vars or exit 127;
 	}
@@ -33,7 +34,7 @@ sub demo
 	return ($? >> 8, $text);
 }
 
-# Processes whose command line names this folder.
+# The processes whose command line names this directory.
 sub processes
 {
 	my ($dir) = @_;
@@ -61,16 +62,19 @@ sub parts
 	my ($dir) = $text =~ m{(/tmp/pgssl-demo\.\w+)};
 	my ($port) = $text =~ /host=localhost port=(\d+)/;
 	my ($pg_port) = $text =~ /, port (\d+) of 127/;
-	return ($dir // '/no/folder', $port // 0, $pg_port // 0);
+	return ($dir // '/no/directory', $port // 0, $pg_port // 0);
 }
 
 my ($status, $text, $dir, $port, $pg_port);
 
-# psql's \conninfo in the text, under TLS.
+# Test that the text contains the output of \conninfo for a TLS connection.
 sub is_demo
 {
 	my ($text, $name) = @_;
-	my %want = (database => 'demo', user => 'demo', host => 'localhost', address => '127.0.0.1', port => $port, protocol => 'TLSv1.3', cipher => 'TLS_AES_256_GCM_SHA384');
+	my %want = (
+		database => 'demo', user => 'demo', host => 'localhost', address => '127.0.0.1',
+		port => $port, protocol => 'TLSv1.3', cipher => 'TLS_AES_256_GCM_SHA384',
+	);
 	is_deeply T::Pg::conninfo($text), \%want, $name;
 }
 
@@ -78,17 +82,18 @@ my $pgssl_before = getpwnam 'pgssl';
 ($status, $text) = demo();
 is $status, 0, 'make demo' or diag $text;
 ($dir, $port, $pg_port) = parts($text);
-is scalar getpwnam('pgssl'), $pgssl_before, 'no user is made';
-like $text, qr/user\s*= nobody/, 'the shipped entry, without root';
-like $text, qr/sslmode=verify-full/, 'it shows the command, with verify-full';
-is_demo $text, '\conninfo is there, and says TLS';
-like $text, qr/\d+ \| demo/, 'a query\'s result';
-like $text, qr/FATAL: +this port accepts only TLS connections/, 'what a client without TLS is told';
-like $text, qr/connection authorized: user=demo database=demo .*tls=TLSv1\.3/, 'the log line';
-like $text, qr/disconnection: session time: .*user=demo/, 'the other one';
-like $text, qr/nothing is left running/, 'it says that all is gone';
-ok !-e $dir, 'the folder is gone';
-is_deeply [processes($dir)], [], 'no process is left';
+is scalar getpwnam('pgssl'), $pgssl_before, 'no user is created';
+like $text, qr/user\s*= nobody/, 'the shipped entry does not run as root';
+like $text, qr/sslmode=verify-full/, 'the psql command with verify-full is shown';
+is_demo $text, '\conninfo shows TLS';
+like $text, qr/\d+ \| demo/, 'the result of a query';
+like $text, qr/FATAL: +this port accepts only TLS connections/,
+	'the message to a client without TLS';
+like $text, qr/connection authorized: user=demo database=demo .*tls=TLSv1\.3/, 'the first log line';
+like $text, qr/disconnection: session time: .*user=demo/, 'the last log line';
+like $text, qr/nothing is left running/, 'the end is reported';
+ok !-e $dir, 'the directory is removed';
+is_deeply [processes($dir)], [], 'no process is left running';
 ok !listens($_), "port $_ is closed" for $port, $pg_port;
 
 ($status, $text) = demo('KEEP=1');
@@ -99,11 +104,11 @@ my ($connect) = $text =~ /connect: +(PGPASSWORD=.*)$/m;
 my ($stop) = $text =~ /stop: +(sh .*)$/m;
 is_demo scalar `$connect -Xc '\\conninfo' 2>&1`, 'the printed command connects';
 is system($stop), 0, 'the printed command stops it';
-ok !-e $dir, 'the folder is gone';
+ok !-e $dir, 'the directory is removed';
 my $tries = 200;
 select undef, undef, undef, 0.05 while $tries-- && processes($dir);
-is_deeply [processes($dir)], [], 'no process is left';
+is_deeply [processes($dir)], [], 'no process is left running';
 ok !listens($_), "port $_ is closed" for $port, $pg_port;
-ok !-e '/usr/sbin/policy-rc.d' || `cat /usr/sbin/policy-rc.d` !~ /pgssl/, 'no policy-rc.d of ours is left';
+ok !-e '/usr/sbin/policy-rc.d' || `cat /usr/sbin/policy-rc.d` !~ /pgssl/, 'its policy-rc.d is removed';
 
 done_testing;

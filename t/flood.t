@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: ISC
 #
-# A client whose next byte is always there: no read ever waits, so whoever looks for deadlines and SIGTERM only while waiting never looks. They bind all the same.
+# A client that always has more data to read: no read ever waits, so code that checks deadlines and
+# SIGTERM only while it waits never checks them. They must take effect all the same.
 # sabotage: s/if (t->reads++ == READS_MAX)/if (false)/ tls.c
 # sabotage: s/return left == 0 ? IO_TIMEOUT/return false ? IO_TIMEOUT/ net/stream.c
-# sabotage: s/if (ready > 0 \&\& sigterm_pending())/if (false)/ net/stream.c
+# sabotage: s/if (ready > 0 \&\& end_signal_pending())/if (false)/ net/stream.c
 use lib 't/lib';
 use T;
 use T::X509;
 use Time::HiRes qw(time);
 
-# A session with tls13_records as its client, which is to be ended last of all, for pgssl reads on to hear it out: (session, client).
+# A session whose client is tls13_records: (session, client). The client must be stopped last,
+# because pgssl keeps reading from it until it closes.
 sub flooded {
 	my ($words, %o) = @_;
 	my $s = session(over => 'pair', %o);
 	my $said = "$TMP/said.$s->{pid}";
-	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write}, out => $said);
+	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write},
+		out => $said);
 	$s->conn->close;
 	wait_for('the handshake', sub { slurp($said) =~ /^connected/ });
 	return ($s, $client);
@@ -30,14 +33,15 @@ sub ends {
 subtest 'KeyUpdates before the startup packet' => sub {
 	my $fake = fake_backend();
 	my ($s, $client) = flooded(['keyupdates'], pg => $fake, args => ['--handshake-timeout=2']);
-	ends($s, $client, qr/did not send its startup packet in time/, 76, '--handshake-timeout ends it');
+	ends($s, $client, qr/did not send its startup packet in time/, 76,
+		'--handshake-timeout ends the session');
 	($s, $client) = flooded(['keyupdates'], pg => $fake);
 	nap(0.2);
 	kill 'TERM', $s->{pid};
-	ends($s, $client, qr/SIGTERM/, 76, 'SIGTERM ends it');
+	ends($s, $client, qr/SIGTERM/, 76, 'SIGTERM ends the session');
 };
 
-subtest 'data, or KeyUpdates, in a session' => sub {
+subtest 'data or KeyUpdates in a session' => sub {
 	my $sink = fake_backend(sub { my ($socket) = @_; 1 while sysread $socket, my $data, 1 << 20 });
 	my $root = issue(cn => 'Root', ca => 1);
 	for my $flood (qw(data keyupdates)) {
@@ -45,21 +49,26 @@ subtest 'data, or KeyUpdates, in a session' => sub {
 		$s->logged(qr/connection authorized/);
 		nap(0.2);
 		kill 'TERM', $s->{pid};
-		ends($s, $client, qr/reason=terminated/, 0, "$flood: SIGTERM ends it");
+		ends($s, $client, qr/reason=terminated/, 0, "$flood: SIGTERM ends the session");
 
 		my $brief = issue(issuer => $root, cn => 'alice', until => 3);
-		my $pem = spew("$TMP/brief.pem", slurp($brief->{cert}) . slurp($brief->{key}), 0600);
+		my $pem = spew("$TMP/brief.pem", slurp($brief->{cert}) . slurp($brief->{key}),
+			0600);
 		my @args = ('-A', $root->{cert}, '--clientcert=verify-full', '--clientcert-expiry');
-		($s, $client) = flooded([ "cert:$pem", 'startup', $flood ], pg => $sink, args => \@args);
-		ends($s, $client, qr/reason=client certificate expired/, 0, "$flood: the certificate's end ends it");
+		($s, $client) = flooded([ "cert:$pem", 'startup', $flood ], pg => $sink,
+			args => \@args);
+		ends($s, $client, qr/reason=client certificate expired/, 0,
+			"$flood: the expiry of the client certificate ends the session");
 	}
 };
 
-# --idle-timeout began anew with each wake-up: a client that only sends KeyUpdates held its backend for ever.
-subtest 'KeyUpdates are no bytes of a session' => sub {
+# A client that only sent KeyUpdates kept its backend forever. --idle-timeout was restarted by every
+# wake-up; it must be restarted only by data.
+subtest 'KeyUpdates do not count as activity' => sub {
 	my $sink = fake_backend(sub { my ($socket) = @_; 1 while sysread $socket, my $data, 1 << 20 });
-	my ($s, $client) = flooded([ 'startup', 'keyupdates' ], pg => $sink, args => ['--idle-timeout=1']);
-	ends($s, $client, qr/reason=idle timeout/, 0, 'the session is idle, and ends');
+	my ($s, $client) = flooded([ 'startup', 'keyupdates' ], pg => $sink,
+		args => ['--idle-timeout=1']);
+	ends($s, $client, qr/reason=idle timeout/, 0, 'the idle session ends');
 };
 
 done_testing;

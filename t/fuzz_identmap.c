@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/fuzz_identmap.c - libFuzzer entry for ident maps. The input is the file, and its first 16 bytes
- * are also the identity.
+ * t/fuzz_identmap.c - libFuzzer entry point for ident maps. The input is the file; its first 16
+ * bytes are also the identity.
  */
 #include "auth/identmap.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/fuzz_proxy.c - libFuzzer entry for proxy_read. The first byte is the size of the pieces.
+ * t/fuzz_proxy.c - libFuzzer entry point for proxy_read. The first byte sets the size of reads.
  */
 #include "wire/proxy.h"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# Under inetd: the handbook's line has no program name, so argv[0] is "-P/tmp/" and the options begin at -p. It must work all the same.
+# Under inetd. The line in the PostgreSQL handbook has no program name, so argv[0] is "-P/tmp/" and
+# the options begin at -p. It must work all the same.
 # sabotage: s/setprogname("pgssl");/if (argv[0][0] == '-') _exit(1);/ wrapper.c
 use lib 't/lib';
 use T;
@@ -9,7 +10,7 @@ my $c = server_pem();
 my $pg = start_pg();
 my @verify = (sslmode => 'verify-full', rootcert => $c->{root});
 
-subtest 'inetd.conf as printed, without a name' => sub {
+subtest 'the inetd.conf line of the handbook, without a program name' => sub {
 	my $s = serve_inetd(argv => [ '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port ]);
 	my $r = psql('\conninfo', port => $s->port, @verify);
 	is(conninfo($r->{out})->{protocol}, 'TLSv1.3', 'conninfo');
@@ -17,27 +18,30 @@ subtest 'inetd.conf as printed, without a name' => sub {
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 };
 
-subtest 'with a name, as our example has it' => sub {
-	my $s = serve_inetd(argv => [ 'pgssl', '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port, '-o', "$TMP/named.log" ]);
+subtest 'with a program name, as in our example' => sub {
+	my $s = serve_inetd(argv => [ 'pgssl', '-P/tmp/', '-p', $c->{pem}, '-r', $pg->port, '-o',
+		"$TMP/named.log" ]);
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	wait_for('the log line', sub { log_lines("$TMP/named.log", qr/disconnection/) });
 };
 
-# Started without root, as its line says: the key is root's and read by group.
+# It is not started as root: the key belongs to root and is readable by the group.
 subtest 'the shipped line of inetd.conf.example' => sub {
-	my $s = serve_inetd(pg => $pg, shipped => 1);
+	my $s = serve_inetd(pg => $pg, shipped => 'nowait');
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'a session');
 	my ($pid) = $s->sessions;
 	my $nobody = getpwnam 'nobody';
-	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m, 'of a user without rights') if is_root();
-	ok(-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid", 'with a pid file');
+	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m,
+		'it runs as an unprivileged user') if is_root();
+	ok(-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid", 'it has a pid file');
 	$conn->close;
-	wait_for('the pid file to be removed', sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
+	wait_for('the pid file to be removed',
+		sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
 };
 
-subtest 'an empty argv[0], and none at all' => sub {
+subtest 'an empty argv[0], and one that is an option' => sub {
 	for my $name ('', '-P/tmp/') {
 		my $s = session(pg => $pg, argv0 => $name, stderr => 'client');
 		ok($s->conn->login, "argv[0] is '$name'");

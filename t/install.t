@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: ISC
 #
-# make install and uninstall: what goes where, that the installed texts name the installed paths, and that a site's files are never touched.
+# `make install` and `make uninstall`: what goes where, that the installed texts name the installed
+# paths, and that a site's own files are never touched.
 # sabotage: Makefile s/rm -f '$(DESTDIR)$(SBINDIR)\/pgssl'/rm -f/
 use strict;
 use warnings;
@@ -14,7 +15,7 @@ my $top = getcwd();
 my $root = tempdir(CLEANUP => 1);
 plan skip_all => 'pgssl is not built' unless -x "$top/pgssl";
 
-# -o pgssl: as it is built now, so that tests may run beside each other.
+# -o pgssl: do not rebuild the program, since other tests use it at the same time.
 sub make
 {
 	my @args = @_;
@@ -36,43 +37,48 @@ sub files
 {
 	my ($dir) = @_;
 	my %mode;
-	find({no_chdir => 1, wanted => sub { $mode{$_ =~ s/^\Q$dir\E//r} = sprintf '%04o', (lstat)[2] & 07777 if -f }}, $dir);
+	my $wanted = sub { $mode{$_ =~ s/^\Q$dir\E//r} = sprintf '%04o', (lstat)[2] & 07777 if -f };
+	find({no_chdir => 1, wanted => $wanted}, $dir);
 	return \%mode;
 }
 
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
-my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket systemd/pgssl@.service xinetd.d/pgssl-client
-	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
+my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket
+	systemd/pgssl@.service xinetd.d/pgssl-client systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
 
-# The default places, below DESTDIR; the umask is 077 and must not matter.
+# The default paths, below DESTDIR. The umask of 077 must have no effect.
 my $dest = "$root/dest with blank";
 make('install', "DESTDIR=$dest");
 is_deeply files($dest), {
 	'/usr/local/sbin/pgssl' => '0755',
 	'/usr/local/share/man/man8/pgssl.8' => '0644',
-	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README DESIGN SECURITY CHANGES LICENSE), map { "examples/$_" } @examples,
-}, 'program, manual, texts and examples, and nothing else';
+	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README DESIGN SECURITY CHANGES LICENSE),
+		map { "examples/$_" } @examples,
+}, 'program, manual, texts and examples are installed, and nothing else';
 ok -d "$dest/etc/pgssl", 'a directory for the certificate';
-is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"), 'the program is the one that was built';
+is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"),
+	'the installed program is the one that was built';
 
-# Somewhere else: every path follows.
+# Other directories: every path is adapted.
 my @vars = ("DESTDIR=$root/other", 'PREFIX=/opt/pg', 'SYSCONFDIR=/opt/conf');
 make('install', @vars);
 my $doc = "$root/other/opt/pg/share/doc/pgssl";
 for my $file (qw(README DESIGN SECURITY CHANGES), map { "examples/$_" } @examples) {
 	my $text = slurp("$doc/$file");
-	ok length $text, "$file is there";
-	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '', '... and names no path of another installation';
+	ok length $text, "$file is installed";
+	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '',
+		'... and names no default path';
 }
 for my $file (@examples[1, 2, 4]) {
 	my $text = slurp("$doc/examples/$file");
-	like $text, qr{/opt/pg/sbin/pgssl\s}, "$file has the program's place";
-	like $text, qr{-p /opt/conf/pgssl/pgssl\.pem -r 5432}, '... and the certificate\'s';
+	like $text, qr{/opt/pg/sbin/pgssl\s}, "$file has the program's path";
+	like $text, qr{-p /opt/conf/pgssl/pgssl\.pem -r 5432}, '... and the certificate\'s path';
 }
-like slurp("$root/other/opt/pg/share/man/man8/pgssl.8"), qr{/opt/conf/pgssl/pgssl\.pem}, 'so does the manual';
+like slurp("$root/other/opt/pg/share/man/man8/pgssl.8"), qr{/opt/conf/pgssl/pgssl\.pem},
+	'the manual has the certificate\'s path';
 
-# A second install and an uninstall leave what the site put there.
+# A second install, and an uninstall, keep what the site put there.
 mkdir "$root/other/etc" or die;
 for my $mine ("$root/other/opt/conf/pgssl/pgssl.pem", "$doc/mine") {
 	open my $f, '>', $mine or die "$mine: $!";
@@ -80,13 +86,16 @@ for my $mine ("$root/other/opt/conf/pgssl/pgssl.pem", "$doc/mine") {
 	close $f;
 }
 make('install', @vars);
-is slurp("$root/other/opt/conf/pgssl/pgssl.pem"), "mine\n", 'the key is not touched by a second install';
+is slurp("$root/other/opt/conf/pgssl/pgssl.pem"), "mine\n",
+	'a second install does not touch the key';
 make('uninstall', @vars);
-is_deeply files("$root/other"), {'/opt/conf/pgssl/pgssl.pem' => files("$root/other")->{'/opt/conf/pgssl/pgssl.pem'},
-	'/opt/pg/share/doc/pgssl/mine' => files("$root/other")->{'/opt/pg/share/doc/pgssl/mine'}}, 'uninstall leaves the site\'s files and no other';
+my $left = files("$root/other");
+is_deeply $left, {map { $_ => $left->{$_} } '/opt/conf/pgssl/pgssl.pem',
+	'/opt/pg/share/doc/pgssl/mine'},
+	'uninstall keeps the site\'s files and no others';
 make('uninstall', "DESTDIR=$dest");
-is_deeply files($dest), {}, 'uninstall leaves no file';
-ok !-e "$dest/etc/pgssl", '... and no empty directory for the certificate';
+is_deeply files($dest), {}, 'uninstall removes every file';
+ok !-e "$dest/etc/pgssl", '... and the empty directory for the certificate';
 make('uninstall', "DESTDIR=$dest");
 
 done_testing;

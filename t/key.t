@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# The private key: its file's owner and mode as PostgreSQL checks server.key, passphrases, a key that does not match, and files that are
-# replaced while connections arrive (18 of 200 connections failed on another wrapper).
+# The private key: owner and mode of its file (as PostgreSQL checks server.key), passphrases, a key
+# that does not match, and files that are replaced while clients connect. (With another wrapper 18
+# of 200 such connections failed.)
 # sabotage: s/S_IWGRP | S_IXGRP | S_IRWXO/0/ tls/credential.c
 # sabotage: s/complete = complete \&\& await_command(pid, status, when);/waitpid(pid, status, 0);/ tls/passphrase.c
 # sabotage: s/return X509_get0_pubkey(c->leaf) != NULL ||/return true ||/ tls/credential.c
@@ -12,11 +13,12 @@ use T;
 my $c = server_pem();
 my $fake = fake_backend();
 
-# Does a client get through with these arguments? (yes or no, the log, the exit status)
+# Try a handshake with a pgssl that has these arguments: (success, the log, the exit status).
 sub try_with {
 	my (@args) = @_;
 	unlink "$TMP/try.log";
-	my $s = session(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/try.log", '-D', 'debug' ], stderr => 'client');
+	my @more = ('-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/try.log", '-D', 'debug');
+	my $s = session(argv => [ @args, @more ], stderr => 'client');
 	my $ok = $s->conn->negotiate ? 1 : 0;
 	$s->conn->close;
 	my $status = $s->wait;
@@ -27,36 +29,38 @@ sub refused {
 	my ($what, $status, $pattern, @args) = @_;
 	my ($ok, $log, $got) = try_with(@args);
 	ok(!$ok, "$what: no handshake");
-	is($got, $status, "status $status");
-	like($log, $pattern, 'the log says why');
+	is($got, $status, "exit status $status");
+	like($log, $pattern, 'the log has the reason');
 }
 
-sub taken {
+sub accepted {
 	my ($what, @args) = @_;
 	my ($ok, $log) = try_with(@args);
-	ok($ok, "$what: taken") or diag($log);
+	ok($ok, "$what: accepted") or diag($log);
 }
 
 subtest 'owner and mode' => sub {
 	my $pem = make_pem($c->{cert}, "$TMP/mode.pem");
 	for my $mode (0600, 0400, 0700) {
 		chmod $mode, $pem;
-		taken(sprintf('mode %o', $mode), '-p', $pem);
+		accepted(sprintf('mode %o', $mode), '-p', $pem);
 	}
 	for my $mode (0644, 0604, 0660, 0620, 0601, 0666) {
 		chmod $mode, $pem;
-		refused(sprintf('mode %o', $mode), 77, qr/\Q$pem\E.*(?:0600|permission|group|world)/i, '-p', $pem);
+		refused(sprintf('mode %o', $mode), 77,
+			qr/\Q$pem\E.*(?:0600|permission|group|world)/i, '-p', $pem);
 	}
 	chmod 0640, $pem;
-	is_root() ? taken('mode 640 of root', '-p', $pem) : refused('mode 640', 77, qr/\Q$pem\E/, '-p', $pem);
+	is_root() ? accepted('mode 640 of root', '-p', $pem) : refused('mode 640', 77, qr/\Q$pem\E/,
+		'-p', $pem);
 	if (is_root()) {
 		chmod 0600, $pem;
 		chown 1, 1, $pem;
-		refused("another user's", 77, qr/\Q$pem\E.*own/i, '-p', $pem);
+		refused("another user's file", 77, qr/\Q$pem\E.*own/i, '-p', $pem);
 	}
 };
 
-# A certificate (its PEM text) that differs in one bit of the public key's point.
+# The certificate (PEM) with one bit of its public key's point changed.
 sub damage {
 	my ($pem) = @_;
 	my ($text) = $pem =~ /-----BEGIN CERTIFICATE-----(.*?)-----END/s;
@@ -69,10 +73,13 @@ sub damage {
 
 subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	my $ec = make_cert(name => 'ec', key => 'ecdsa');
-	my $damaged = spew("$TMP/damaged.pem", slurp($ec->{key}) . damage(slurp($ec->{chain})), 0600);
+	my $damaged = spew("$TMP/damaged.pem", slurp($ec->{key}) . damage(slurp($ec->{chain})),
+		0600);
 	my ($key, $public, $crt) = map { "$TMP/x25519.$_" } qw(key public crt);
-	T::run($_, quiet => 1) for [ qw(openssl genpkey -algorithm X25519 -out), $key ], [ qw(openssl pkey -pubout -in), $key, '-out', $public ],
-	    [ qw(openssl x509 -new -subj /CN=x25519 -days 3 -key), $ec->{key}, '-force_pubkey', $public, '-out', $crt ];
+	T::run($_, quiet => 1) for [ qw(openssl genpkey -algorithm X25519 -out), $key ],
+		[ qw(openssl pkey -pubout -in), $key, '-out', $public ],
+	    [ qw(openssl x509 -new -subj /CN=x25519 -days 3 -key), $ec->{key}, '-force_pubkey',
+		$public, '-out', $crt ];
 	my $x25519 = spew("$TMP/x25519.pem", slurp($key) . slurp($crt), 0600);
 	for my $case (
 		[ 'damaged', $damaged, qr/cannot use the public key of the first certificate in "\Q$damaged\E": .*: it is damaged, or of a type/ ],
@@ -80,59 +87,70 @@ subtest "a certificate whose public key OpenSSL cannot use" => sub {
 	) {
 		my ($what, $pem, $words) = @$case;
 		refused($what, 78, $words, '-p', $pem);
-		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ], quiet => 1);
-		like($r->{out} . $r->{err}, $words, '--check says it too');
+		my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . free_port() ],
+			quiet => 1);
+		like($r->{out} . $r->{err}, $words, '--check reports it too');
 	}
 	my $pem = make_pem($c->{cert}, "$TMP/live.pem");
 	my $s = serve_listen(pg => $fake, pem => $pem);
-	ok(connect_to($s->port)->negotiate, '-d: a good one');
+	ok(connect_to($s->port)->negotiate, '-d: a good certificate');
 	rename spew("$TMP/live.new", slurp($damaged), 0600), $pem;
-	ok(connect_to($s->port)->negotiate, 'replaced by a bad one: the old one stays in use');
+	ok(connect_to($s->port)->negotiate,
+		'replaced by a bad certificate: the old one stays in use');
 	wait_for('the reason', sub { $s->log =~ /could not reload .*public key of the first certificate/ });
-	ok(alive($s->{pid}), 'and the listener lives');
+	ok(alive($s->{pid}), 'the listener still runs');
 	stop($s->{pid});
 };
 
-subtest 'a separate key file is what counts' => sub {
+subtest 'a separate key file: its mode is checked, not that of the certificate' => sub {
 	my $cert = spew("$TMP/sep.crt", slurp($c->{cert}{chain}), 0644);
 	my $key = spew("$TMP/sep.key", slurp($c->{cert}{key}), 0600);
-	taken('certificate 0644, key 0600', '-p', $cert, "--key=$key");
+	accepted('certificate 0644, key 0600', '-p', $cert, "--key=$key");
 	chmod 0644, $key;
 	refused('key 0644', 77, qr/\Q$key\E/, '-p', $cert, "--key=$key");
 };
 
-subtest 'files that are not what they should be' => sub {
+subtest 'missing and unusable files' => sub {
 	refused('no file', 66, qr{\Q$TMP\E/none\.pem.*No such file}, '-p', "$TMP/none.pem");
-	refused('a folder', 66, qr/\Q$TMP\E/, '-p', $TMP) if 0;
-	refused('no key in it', 78, qr/key/i, '-p', spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
-	refused('no certificate in it', 78, qr/certificate/i, '-p', spew("$TMP/nocert.pem", slurp($c->{cert}{key}), 0600));
-	refused('empty', 78, qr/certificate/i, '-p', spew("$TMP/empty.pem", '', 0600));
-	refused('noise', 78, qr/certificate/i, '-p', spew("$TMP/noise.pem", join('', map { chr int rand 256 } 1 .. 5000), 0600));
+	refused('a directory', 66, qr/\Q$TMP\E/, '-p', $TMP) if 0;
+	refused('a file without a key', 78, qr/key/i, '-p',
+		spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
+	refused('a file without a certificate', 78, qr/certificate/i, '-p',
+		spew("$TMP/nocert.pem", slurp($c->{cert}{key}), 0600));
+	refused('an empty file', 78, qr/certificate/i, '-p', spew("$TMP/empty.pem", '', 0600));
+	refused('random bytes', 78, qr/certificate/i, '-p',
+		spew("$TMP/noise.pem", join('', map { chr int rand 256 } 1 .. 5000), 0600));
 	my $other = make_cert(name => 'othercert');
-	refused('a key of another certificate', 78, qr/match/i, '-p', spew("$TMP/mismatch.pem", slurp($c->{cert}{chain}) . slurp($other->{key}), 0600));
+	refused('the key of another certificate', 78, qr/match/i, '-p',
+		spew("$TMP/mismatch.pem", slurp($c->{cert}{chain}) . slurp($other->{key}), 0600));
 };
 
 subtest 'passphrases' => sub {
 	my $pem = make_pem(make_cert(name => 'locked', passphrase => 'open sesame'));
-	taken('the right one', '-p', $pem, '--passphrase-command=echo open sesame');
-	taken('only the first line counts', '-p', $pem, '--passphrase-command=printf "open sesame\nsecond\n"');
-	refused('the wrong one', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=echo nonsense');
-	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem, '--passphrase-command=exit 3');
-	refused('none: nobody is asked', 78, qr/passphrase/i, '-p', $pem);
-	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1], qr/nonsense\b(?!.*command)|open sesame/, 'no secret in the log');
+	accepted('the right passphrase', '-p', $pem, '--passphrase-command=echo open sesame');
+	accepted('only the first line is used', '-p', $pem,
+		'--passphrase-command=printf "open sesame\nsecond\n"');
+	refused('a wrong passphrase', 78, qr/passphrase/i, '-p', $pem,
+		'--passphrase-command=echo nonsense');
+	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem,
+		'--passphrase-command=exit 3');
+	refused('no command: no prompt', 78, qr/passphrase/i, '-p', $pem);
+	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1],
+		qr/nonsense\b(?!.*command)|open sesame/, 'no passphrase in the log');
 };
 
 subtest "the passphrase command gets none of the client's descriptors" => sub {
 	my $pem = make_pem(make_cert(name => 'locked2', passphrase => 'x'));
 	my $cmd = "ls -l /proc/self/fd >$TMP/fds; echo to-stderr >&2; cat >/dev/null; echo x";
-	taken('a curious command', '-p', $pem, "--passphrase-command=$cmd");
+	accepted('a command that lists its descriptors', '-p', $pem, "--passphrase-command=$cmd");
 	my $fds = slurp("$TMP/fds");
 	like($fds, qr{0 -> /dev/null}, 'standard input is /dev/null');
-	unlike($fds, qr/socket:/, 'no socket is there');
+	unlike($fds, qr/socket:/, 'it has no socket');
 };
 
-# The deadline and SIGTERM were only looked at until the passphrase was in; the command's end was waited for without any limit.
-subtest 'a passphrase command that has said its word and goes on' => sub {
+# A passphrase command that did not end after its output kept pgssl waiting forever, since the
+# deadline and SIGTERM were checked only until the passphrase was read. They must end that wait too.
+subtest 'a passphrase command that prints the passphrase and does not end' => sub {
 	my $pem = make_pem(make_cert(name => 'lingers', passphrase => 'x'));
 	my $cmd = "echo x; exec >/dev/null; echo \$\$ >$TMP/lingers.new; mv $TMP/lingers.new $TMP/lingers; exec sleep 1000";
 	my $s = session(pg => $fake, pem => $pem, args => ["--passphrase-command=$cmd"]);
@@ -142,14 +160,15 @@ subtest 'a passphrase command that has said its word and goes on' => sub {
 	kill 'TERM', $s->{pid};
 	$s->conn->close;
 	is($s->wait, 75, 'SIGTERM ends the wait');
-	ok(!alive($pid), 'and the command');
+	ok(!alive($pid), 'and ends the command');
 	like($s->log, qr/terminated by SIGTERM while --passphrase-command ran/, 'logged');
 };
 
-# 200 connections, each must come through, while `replace` runs again and again.
+# Connect 200 times while a process calls `replace` again and again. Every handshake must succeed.
 sub replaced_while_connecting {
 	my ($replace, @args) = @_;
-	my $s = serve(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o', "$TMP/replace.log" ]);
+	my $s = serve(argv => [ @args, '-r', '127.0.0.1:' . $fake->port, '-o',
+		"$TMP/replace.log" ]);
 	watch_log("$TMP/replace.log");
 	my $pid = fork;
 	if (!$pid) {
@@ -164,23 +183,23 @@ sub replaced_while_connecting {
 		$k->close;
 	}
 	stop($pid, 'KILL');
-	is($good, 200, 'all came through');
-	is(scalar keys %name, 2, 'and met both certificates');
+	is($good, 200, 'all handshakes succeed');
+	is(scalar keys %name, 2, 'both certificates were used');
 }
 
 my @pair = map { make_cert(name => "turn$_", cn => "turn$_", issuer => $c->{ca}) } 0, 1;
 
-subtest 'one PEM replaced by rename' => sub {
+subtest 'one PEM file replaced by rename' => sub {
 	my $pem = make_pem($pair[0], "$TMP/rename.pem");
 	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], "$TMP/rename.new"); rename "$TMP/rename.new", $pem }, '-p', $pem);
 };
 
-subtest 'one PEM rewritten in place' => sub {
+subtest 'one PEM file rewritten in place' => sub {
 	my $pem = make_pem($pair[0], "$TMP/place.pem");
 	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], $pem) }, '-p', $pem);
 };
 
-subtest 'certificate and key in two files, renamed one after the other' => sub {
+subtest 'certificate and key in two files, replaced one after the other' => sub {
 	my ($cert, $key) = ("$TMP/two.crt", "$TMP/two.key");
 	my $put = sub {
 		my ($n) = @_;

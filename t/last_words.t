@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
-# A socket that is closed with unread data resets the connection, and the reset can destroy the last message on its way: clients that were still sending saw
-# "connection reset" in place of the reason. Whatever the client has sent, the FATAL or alert arrives, and then an orderly end. And one deadline holds for all.
+# Clients that were still sending saw "connection reset" instead of the reason for the end: closing
+# a socket with unread data resets the connection, and the reset can destroy the last message in
+# transit. Whatever the client has sent, the FATAL or the alert must arrive, followed by an orderly
+# close. One deadline must cover everything before the session.
 # sabotage: s/if (rfd != wfd || shutdown(wfd, SHUT_WR) < 0)/if (wfd >= 0)/ net/stream.c
 # sabotage: s/else if (s->splice.end/if (s->splice.end/ wrapper.c
 use lib 't/lib';
@@ -16,31 +18,31 @@ sub fatal_arrives {
 	my $s = session(pg => $fake, %o);
 	$s->conn->negotiate or die 'no TLS' if $o{tls};
 	$s->conn->send($first . $noise);
-	nap(0.2); # let a reset come, if one comes
+	nap(0.2); # time for a reset to arrive
 	my $error = parse_error($s->conn->rest);
 	is($error && $error->{C}, $code, "FATAL $code arrives");
-	is($s->conn->ending, 'closed', 'and an orderly end');
+	is($s->conn->ending, 'closed', 'followed by an orderly close');
 	$s->conn->close;
 	$s->wait;
 }
 
-subtest 'noise in clear' => sub { fatal_arrives('08P01', '') };
+subtest 'garbage in clear' => sub { fatal_arrives('08P01', '') };
 subtest 'a session in clear' => sub { fatal_arrives('28000', startup_packet(user => 'alice')) };
 subtest 'under TLS: no user' => sub { fatal_arrives('28000', startup_packet(database => 'x'), tls => 1) };
 subtest 'under TLS: a packet that is too long' => sub { fatal_arrives('08P01', pack('NN', 10005, 3 << 16), tls => 1) };
-subtest 'under TLS: nobody listens' => sub { fatal_arrives('57P03', startup_packet(user => 'alice'), tls => 1, connect => '127.0.0.1:' . free_port()) };
+subtest 'under TLS: PostgreSQL cannot be reached' => sub { fatal_arrives('57P03', startup_packet(user => 'alice'), tls => 1, connect => '127.0.0.1:' . free_port()) };
 
-subtest 'a handshake that fails: its alert' => sub {
+subtest 'a failed handshake: the alert arrives' => sub {
 	my $s = session(pg => $fake);
 	$s->conn->raw_send(ssl_request());
 	is($s->conn->recv(1), 'S', 'S');
 	$s->conn->raw_send("\x16\3\1\0\5\xff\xff\xff\xff\xff" . $noise);
 	nap(0.2);
-	like($s->conn->rest, qr/^\x15\x03[\x01\x03]\x00\x02\x02./s, 'an alert');
-	is($s->conn->ending, 'closed', 'and an orderly end');
+	like($s->conn->rest, qr/^\x15\x03[\x01\x03]\x00\x02\x02./s, 'the alert');
+	is($s->conn->ending, 'closed', 'followed by an orderly close');
 };
 
-subtest 'a session that breaks the rules of TLS: its alert' => sub {
+subtest 'a record that TLS refuses, within a session: the alert arrives' => sub {
 	my $s = session(pg => $fake);
 	ok($s->conn->negotiate, 'handshake');
 	$s->conn->send(startup_packet(user => 'alice'));
@@ -48,15 +50,15 @@ subtest 'a session that breaks the rules of TLS: its alert' => sub {
 	$s->conn->raw_send("\x17\3\3\0\x40" . 'no such MAC ever' x 4 . $noise);
 	nap(0.2);
 	$s->conn->rest;
-	like($s->conn->{tls_error}, qr/bad record mac/, 'the client gets the alert');
+	like($s->conn->{tls_error}, qr/bad record mac/, 'the client receives the alert');
 	delete $s->conn->{ended};
-	is($s->conn->ending, 'closed', 'and an orderly end');
+	is($s->conn->ending, 'closed', 'followed by an orderly close');
 	$s->conn->close;
 	is($s->wait, 0, 'status');
-	like($s->log, qr/TLS failed: .*mac.* host=/i, 'logged, with what was wrong');
+	like($s->log, qr/TLS failed: .*mac.* host=/i, 'the log has the reason');
 };
 
-subtest 'a byte now and then wins nothing: one deadline for all' => sub {
+subtest 'a slow client gains no time: one deadline for everything' => sub {
 	for my $tls (0, 1) {
 		my $s = session(pg => $fake, args => ['--handshake-timeout=1']);
 		my $start = time;
@@ -65,8 +67,8 @@ subtest 'a byte now and then wins nothing: one deadline for all' => sub {
 			$s->conn->send($byte) or last;
 			last if $s->conn->readable(0.2);
 		}
-		cmp_ok(time - $start, '<', 5, 'the end comes in time');
-		is($s->conn->rest, '', 'without a word');
+		cmp_ok(time - $start, '<', 5, 'the connection ends in time');
+		is($s->conn->rest, '', 'without a message');
 		$s->conn->close;
 		is($s->wait, 76, 'EX_PROTOCOL');
 	}
@@ -76,17 +78,17 @@ subtest 'SIGTERM before the session' => sub {
 	for my $tls (0, 1) {
 		my $s = session(pg => $fake);
 		$tls ? $s->conn->negotiate : $s->conn->raw_send("\0");
-		wait_for('pgssl to be at work', sub { slurp("/proc/$s->{pid}/wchan") =~ /poll/ || slurp("/proc/$s->{pid}/syscall") =~ /^(?:7|271) / });
+		wait_for('pgssl to wait for the client', sub { slurp("/proc/$s->{pid}/wchan") =~ /poll/ || slurp("/proc/$s->{pid}/syscall") =~ /^(?:7|271) / });
 		kill 'TERM', $s->{pid};
-		is($s->conn->rest, '', 'no word');
+		is($s->conn->rest, '', 'no message');
 		$s->conn->close;
-		unlike($s->wait, qr/signal/, 'an orderly end');
+		unlike($s->wait, qr/signal/, 'the process exits by itself');
 		like($s->log, qr/SIGTERM|terminated/, 'logged');
 	}
 };
 
-# Wherever a client dies, the process ends and no crash is seen.
-subtest 'the client dies after any number of bytes' => sub {
+# Wherever in the handshake a client disappears, the process must exit by itself.
+subtest 'the client disappears after any number of bytes' => sub {
 	my $hello = do {
 		my $k = session(pg => $fake);
 		$k->conn->negotiate;
@@ -98,7 +100,8 @@ subtest 'the client dies after any number of bytes' => sub {
 			$s->conn->raw_send(substr $hello, 0, $n);
 			$s->conn->$how;
 			my $status = $s->wait;
-			ok($status eq '0' || $status eq '76', "$how after $n bytes") or diag("status $status");
+			ok($status eq '0' || $status eq '76', "$how after $n bytes")
+				or diag("status $status");
 		}
 	}
 };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # The listener's limits: sessions of one source, half-open sessions that give way, and floods of silent clients.
+# never: A listener that a stranger can fill
 # sabotage: s/sources\[source\].serving >= (unsigned)options->max_per_source/false/ listen/children.c
 # sabotage: s/if (kill(c->pid, SIGKILL) != 0)/if (true)/ listen/children.c
 # sabotage: s/if (n > most ||/if (n < most ||/ listen/children.c

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: ISC
 #
-# The texts: pgssl.8 is clean mdoc and says what the program can say; README's line counts are true; the super-servers' examples are
-# what those programs take.
+# The texts: pgssl.8 is clean mdoc and has every message of the program, the line counts of README
+# are correct, and the examples for super-servers have the form that those programs expect.
 # sabotage: pgssl.8 s/^\.Sh FILES/.Sh FILE/
 use strict;
 use warnings;
@@ -17,16 +17,17 @@ my $man = slurp('pgssl.8');
 
 SKIP: {
 	skip 'mandoc is not installed', 1 unless have('mandoc');
-	is `mandoc -T lint pgssl.8 2>&1`, '', 'mandoc -T lint has nothing to say';
+	is `mandoc -T lint pgssl.8 2>&1`, '', 'mandoc -T lint reports nothing';
 }
 
 my @sections = $man =~ /^\.Sh (.*)$/mg;
 my %seen = map { $_ => 1 } @sections;
 ok $seen{$_}, "the manual has the section $_"
-    for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG', 'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE",
-    'FILES', 'EXAMPLES', 'DIAGNOSTICS', 'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
+    for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG',
+    'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE", 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
+    'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
 
-# Every message of the table of refusals stands in the manual, with its SQLSTATE.
+# Every message of the table of refusals must be in the manual, with its SQLSTATE.
 {
 	my ($table) = slurp('wire/startup.c') =~ /refusals\[\] = \{(.*?)^\};/ms;
 	(my $rows = $man) =~ s/VERSION/%s/g;
@@ -37,18 +38,21 @@ ok $seen{$_}, "the manual has the section $_"
 		my ($state, $message) = ($1, $2);
 		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc
 		$message =~ s/protocol 2\.0/protocol %s/;
-		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m, "the manual has $state $message";
+		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m,
+			"the manual has $state $message";
 		$count++;
 	}
-	cmp_ok $count, '>', 5, 'the table was read';
+	cmp_ok $count, '>', 5, 'the table was found';
 }
 
-is `make -s counts-check 2>&1`, '', 'README\'s line counts are true';
+is `env -u MAKEFLAGS -u MAKELEVEL make -s counts-check 2>&1`, '', 'the line counts of README are correct';
 
 my ($readme, $warning) = (slurp('README'));
-cmp_ok index($readme, 'trust'), '<', index($readme, 'make demo'), 'README warns before it says how';
+cmp_ok index($readme, 'trust'), '<', index($readme, 'make demo'),
+	'README warns before it gives instructions';
 unlike $readme, qr/^#|\*\*|```/m, 'README is plain text';
-is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [], 'README has short lines';
+is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [],
+	'README has lines of at most 96 columns';
 
 SKIP: {
 	skip 'systemd-analyze is not installed', 1 unless have('systemd-analyze');
@@ -59,14 +63,15 @@ SKIP: {
 		close $f;
 	}
 	my $said = `systemd-analyze verify --man=no $dir/pgssl.socket $dir/pgssl\@.service 2>&1`;
-	is join('', grep { /pgssl/ } split /^/, $said), '', 'systemd-analyze verify has nothing to say of the units';
+	is join('', grep { /pgssl/ } split /^/, $said), '',
+		'systemd-analyze verify reports nothing about the units';
 }
 
-# inetd.conf: service, type, protocol, nowait, user, path, and then argv from argv[0] on.
+# Fields of inetd.conf: service, type, protocol, nowait, user, path, and arguments from argv[0] on.
 my @entry = split ' ', (grep { !/^#/ } split /\n/, slurp('inetd.conf.example'))[0];
 is "@entry[0, 1, 2, 4]", 'pgssl stream tcp pgssl', 'inetd.conf.example has the fields in order';
-like $entry[3], qr/^nowait\.\d+$/, '... raises the limit of starts a minute';
-is $entry[6], 'pgssl', '... and gives the program its name';
+like $entry[3], qr/^nowait\.\d+$/, '... raises the limit of starts per minute';
+is $entry[6], 'pgssl', '... and has the program name as argv[0]';
 like slurp('services.example'), qr/^pgssl\s+9000\/tcp\s/m, 'services.example has the port';
 
 done_testing;

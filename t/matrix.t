@@ -16,7 +16,8 @@ limit(300);
 # What pgssl refuses by default and s_server accepts: [description, version, cipher, group]. With -C
 # and --groups pgssl must accept it, unless the description begins with "never".
 my @by_design = (
-	[ 'TLS 1.2 without forward secrecy or without AEAD', qr/^TLSv1\.2$/, qr/^(?!(?:ECDHE|DHE)-.*(?:GCM|CCM|CHACHA20))/, qr/./ ],
+	[ 'TLS 1.2 without forward secrecy or without AEAD', qr/^TLSv1\.2$/,
+		qr/^(?!(?:ECDHE|DHE)-.*(?:GCM|CCM|CHACHA20))/, qr/./ ],
 	[ 'never: TLS below 1.2', qr/^TLSv1(?:\.1)?$/, qr/./, qr/./ ],
 );
 
@@ -31,22 +32,28 @@ sub known {
 	return @values[ grep { $answers[$_] !~ /^unknown/ } 0 .. $#values ];
 }
 
-my @curves = known('-groups', map { /^\s*(\S+)\s*:/ ? $1 : () } split /\n/, T::run([ qw(openssl ecparam -list_curves) ])->{out});
+my @curves = known('-groups', map { /^\s*(\S+)\s*:/ ? $1 : () } split /\n/,
+	T::run([ qw(openssl ecparam -list_curves) ])->{out});
 my @groups = map { openssl_list('list', $_, '-tls-groups') } qw(-tls1_2 -tls1_3);
-@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves) unless @groups; # OpenSSL before 3.5 cannot list them
+# OpenSSL before 3.5 cannot list them.
+@groups = ('X25519', 'X448', grep({ /^ffdhe/ } openssl_list(qw(list -objects))), @curves)
+	unless @groups;
 
 my @sigalgs = openssl_list(qw(list -tls-signature-algorithms));
+# OpenSSL before 3.4 cannot list them.
 @sigalgs = (qw(ecdsa_secp256r1_sha256 ecdsa_secp384r1_sha384 ecdsa_secp521r1_sha512 ed25519 ed448),
-	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs; # OpenSSL before 3.4 cannot list them
+	map { my $sha = $_; map({ "${_}_sha$sha" } qw(rsa_pss_rsae rsa_pss_pss)), map({ "$_+SHA$sha" } qw(RSA ECDSA DSA)) } qw(1 224 256 384 512)) unless @sigalgs;
 
 # [name, authentication]
-my @ciphers = map { [ /^(\S+).*\bAu=(\S+)/ ] } split /\n/, T::run([ qw(openssl ciphers -v -s -tls1_2 ALL:COMPLEMENTOFALL:@SECLEVEL=0) ])->{out};
+my @ciphers = map { [ /^(\S+).*\bAu=(\S+)/ ] } split /\n/,
+	T::run([ qw(openssl ciphers -v -s -tls1_2 ALL:COMPLEMENTOFALL:@SECLEVEL=0) ])->{out};
 
 # OpenSSL cannot list all TLS 1.3 suites. It picks those that it has from all names that can be made
 # of its ciphers and digests.
 my @aead = map { /((?:AES|ARIA|CAMELLIA|SM4)(?:-?\d+)?)-(GCM|CCM)$/i ? uc "$1_$2" =~ tr/-/_/r : () } map { s/id-aes/AES-/r } openssl_list(qw(list -cipher-algorithms));
 my @suites = map { my $aead = $_; map { "TLS_${aead}_$_" } qw(SHA256 SHA384 SM3) } qw(CHACHA20_POLY1305 SHA256 SHA384), map { /CCM/ ? ($_, "${_}_8") : $_ } @aead;
-@suites = grep { /^TLS_/ } openssl_list(qw(ciphers -s -tls1_3 -ciphersuites), join(':', @suites), 'ALL:@SECLEVEL=0');
+@suites = grep { /^TLS_/ } openssl_list(qw(ciphers -s -tls1_3 -ciphersuites), join(':', @suites),
+	'ALL:@SECLEVEL=0');
 
 sub unique { my %seen; return grep { !$seen{$_}++ } @_ }
 @groups = unique(known('-groups', @groups));
@@ -68,9 +75,10 @@ in_parallel("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out
 my %newkey = map { ($_ => $_) } grep { $_ } map { (grep { !/^(?:[\d.]+|id-.*|EC)?$/ } split /[{}, ]+/)[0] } map { /IDs: (.*) @/ } split /\n/, T::run([ qw(openssl list -public-key-algorithms) ])->{out};
 $newkey{$_} .= ' -pkeyopt rsa_keygen_bits:2048' for qw(RSA RSA-PSS);
 $newkey{DSA} = "dsa:$TMP/dsa.param";
-# No keys on binary curves or of fewer than 224 bits, which OpenSSL accepts only at security level 0.
-# All curves are tried as groups.
-$newkey{$_} = "ec -pkeyopt ec_paramgen_curve:$_" for grep { !/^sect/ && /(\d+)/ && $1 >= 224 } @curves;
+# No keys on binary curves or of fewer than 224 bits, which OpenSSL accepts only at security level
+# 0. All curves are tried as groups.
+$newkey{$_} = "ec -pkeyopt ec_paramgen_curve:$_"
+	for grep { !/^sect/ && /(\d+)/ && $1 >= 224 } @curves;
 
 sub make_key {
 	my ($kind) = @_;
@@ -78,7 +86,9 @@ sub make_key {
 	my @steps = $kind eq 'DSA' ? "openssl dsaparam -out $TMP/dsa.param 2048" : ();
 	push @steps, "$req /CN=$kind -extensions ca -newkey $newkey{$kind} -keyout $base.key -out $base.crt -CA $root.crt -CAkey $root.key";
 	push @steps, "$req /CN=below-$kind -extensions leaf -key $leaf -out $base.leaf -CA $base.crt -CAkey $base.key";
-	return join ' && ', @steps, "cat $base.crt $base.key >$base.pem", "cat $base.leaf $base.crt $leaf >$base.below.pem", "chmod 600 $base.pem $base.below.pem";
+	return join ' && ', @steps, "cat $base.crt $base.key >$base.pem",
+		"cat $base.leaf $base.crt $leaf >$base.below.pem",
+		"chmod 600 $base.pem $base.below.pem";
 }
 in_parallel(map { make_key($_) } sort keys %newkey);
 my @kinds = grep { -s "$TMP/$_.below.pem" } sort keys %newkey;
@@ -86,16 +96,20 @@ my @kinds = grep { -s "$TMP/$_.below.pem" } sort keys %newkey;
 # ---- the servers: one for each certificate, with the defaults and with everything enabled ("open")
 
 my %open = (
-	s_server => [ '-cipher', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0', '-groups', join(':', @groups), '-ciphersuites', join(':', @suites) ],
-	pgssl => [ '-C', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0', '--groups=' . join(':', @groups), '--ciphersuites=' . join(':', @suites) ],
+	s_server => [ '-cipher', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0', '-groups', join(':', @groups),
+		'-ciphersuites', join(':', @suites) ],
+	pgssl => [ '-C', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0', '--groups=' . join(':', @groups),
+		'--ciphersuites=' . join(':', @suites) ],
 );
-my %ask = (s_server => [ qw(-Verify 3 -verify_return_error -CAfile), "$root.crt" ], pgssl => [ '-A', "$root.crt", '--clientcert=verify-ca' ]);
+my %ask = (s_server => [ qw(-Verify 3 -verify_return_error -CAfile), "$root.crt" ],
+	pgssl => [ '-A', "$root.crt", '--clientcert=verify-ca' ]);
 my $postgres = quick_backend();
 
 # A backend that sends one message to each client. Unlike fake_backend it forks no process for each.
 sub quick_backend {
 	my $port = free_port();
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64, ReuseAddr => 1) or die "listen: $!\n";
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+		Listen => 64, ReuseAddr => 1) or die "listen: $!\n";
 	return bless { port => $port }, 'T::Fake' if fork;
 	$SIG{$_} = 'DEFAULT' for qw(TERM INT HUP ALRM);
 	while (my $socket = $listener->accept) {
@@ -109,22 +123,25 @@ sub begin {
 	my ($program, $name, $mode) = @_;
 	my ($kind, $asks) = $name =~ /^(.*?)(\??)$/;
 	my @args = ($mode eq 'open' ? @{ $open{$program} } : (), $asks ? @{ $ask{$program} } : ());
-	return serve_listen(pg => $postgres, pem => "$TMP/$kind.pem", args => \@args, listening => 0) if $program eq 'pgssl';
-	return s_server([ '-cert', "$TMP/$kind.pem", '-key', "$TMP/$kind.pem", @args ], listening => 0);
+	return serve_listen(pg => $postgres, pem => "$TMP/$kind.pem", args => \@args,
+		listening => 0) if $program eq 'pgssl';
+	return s_server([ '-cert', "$TMP/$kind.pem", '-key', "$TMP/$kind.pem", @args ],
+		listening => 0);
 }
 
 my %server;
 my %tried;
 
-# Do the handshakes of all rows, [server, options of the client], and return the answers. Servers are
-# started when they are needed.
+# Do the handshakes of all rows, [server, options of the client], and return the answers. Servers
+# are started when they are needed.
 sub round {
 	my ($program, $mode, @rows) = @_;
 	my $server = $server{$program}{$mode} ||= {};
 	my @new = grep { !$server->{$_} } unique(map { $_->[0] } @rows);
 	$server->{$_} = begin($program, $_, $mode) for @new;
 	for my $new (map { $server->{$_} } @new) {
-		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) }); # or to refuse its certificate
+		# It may refuse its certificate.
+		wait_for('a server', sub { T::Serve::listening($new->port) || defined T::reap($new->{pid}) });
 	}
 	$tried{$program} += @rows;
 	my $protocol = $program eq 'pgssl' ? 'postgres' : 'http';
@@ -133,11 +150,12 @@ sub round {
 
 # ---- the handshakes
 
-my ($tls12, $tls13, $old) = ([qw(-min_protocol TLSv1.2 -max_protocol TLSv1.2)], [qw(-min_protocol TLSv1.3)], [qw(-max_protocol TLSv1.1)]);
+my ($tls12, $tls13, $old) = ([qw(-min_protocol TLSv1.2 -max_protocol TLSv1.2)],
+	[qw(-min_protocol TLSv1.3)], [qw(-max_protocol TLSv1.1)]);
 my @any = ('-groups', join ':', @groups);
 my @keys = map { my $kind = $_; map { [ $kind, @$_, @any ] } $tls12, $tls13, $old } @kinds;
 my @first = round(s_server => 'default', @keys);
-# Try each signature algorithm with all types of keys that work with TLS 1.3: OpenSSL knows which fit.
+# Try each signature algorithm with all types of keys that work with TLS 1.3.
 my %modern = map { ($keys[$_][0] => 1) } grep { $first[$_] =~ /^done TLSv1\.3/ } 0 .. $#keys;
 my @signs = map { [ @{ $keys[$_] }[ 0 .. $#{ $keys[$_] } - @any ] ] } grep { $first[$_] =~ /^done TLSv1\.[23]/ && $modern{ $keys[$_][0] } } 0 .. $#keys;
 my %signer = (RSA => 'RSA', ECDSA => 'prime256v1', DSS => 'DSA', None => 'RSA', any => 'RSA');

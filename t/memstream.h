@@ -8,7 +8,7 @@
  *	memstream_init(&m, bytes, length);
  *	m.chunk = 1;             a read gives at most 1 byte (0: as many as asked for)
  *	m.stutter = true;        every other read and write first answers IO_WANT_READ or _WRITE
- *	m.after = IO_WANT_READ;  after the input: silence (default IO_END; IO_FAILED: a reset)
+*	m.after = IO_WANT_READ;  silence after the input (default IO_END; IO_FAILED: a reset)
  *	m.write_chunk = 3;       a write accepts at most 3 bytes (0: all)
  *	m.out_room = 100;        the sink accepts 100 bytes in all (at most MEMSTREAM_OUT), then
  *	                         answers m.out_after (IO_WANT_WRITE: full, IO_FAILED: gone)
@@ -17,12 +17,12 @@
  *	m.buffered = true;       pending() says STREAM_READABLE while input is left, like a TLS
  *	                         library that has decrypted it
  *	code_under_test(&m.stream, ...);
- *	memstream_left(&m)       bytes of the input that nobody read
+ *	memstream_left(&m)       bytes of the input that were not read
  *	m.out, m.out_len, m.shut what was written, and whether our direction was ended
  *	memstream_close(&m);
  *
  * For poll() the descriptor is /dev/null, which is always ready. A stream that is silent or full
- * has descriptor -1, which never is, so that waiting for it lasts until the deadline: use
+ * has descriptor -1, which is never ready, so that waiting for it lasts until the deadline: use
  * deadline_in(0) to save the time.
  */
 #ifndef PGSSL_MEMSTREAM_H

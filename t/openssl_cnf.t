@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol versions,
-# ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and VerifyMode.
+# pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol
+# versions, ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and
+# VerifyMode.
 # sabotage: s/SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION/true/ tls/settings.c
 # sabotage: s/SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);/;/ tls/settings.c
 # sabotage: s/SSL_CTX_set_cipher_list(ctx, list + (list\[0\] == ':')) != 1/false/ tls/settings.c
@@ -21,20 +22,23 @@ sub system_default { return conf_file('ssl_conf = ssl', "[ssl]\nsystem_default =
 sub provider { return conf_file('providers = p', join "\n", '[p]', (map { "$_ = $_-section" } @_), map { ("[$_-section]", 'activate = 1') } @_) }
 
 # like_s_server(name, environment, { client's options => 'done' or 'failed', ... }): test that pgssl
-# and s_server both give this answer. pem: the certificate; args: arguments of pgssl; only => 1: pgssl
-# differs from s_server on purpose.
+# and s_server both give this answer. pem: the certificate; args: arguments of pgssl; only => 1:
+# pgssl differs from s_server on purpose.
 sub like_s_server {
 	my ($what, $env, $cases, %o) = @_;
 	subtest $what => sub {
 		my %want = %$cases;
 		my $use = $o{pem} || $pem;
 		my $pgssl = serve(pg => $fake, pem => $use, env => $env, args => $o{args});
-		my $s_server = $o{only} ? undef : s_server([ '-cert', $use, '-key', $use ], env => $env);
+		my $s_server = $o{only} ? undef : s_server([ '-cert', $use, '-key', $use ],
+			env => $env);
 		my @options = sort keys %want;
 		my @answers = handshakes(map { ($pgssl->port . " postgres $_", $s_server ? $s_server->port . " http $_" : ()) } @options);
 		for my $options (@options) {
-			like(shift @answers, qr/^$want{$options}/, "pgssl: $options: $want{$options}") or diag($pgssl->log);
-			like(shift @answers, qr/^$want{$options}/, 's_server: the same') if $s_server;
+			like(shift @answers, qr/^$want{$options}/,
+				"pgssl: $options: $want{$options}") or diag($pgssl->log);
+			like(shift @answers, qr/^$want{$options}/, 's_server: the same')
+				if $s_server;
 		}
 		stop($s_server->{pid}) if $s_server;
 	};
@@ -42,9 +46,12 @@ sub like_s_server {
 
 # ---- versions, ciphers, groups
 
-like_s_server('MinProtocol', system_default('MinProtocol = TLSv1.3'), { $tls12 => 'failed', $tls13 => 'done' });
-like_s_server('MaxProtocol', system_default('MaxProtocol = TLSv1.2'), { $tls12 => 'done', $tls13 => 'failed' });
-like_s_server('MinProtocol below TLS 1.2 is raised to TLS 1.2', system_default('MinProtocol = TLSv1', 'CipherString = DEFAULT@SECLEVEL=0'),
+like_s_server('MinProtocol', system_default('MinProtocol = TLSv1.3'),
+	{ $tls12 => 'failed', $tls13 => 'done' });
+like_s_server('MaxProtocol', system_default('MaxProtocol = TLSv1.2'),
+	{ $tls12 => 'done', $tls13 => 'failed' });
+like_s_server('MinProtocol below TLS 1.2 is raised to TLS 1.2',
+	system_default('MinProtocol = TLSv1', 'CipherString = DEFAULT@SECLEVEL=0'),
 	{ '-max_protocol TLSv1.1' => 'failed', $tls12 => 'done' }, only => 1);
 like_s_server('CipherString', system_default('CipherString = ECDHE-ECDSA-AES128-GCM-SHA256'),
 	{ "$tls12 -cipher ECDHE-ECDSA-AES128-GCM-SHA256" => 'done', "$tls12 -cipher ECDHE-ECDSA-AES256-GCM-SHA384" => 'failed', $tls13 => 'done' });
@@ -59,9 +66,11 @@ like_s_server('SignatureAlgorithms', system_default('SignatureAlgorithms = rsa_p
 	{ "$tls13 -sigalgs rsa_pss_rsae_sha256" => 'failed', "$tls13 -sigalgs rsa_pss_rsae_sha512" => 'done' }, pem => $rsa);
 
 subtest 'options override openssl.cnf' => sub {
-	my $env = system_default('MinProtocol = TLSv1.3', 'MaxProtocol = TLSv1.3', 'CipherString = ECDHE-ECDSA-AES128-GCM-SHA256', 'Groups = P-384');
+	my $env = system_default('MinProtocol = TLSv1.3', 'MaxProtocol = TLSv1.3',
+		'CipherString = ECDHE-ECDSA-AES128-GCM-SHA256', 'Groups = P-384');
 	my $s = serve(pg => $fake, env => $env, args => [ qw(--min-protocol=TLSv1.2 --max-protocol=TLSv1.2 --groups=X25519 -C ECDHE-ECDSA-CHACHA20-POLY1305) ]);
-	is((handshakes($s->port . ' postgres'))[0], 'done TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 x25519', 'versions, cipher and group');
+	is((handshakes($s->port . ' postgres'))[0],
+		'done TLSv1.2 ECDHE-ECDSA-CHACHA20-POLY1305 x25519', 'versions, cipher and group');
 };
 
 subtest 'CipherString without a forward-secret AEAD cipher' => sub {
@@ -70,17 +79,19 @@ subtest 'CipherString without a forward-secret AEAD cipher' => sub {
 	$s->logged(qr/openssl\.cnf allows no forward-secret AEAD cipher for TLS 1\.2: change its CipherString, or give -C/);
 };
 
-# pgssl inherited VerifyMode and required a client certificate that it could not verify. s_server and
-# pgssl request one only if their options say so.
+# pgssl inherited VerifyMode and required a client certificate that it could not verify. s_server
+# and pgssl request one only if their options say so.
 subtest 'VerifyMode has no effect' => sub {
 	my $stranger = make_cert(name => 'stranger');
 	my $with_cert = "-cert $stranger->{cert} -key $stranger->{key}";
 	for my $mode (qw(Peer Request Require Once)) {
 		my $env = system_default("VerifyMode = $mode");
-		like_s_server("$mode, without -A: no certificate is requested", $env, { map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
+		like_s_server("$mode, without -A: no certificate is requested", $env,
+			{ map { ($_ => 'done', "$_ $with_cert" => 'done') } $tls12, $tls13 });
 		like_s_server("$mode, with -A: a certificate is optional", $env, { $tls12 => 'done', $tls13 => 'done' }, args => [ '-A', server_pem()->{root} ], only => 1);
 	}
-	# --check let its trial client inherit VerifyMode, and reported an error where connections worked.
+	# --check let its trial client inherit VerifyMode, and reported an error where connections
+	# worked.
 	my $check = T::run([ $PGSSL, '--check', '-p', server_pem()->{pem}, '-r', '127.0.0.1:' . free_port() ], env => system_default('VerifyMode = Peer'), quiet => 1);
 	like($check->{out}, qr/^ok +trial handshake: /m, '--check: the trial handshake');
 };
@@ -90,7 +101,8 @@ subtest 'Options = KTLS: data is relayed without kernel TLS' => sub {
 	my $pg = after_startup(sub { my ($socket, $self) = @_; syswrite $socket, 'x' x $size; $self->take($socket, $size) });
 	my $n = 0;
 	for my $version (qw(TLSv1.2 TLSv1.3)) {
-		my $s = session(pg => $pg, env => system_default('Options = KTLS', 'CipherString = ECDHE+AESGCM'));
+		my $s = session(pg => $pg,
+			env => system_default('Options = KTLS', 'CipherString = ECDHE+AESGCM'));
 		ok($s->conn->negotiate(min => $version, max => $version), $version);
 		$s->conn->send(startup_packet(user => 'alice'));
 		is(length $s->conn->recv($size), $size, 'to the client');
@@ -105,9 +117,12 @@ subtest 'Options = KTLS: data is relayed without kernel TLS' => sub {
 
 # ---- providers and random generators
 
-like_s_server('the default provider by name', provider('default'), { $tls12 => 'done', $tls13 => 'done' });
-like_s_server('default and legacy', provider(qw(default legacy)), { $tls12 => 'done', $tls13 => 'done' });
-like_s_server('default and base', provider(qw(default base)), { $tls12 => 'done', $tls13 => 'done' });
+like_s_server('the default provider by name', provider('default'),
+	{ $tls12 => 'done', $tls13 => 'done' });
+like_s_server('default and legacy', provider(qw(default legacy)),
+	{ $tls12 => 'done', $tls13 => 'done' });
+like_s_server('default and base', provider(qw(default base)),
+	{ $tls12 => 'done', $tls13 => 'done' });
 
 subtest 'the base provider alone has no ciphers' => sub {
 	my $s = serve(pg => $fake, env => provider('base'));
@@ -116,11 +131,13 @@ subtest 'the base provider alone has no ciphers' => sub {
 };
 
 SKIP: {
-	my ($folder) = T::run([qw(openssl version -m)])->{out} =~ /"(.*)"/;
-	skip "the fips provider is not installed (Debian 13: openssl-provider-fips)", 1 unless -e "$folder/fips.so";
+	my ($directory) = T::run([qw(openssl version -m)])->{out} =~ /"(.*)"/;
+	skip "the fips provider is not installed (Debian 13: openssl-provider-fips)", 1
+		unless -e "$directory/fips.so";
 	subtest 'fips and base' => sub {
 		my $module = "$TMP/fips.cnf";
-		my $r = T::run([ qw(openssl fipsinstall -module), "$folder/fips.so", '-out', $module ]);
+		my $r = T::run([ qw(openssl fipsinstall -module), "$directory/fips.so", '-out',
+			$module ]);
 		is($r->{status}, 0, 'fipsinstall') or diag($r->{err});
 		my $section = slurp($module) =~ s/^\[fips_sect\]/[fips-section]/mr;
 		my $env = conf_file("providers = p\nalg_section = a", "[p]\nfips = fips-section\nbase = base-section\n[base-section]\nactivate = 1\n$section\n[a]\ndefault_properties = fips=yes");

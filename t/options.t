@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: ISC
 #
-# Options that make no sense: one line that names the culprit and what is wrong, exit 64. -h and -V. The classic program's letters.
+# Usage errors are one line that names the option and the reason, with exit status 64. Also -h, -V
+# and the letters of the classic pgssl.
 # sabotage: s/EX_USAGE/EX_SOFTWARE/ options.c
 use lib 't/lib';
 use T;
 
 sub pgssl { return T::run([ $PGSSL, @_ ], quiet => 1) }
 
-# arguments => what the line must name
+# [arguments, what the line must name]
 my @bad = (
 	[ [ '--nonsense' ], qr/--nonsense|nonsense/ ],
 	[ [ '-Z' ], qr/-Z|'Z'/ ],
@@ -69,14 +70,14 @@ my $help = pgssl('--help')->{out};
 
 for my $case (@bad) {
 	my ($args, $names) = @$case;
-	# Options of parts that are not built in yet: an unknown option is refused too, but with other words.
+	# Options that this build does not have: unknown options are refused with another message.
 	next if grep { my ($word) = /^(--(?:clientcert|proxy-protocol|gss|map|ident-map|clientname)|-T)\b/; $word && $help !~ /\Q$word\E\b/ } @$args;
 	my $r = pgssl(@$args);
 	my $title = "pgssl @$args";
-	is($r->{status}, 64, "$title: exit 64");
+	is($r->{status}, 64, "$title: exit status 64");
 	my @lines = split /\n/, $r->{err};
 	is(scalar @lines, 1, "$title: one line") or diag($r->{err});
-	like($r->{err}, $names, "$title: names the culprit");
+	like($r->{err}, $names, "$title: names the option");
 	is($r->{out}, '', "$title: nothing on standard output");
 }
 
@@ -84,7 +85,7 @@ subtest '-h' => sub {
 	for my $word (qw(-h --help)) {
 		my $r = pgssl($word);
 		is($r->{status}, 0, 'status');
-		like($r->{out}, qr/--cert.*--connect.*--pidfile/s, 'the options');
+		like($r->{out}, qr/--cert.*--connect.*--pidfile/s, 'lists the options');
 		is($r->{err}, '', 'on standard output');
 	}
 };
@@ -94,21 +95,27 @@ subtest '-V' => sub {
 	for my $word (qw(-V --version)) {
 		my $r = pgssl($word);
 		is($r->{status}, 0, 'status');
-		like($r->{out}, qr/^pgssl \d+\.\d/, 'its version');
+		like($r->{out}, qr/^pgssl \d+\.\d/, 'the version of pgssl');
 		my $count = () = $r->{out} =~ /OpenSSL $major\.\d/g;
-		is($count, 2, "OpenSSL's, compiled-in and running");
+		is($count, 2, "the versions of OpenSSL, compiled-in and running");
 	}
 };
 
-subtest 'attached and separate arguments, classic letters' => sub {
+subtest 'attached and separate arguments, and the classic letters' => sub {
 	my $c = server_pem();
 	my $fake = fake_backend();
 	my $r = '127.0.0.1:' . $fake->port;
 	for my $args (
-		[ '-p', $c->{pem}, '-r', $r ], [ "-p$c->{pem}", "-r$r" ], [ "--cert=$c->{pem}", "--connect=$r" ], [ '--cert', $c->{pem}, '--connect', $r ],
-		[ '-p', $c->{pem}, '-r', $fake->port ], [ '-p', $c->{pem}, '-r', 'localhost:' . $fake->port ],
-		[ '-p', $c->{pem}, '-r', $r, '-v', '0' ], [ '-p', $c->{pem}, '-r', $r, '-n', 'pgsql' ],
-		[ '-p', $c->{pem}, '-r', $r, '-t', '300', '-O', 'l:SO_LINGER=1:60', '-R', '/dev/urandom', '-E', '/egd', '-B', '64', '-W' ],
+		[ '-p', $c->{pem}, '-r', $r ], [ "-p$c->{pem}", "-r$r" ],
+		[ "--cert=$c->{pem}", "--connect=$r" ], [ '--cert', $c->{pem}, '--connect', $r ],
+		[ '-p', $c->{pem}, '-r', $fake->port ],
+			[ '-p', $c->{pem}, '-r', 'localhost:' . $fake->port ],
+		[ '-p', $c->{pem}, '-r', $r, '-v', '0' ],
+			[ '-p', $c->{pem}, '-r', $r, '-n', 'pgsql' ],
+		[
+			'-p', $c->{pem}, '-r', $r, '-t', '300', '-O', 'l:SO_LINGER=1:60',
+			'-R', '/dev/urandom', '-E', '/egd', '-B', '64', '-W',
+		],
 	) {
 		my $s = session(argv => [ @$args, '-o', "$TMP/opt.log" ]);
 		ok($s->conn->negotiate, join(' ', @$args) =~ s/\Q$TMP\E/TMP/r);

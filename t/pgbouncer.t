@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# A pooler behind it: psql, pgbench and a cancel request through pgssl, pgbouncer and PostgreSQL.
+# A pooler between pgssl and PostgreSQL: psql, pgbench and a cancel request work through pgbouncer.
 # sabotage: s/stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE/false/ session/session.c
 use lib 't/lib';
 use T;
@@ -25,21 +25,25 @@ my $ini = spew("$TMP/pgbouncer.ini", <<~END);
 	END
 spew("$TMP/users", qq("alice" ""\n));
 spawn(cmd => [ 'pgbouncer', $ini ], user => T::nobody());
-wait_for('pgbouncer to listen', sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
+wait_for('pgbouncer to listen',
+	sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) });
 
 my $s = serve(connect => "127.0.0.1:$port");
 my @tls = (port => $s->port, sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost');
 
 is(psql('select 6*7', @tls)->{out}, "42\n", 'psql');
 is(conninfo(psql('\conninfo', @tls)->{out})->{protocol}, 'TLSv1.3', 'under TLS');
-is(psql('select count(*) from generate_series(1, 100000) g', @tls)->{out}, "100000\n", 'a longer one');
-like(psql('select 1', @tls, dbname => 'nonesuch')->{err}, qr/no such database: nonesuch/, "pgbouncer's own errors arrive");
+is(psql('select count(*) from generate_series(1, 100000) g', @tls)->{out}, "100000\n",
+	'a longer query');
+like(psql('select 1', @tls, dbname => 'nonesuch')->{err}, qr/no such database: nonesuch/,
+	"pgbouncer's own errors arrive");
 
 is(pg_do([ qw(pgbench -i -q -s 1 sales) ], @tls)->{status}, 0, 'pgbench -i');
-is(pg_do([ qw(pgbench -n -c 8 -j 2 -t 25 sales) ], @tls)->{status}, 0, 'eight clients share two backends');
-cmp_ok($pg->backends, '<=', 2, 'two indeed');
+is(pg_do([ qw(pgbench -n -c 8 -j 2 -t 25 sales) ], @tls)->{status}, 0,
+	'eight clients share two backends');
+cmp_ok($pg->backends, '<=', 2, 'no more than two backends');
 
-subtest 'a cancel request finds its way' => sub {
+subtest 'a cancel request' => sub {
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'login');
 	$conn->query('select pg_sleep(60)');
@@ -48,14 +52,15 @@ subtest 'a cancel request finds its way' => sub {
 	$cancel->raw_send(cancel_request(@{ $conn->{cancel} }));
 	my ($type, $body);
 	do { ($type, $body) = $conn->message } until !defined $type || $type eq 'E';
-	like($body || '', qr/canceling statement due to user request/, 'the query ends');
+	like($body || '', qr/canceling statement due to user request/, 'the query is cancelled');
 	$cancel->close;
 	$conn->close;
 };
 
-subtest '--application-name-host says what application_name_add_host would' => sub {
+subtest '--application-name-host sets the same name as application_name_add_host of pgbouncer' => sub {
 	my $with = serve(pg => $pg, args => ['--application-name-host']);
-	for my $case ([ 'psql', application_name => 'psql' ], ['none'], [ 'empty', application_name => '' ]) {
+	for my $case ([ 'psql', application_name => 'psql' ], ['none'],
+		[ 'empty', application_name => '' ]) {
 		my ($what, @name) = @$case;
 		my @seen = map {
 			my $conn = connect_to($_);
@@ -70,7 +75,7 @@ subtest '--application-name-host says what application_name_add_host would' => s
 	}
 };
 
-subtest 'and over IPv6' => sub {
+subtest 'the same over IPv6' => sub {
 	my $with = serve_listen(pg => $pg, args => ['--application-name-host']);
 	my @seen = map { psql('show application_name', host => '::1', appname => 'psql', @$_)->{out} =~ s/:\d+$/:PORT/r } [ port => $with->port ], [ port => $port, sslmode => 'disable' ];
 	is($seen[0], $seen[1], $seen[0]);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# The table "What the client is told", in psql's own words.
+# The errors of the manual's table "What the client is told", as psql shows them.
 # sabotage: s/57P03/57P04/ wire/startup.c
 # sabotage: s/fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once"/fail(\&s->backend_error, 0, "%s: "/ session/server.c
 # sabotage: s/(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));/;/ wrapper.c
@@ -19,16 +19,19 @@ subtest 'no TLS' => sub {
 	$service->logged(qr/this port accepts only TLS connections.* host=127\.0\.0\.1 port=\d+/);
 };
 
-subtest 'sslmode=allow tries in clear and then comes with TLS' => sub {
-	is(psql('select 1', port => $service->port, sslmode => 'allow', password => 'secret')->{out}, "1\n", 'a query');
+subtest 'sslmode=allow tries in clear, then with TLS' => sub {
+	is(psql('select 1', port => $service->port, sslmode => 'allow',
+		password => 'secret')->{out}, "1\n", 'a query');
 };
 
 subtest "PostgreSQL's own errors arrive" => sub {
 	my $r = psql('select 1', port => $service->port, password => 'wrong');
-	like($r->{err}, qr/FATAL:  password authentication failed for user "alice"$/m, 'wrong password');
+	like($r->{err}, qr/FATAL:  password authentication failed for user "alice"$/m,
+		'wrong password');
 	$r = psql('select 1', port => $service->port, user => 'postgres', dbname => 'nosuch');
 	like($r->{err}, qr/FATAL:  database "nosuch" does not exist$/m, 'no such database');
-	is(psql('select 1', port => $service->port, password => 'secret')->{out}, "1\n", 'SCRAM goes through');
+	is(psql('select 1', port => $service->port, password => 'secret')->{out}, "1\n",
+		'SCRAM succeeds');
 };
 
 my $dead = free_port();
@@ -41,51 +44,58 @@ subtest 'PostgreSQL cannot be reached' => sub {
 	$s->logged(qr/could not connect to PostgreSQL at 127\.0\.0\.1:$dead: Connection refused.* host=127\.0\.0\.1 port=\d+/);
 	$s = session(connect => "127.0.0.1:$dead");
 	ok(!$s->conn->login, 'a session');
-	is(parse_error('E' . pack('N', 4 + length $s->conn->{error}) . $s->conn->{error})->{C}, '57P03', 'SQLSTATE');
+	is(parse_error('E' . pack('N', 4 + length $s->conn->{error}) . $s->conn->{error})->{C},
+		'57P03', 'SQLSTATE');
 	is($s->conn->ending, 'closed', 'closed, not reset');
 	is($s->wait, 69, 'EX_UNAVAILABLE');
 };
 
-subtest 'a Unix socket that is not there' => sub {
+subtest 'a Unix socket that does not exist' => sub {
 	my $s = serve(connect => "$TMP/nowhere/.s.PGSQL.5432");
 	my $r = psql('select 1', port => $s->port);
 	like($r->{err}, qr{FATAL:  could not connect to PostgreSQL at \Q$TMP\E/nowhere/\.s\.PGSQL\.5432: No such file or directory$}m, 'message');
 };
 
-subtest 'with 57P03 libpq goes on to its next host' => sub {
+subtest 'after 57P03 libpq tries its next host' => sub {
 	my $s = serve(connect => "127.0.0.1:$dead");
-	my $r = psql('select 1', host => '127.0.0.1,127.0.0.1', port => $s->port . ',' . $service->port, password => 'secret');
+	my $r = psql('select 1', host => '127.0.0.1,127.0.0.1',
+		port => $s->port . ',' . $service->port, password => 'secret');
 	is($r->{out}, "1\n", 'the second host answers');
 };
 
-subtest 'PostgreSQL closes before the startup packet was sent' => sub {
+subtest 'PostgreSQL closes before it gets the startup packet' => sub {
 	for my $how (qw(closes resets)) {
-		my $fake = fake_backend(sub { my ($socket, $self) = @_; $how eq 'closes' ? shutdown $socket, 2 : $self->reset($socket); append("$TMP/$how", 'x') });
+		my $fake = fake_backend(sub {
+			my ($socket, $self) = @_;
+			$how eq 'closes' ? shutdown $socket, 2 : $self->reset($socket);
+			append("$TMP/$how", 'x');
+		});
 		my $s = session(pg => $fake);
-		ok($s->conn->negotiate, "it $how: TLS is up");
-		wait_for('PostgreSQL to end it', sub { -s "$TMP/$how" });
+		ok($s->conn->negotiate, "it $how: handshake");
+		wait_for('PostgreSQL to close', sub { -s "$TMP/$how" });
 		$s->conn->send(startup_packet(user => 'alice'));
 		my $error = parse_error($s->conn->rest);
 		is($error->{C}, '57P03', 'SQLSTATE');
-		like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: \w/, 'message');
+		like($error->{M}, qr/^could not connect to PostgreSQL at 127\.0\.0\.1:\d+: \w/,
+			'message');
 		is($s->conn->ending, 'closed', 'closed, not reset');
 		is($s->wait, 69, 'EX_UNAVAILABLE');
 	}
 };
 
-subtest 'a certificate that cannot be read: an alert after S, not a bare end' => sub {
+subtest 'a certificate that cannot be read: an alert after S, not only a close' => sub {
 	my $s = serve(pg => $pg, pem => "$TMP/nosuch.pem");
 	my $r = psql('select 1', port => $s->port, password => 'secret');
-	like($r->{err}, qr/SSL error: tlsv1 alert internal error/, 'alert');
+	like($r->{err}, qr/SSL error: tlsv1 alert internal error/, 'the alert');
 	$s->logged(qr{\Q$TMP\E/nosuch\.pem.*No such file});
-	# libpq reads all that is there when the 'S' comes, and drops what is not it.
+	# libpq reads all that has arrived together with the 'S', and discards the rest.
 	$s = session(pg => $pg, pem => "$TMP/nosuch.pem");
 	$s->logged(qr/No such file/);
 	$s->conn->raw_send(T::Conn::ssl_request());
-	is($s->conn->raw_read(1), 'S', "the client is late: an 'S' all the same");
-	ok(!$s->conn->readable(0.3), 'nothing follows before its ClientHello');
+	is($s->conn->raw_read(1), 'S', "a client that is late still gets the 'S'");
+	ok(!$s->conn->readable(0.3), 'no byte follows before its ClientHello');
 	$s->conn->raw_send("\x16\x03\x01\x00\x01\x01");
-	is(unpack('H*', $s->conn->raw_read(7)), '15030300020250', 'then the alert');
+	is(unpack('H*', $s->conn->raw_read(7)), '15030300020250', 'the alert follows');
 	$s->conn->close;
 	is($s->wait, 66, 'EX_NOINPUT');
 	$s = session(pg => $pg, pem => "$TMP/nosuch.pem");
@@ -93,9 +103,11 @@ subtest 'a certificate that cannot be read: an alert after S, not a bare end' =>
 	is($s->wait, 66, 'EX_NOINPUT');
 };
 
-subtest 'psql trusts another authority: its alert, one line in the log' => sub {
-	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca', rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
-	like($r->{err}, qr/certificate verify failed/, 'psql says so');
-	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/, 'logged with host and port');
+subtest 'psql trusts another authority: its alert is logged' => sub {
+	my $r = psql('select 1', port => $service->port, sslmode => 'verify-ca',
+		rootcert => make_ca(name => 'other', cn => 'Other CA')->{cert});
+	like($r->{err}, qr/certificate verify failed/, 'psql reports it');
+	like($service->logged(qr/unknown ca/i), qr/ host=127\.0\.0\.1 port=\d+/,
+		'logged with host and port');
 };
 done_testing;

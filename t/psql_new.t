@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# The features of libpq and PostgreSQL 16 to 18 that concern connections work through pgssl. Those that
-# the installed versions do not have are skipped.
+# The features of libpq and PostgreSQL 16 to 18 that concern connections work through pgssl. Those
+# that the installed versions do not have are skipped.
 # sabotage: s/SSL_use_cert_and_key(ssl, c->leaf, c->key, chain, 0) == 1/true/ tls/credential.c
 use lib 't/lib';
 use IO::Select;
@@ -20,7 +20,8 @@ sub from {
 	my ($version, $what, $code, %o) = @_;
 	SKIP: {
 		skip "$what: needs psql $version, this is $client", 1 if $client < $version;
-		skip "$what: needs PostgreSQL $version, this is $server", 1 if $o{server} && $server < $version;
+		skip "$what: needs PostgreSQL $version, this is $server", 1
+			if $o{server} && $server < $version;
 		subtest $what => $code;
 	}
 }
@@ -29,7 +30,8 @@ sub in { return psql('select 1', port => $service->port, password => 'secret', r
 sub is_in { my ($what, @how) = @_; my $r = in(@how); is($r->{out}, "1\n", $what) or diag($r->{err}) }
 sub is_out { my ($what, $words, @how) = @_; my $r = in(@how); isnt($r->{status}, 0, $what); like($r->{err}, $words, 'with the reason') }
 
-is_in('sslmode=verify-full', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
+is_in('sslmode=verify-full', sslmode => 'verify-full', host => 'localhost',
+	PGHOSTADDR => '127.0.0.1');
 
 from(17, 'sslnegotiation=direct', sub {
 	my @direct = (sslnegotiation => 'direct', host => 'localhost', PGHOSTADDR => '127.0.0.1');
@@ -38,12 +40,15 @@ from(17, 'sslnegotiation=direct', sub {
 	is_out('a server that is not trusted', qr/certificate verify failed/, sslmode => 'verify-full', @direct, rootcert => make_ca(name => 'other', cn => 'Other')->{cert});
 	my $strict = serve(pg => $pg, args => ['--alpn=require']);
 	is_in('--alpn=require', sslmode => 'require', @direct, port => $strict->port);
-	my $long = in(sslmode => 'require', @direct, port => $service->port, args => [ '-c', "select repeat('x', 1000000)" ]);
-	ok($long->{out} =~ /^x+$/m && length $long->{out} > 1_000_000, 'a long answer') or diag($long->{err});
+	my $long = in(sslmode => 'require', @direct, port => $service->port,
+		args => [ '-c', "select repeat('x', 1000000)" ]);
+	ok($long->{out} =~ /^x+$/m && length $long->{out} > 1_000_000, 'a long answer')
+		or diag($long->{err});
 });
 
 from(16, 'sslrootcert=system', sub {
-	my @system = (rootcert => 'system', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1');
+	my @system = (rootcert => 'system', sslmode => 'verify-full', host => 'localhost',
+		PGHOSTADDR => '127.0.0.1');
 	delete local $ENV{SSL_CERT_DIR};
 	is_out('an authority that is not in SSL_CERT_FILE', qr/certificate verify failed/, @system);
 	local $ENV{SSL_CERT_FILE} = $c->{root};
@@ -59,26 +64,36 @@ from(16, 'sslcertmode', sub {
 	my $demands = serve(pg => $pg, args => [ '-A', $ca->{cert}, '--clientcert=verify-full' ]);
 	for my $mode (qw(allow require)) {
 		is_in("$mode, -A", %own, sslcertmode => $mode, port => $asks->port);
-		is_in("$mode, --clientcert=verify-full", %own, sslcertmode => $mode, port => $demands->port);
+		is_in("$mode, --clientcert=verify-full", %own, sslcertmode => $mode,
+			port => $demands->port);
 	}
 	is_in('disable, -A', %own, sslcertmode => 'disable', port => $asks->port);
 	is_out('disable, --clientcert=verify-full', qr/FATAL:  connection requires a valid client certificate/, %own, sslcertmode => 'disable', port => $demands->port);
-	is_out('require, without -A: pgssl requests no certificate', qr/server did not request an SSL certificate/, %own, sslcertmode => 'require');
+	is_out('require, without -A: pgssl requests no certificate',
+		qr/server did not request an SSL certificate/, %own, sslcertmode => 'require');
 	is_in('allow, without -A', %own, sslcertmode => 'allow');
 });
 
 # PostgreSQL does not offer channel binding: its connection is not under TLS.
 from(16, 'require_auth', sub {
-	is_in('scram-sha-256', require_auth => 'scram-sha-256', PGCHANNELBINDING => 'prefer', PGREQUIREAUTH => 'scram-sha-256');
+	is_in('scram-sha-256', require_auth => 'scram-sha-256', PGCHANNELBINDING => 'prefer',
+		PGREQUIREAUTH => 'scram-sha-256');
 	is_in('none', PGREQUIREAUTH => 'none', user => 'postgres');
-	is_out('none, for a user with a password', qr/authentication method requirement "none" failed/, PGREQUIREAUTH => 'none');
+	is_out('none, for a user with a password',
+		qr/authentication method requirement "none" failed/, PGREQUIREAUTH => 'none');
 	is_out('scram-sha-256, for a user without', qr/authentication method requirement "scram-sha-256" failed/, PGREQUIREAUTH => 'scram-sha-256', user => 'postgres');
-	is_out('channel binding', qr/channel binding is required, but server did not offer/, PGCHANNELBINDING => 'require');
+	is_out('channel binding', qr/channel binding is required, but server did not offer/,
+		PGCHANNELBINDING => 'require');
 });
 
 from(16, 'load_balance_hosts', sub {
 	my @two = map { serve(pg => $pg) } 1, 2;
-	my %ports = (host => 'localhost,localhost,localhost', PGHOSTADDR => '127.0.0.1,127.0.0.1,127.0.0.1', port => join(',', free_port(), map { $_->port } @two), sslmode => 'verify-full', PGLOADBALANCEHOSTS => 'random');
+	my %ports = (
+		host => 'localhost,localhost,localhost',
+			PGHOSTADDR => '127.0.0.1,127.0.0.1,127.0.0.1',
+		port => join(',', free_port(), map { $_->port } @two),
+		sslmode => 'verify-full', PGLOADBALANCEHOSTS => 'random',
+	);
 	my $served = sub { scalar grep { $_->log =~ /connection authorized/ } @two };
 	for (1 .. 40) {
 		last if $served->() == 2;
@@ -92,7 +107,8 @@ from(17, 'X25519MLKEM768 is the default group with OpenSSL 3.5', sub {
 	plan(skip_all => "OpenSSL $major.$minor") if $major < 3 || $major == 3 && $minor < 5;
 	my $s = serve(pg => $pg);
 	is_in('psql', port => $s->port);
-	like($s->logged(qr/connection authorized/), qr/ tls=TLSv1\.3 .*group=X25519MLKEM768\b/, 'logged');
+	like($s->logged(qr/connection authorized/), qr/ tls=TLSv1\.3 .*group=X25519MLKEM768\b/,
+		'logged');
 });
 
 # ---- cancel requests under TLS
@@ -101,14 +117,16 @@ from(17, 'X25519MLKEM768 is the default group with OpenSSL 3.5', sub {
 sub relay {
 	my ($port) = @_;
 	my $self = { port => free_port(), seen => spew("$TMP/seen", '') };
-	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $self->{port}, Listen => 16, ReuseAddr => 1) or die "listen: $!\n";
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $self->{port},
+		Listen => 16, ReuseAddr => 1) or die "listen: $!\n";
 	return $self if fork;
 	$SIG{$_} = 'DEFAULT' for qw(TERM INT HUP ALRM);
 	my $select = IO::Select->new($listener);
 	my (%other, %seen);
 	while (my ($ready) = $select->can_read) {
 		if ($ready == $listener) {
-			my ($a, $b) = (scalar $listener->accept, IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port));
+			my ($a, $b) = (scalar $listener->accept,
+				IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port));
 			@other{ $a, $b } = ($b, $a);
 			$seen{$b} = 1;
 			$select->add($a, $b);
@@ -133,12 +151,16 @@ from(17, 'an encrypted cancel request of libpq', sub {
 	my $relay = relay($service->port);
 	my $sql = join ";\n", 'create extension if not exists dblink',
 		"select dblink_connect('c', 'host=127.0.0.1 port=$relay->{port} user=alice password=secret dbname=sales sslmode=require gssencmode=disable sslcert=/nonexistent sslrootcert=/nonexistent')",
-		"select dblink_send_query('c', 'select pg_sleep(61)')", "select 'cancel: ' || dblink_cancel_query('c')", "select * from dblink_get_result('c') as t(x text)";
-	my $r = psql(undef, stdin => $sql, host => $pg->{socket}, port => $pg->port, sslmode => 'disable', user => 'postgres', args => [ '-v', 'ON_ERROR_STOP=0' ]);
+		"select dblink_send_query('c', 'select pg_sleep(61)')",
+			"select 'cancel: ' || dblink_cancel_query('c')",
+			"select * from dblink_get_result('c') as t(x text)";
+	my $r = psql(undef, stdin => $sql, host => $pg->{socket}, port => $pg->port,
+		sslmode => 'disable', user => 'postgres', args => [ '-v', 'ON_ERROR_STOP=0' ]);
 	like($r->{out}, qr/^cancel: OK$/m, 'dblink_cancel_query') or diag($r->{err});
-	like($r->{err}, qr/canceling statement due to user request/, 'the query is canceled');
+	like($r->{err}, qr/canceling statement due to user request/, 'the query is cancelled');
 	my $ssl_request = unpack 'H*', ssl_request();
-	is_deeply([ split /\n/, slurp($relay->{seen}) ], [ ($ssl_request) x 2 ], 'both connections begin with SSLRequest');
+	is_deeply([ split /\n/, slurp($relay->{seen}) ], [ ($ssl_request) x 2 ],
+		'both connections begin with SSLRequest');
 	$service->logged(qr/cancel request forwarded to PostgreSQL/);
 	wait_for('the query to end', sub { sleeping(0) });
 }, server => 1);
@@ -147,17 +169,19 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 	my @new = (PGMINPROTOCOLVERSION => '3.2', PGMAXPROTOCOLVERSION => 'latest');
 	is_in('psql', @new);
 	my $err = "$TMP/psql.err";
-	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'), env => pg_env(port => $service->port, password => 'secret', @new), err => $err);
+	my $pid = spawn(cmd => psql_cmd('-c', 'select pg_sleep(60)'),
+		env => pg_env(port => $service->port, password => 'secret', @new), err => $err);
 	wait_for('the query to run', sub { sleeping(1) });
 	kill 'INT', $pid;
 	is(wait_exit($pid) >> 8, 1, 'Ctrl-C: psql ends');
-	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'canceled');
+	like(slurp($err), qr/ERROR:  canceling statement due to user request/, 'cancelled');
 	wait_for('the query to end', sub { sleeping(0) });
 
 	for my $how ('in clear', 'under TLS', 'under direct TLS') {
 		my $sleeper = connect_to($service->port);
 		$sleeper->negotiate;
-		$sleeper->send(startup_packet(version => '3.2', user => 'postgres', database => 'sales'));
+		$sleeper->send(startup_packet(version => '3.2', user => 'postgres',
+			database => 'sales'));
 		my %got;
 		while (my ($type, $body) = $sleeper->message) {
 			$got{$type} = $body;
@@ -175,7 +199,7 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 		is($canceler->ending, 'closed', 'and no reset');
 		my ($type, $body) = $sleeper->message;
 		($type, $body) = $sleeper->message while defined $type && $type eq 'T';
-		like($body, qr/\0C57014\0/, 'canceled');
+		like($body, qr/\0C57014\0/, 'cancelled');
 		$sleeper->close;
 		wait_for('the query to end', sub { sleeping(0) });
 	}
@@ -186,10 +210,12 @@ from(18, 'protocol 3.2 with long cancel keys', sub {
 from(17, 'incremental pg_basebackup', sub {
 	my $summarizes = start_pg(hba => $hba, conf => "summarize_wal=on\n");
 	my $s = serve(pg => $summarizes);
-	my @as = (port => $s->port, user => 'postgres', sslmode => 'verify-full', host => 'localhost', PGHOSTADDR => '127.0.0.1', rootcert => $c->{root});
+	my @as = (port => $s->port, user => 'postgres', sslmode => 'verify-full',
+		host => 'localhost', PGHOSTADDR => '127.0.0.1', rootcert => $c->{root});
 	my $backup = sub {
 		my ($to, @args) = @_;
-		my $r = pg_do([ qw(pg_basebackup -X stream -c fast --no-sync -D), "$TMP/$to", @args ], @as);
+		my $r = pg_do([ qw(pg_basebackup -X stream -c fast --no-sync -D), "$TMP/$to",
+			@args ], @as);
 		is($r->{status}, 0, $to) or diag($r->{err});
 	};
 	my $run = sub { my $r = psql($_[0], @as); is($r->{status}, 0, $_[0]) or diag($r->{err}) };
@@ -198,7 +224,8 @@ from(17, 'incremental pg_basebackup', sub {
 	$run->('update t set x = i where i % 1000 = 0');
 	$backup->('incremental', "--incremental=$TMP/full/backup_manifest");
 	T::run([ 'rm', '-rf', "$TMP/whole" ]);
-	my $r = T::run([ 'pg_combinebackup', '--no-sync', '-o', "$TMP/whole", "$TMP/full", "$TMP/incremental" ]);
+	my $r = T::run([ 'pg_combinebackup', '--no-sync', '-o', "$TMP/whole", "$TMP/full",
+		"$TMP/incremental" ]);
 	is($r->{status}, 0, 'pg_combinebackup') or diag($r->{err});
 	$r = T::run([ 'pg_verifybackup', '-n', "$TMP/whole" ]);
 	is($r->{status}, 0, 'pg_verifybackup') or diag($r->{out}, $r->{err});

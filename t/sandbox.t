@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: ISC
 #
-# The shipped binary under strace, in every mode and with every option: what a session calls after step 5 is on the list of sandbox/seccomp.c, nothing that it calls is
-# refused, no file is opened, and it is not killed, whatever the way in, the log and the end. (What an intruder would call is tried in unit_sandbox.c.)
+# The shipped binary under strace, in every mode and with every option: whatever the client, the log
+# and the end, a session makes only system calls that sandbox/seccomp.c lists after step 5, none is
+# refused, no file is opened, and the process is not killed. (t/unit_sandbox.c tries what an
+# intruder would call.)
 # sabotage: sandbox/seccomp.c s/^    REFUSE(socket, EACCES),//
 # sabotage: log.c s/^\ttzset();.*//
 # sabotage: sandbox/seccomp.c s/^    ALLOW(shutdown),//
@@ -30,10 +32,11 @@ my $pids = "$TMP/pids";
 mkdir $pids;
 chmod 01777, $pids;
 
-# -ff: a file for each process; the name of the program's own ends in its number too.
-my $program = spew("$TMP/traced", "#!/bin/sh\nexec strace -ff -qq -o $TMP/trace $PGSSL \"\$@\"\n", 0755);
+# -ff writes a file for each process, whose name ends in the process id.
+my $program = spew("$TMP/traced", "#!/bin/sh\nexec strace -ff -qq -o $TMP/trace $PGSSL \"\$@\"\n",
+	0755);
 
-# The calls behind the filter's loading, one string a call.
+# The system calls of a trace after the filter was installed, one string for each.
 sub calls_after {
 	my @lines = split /\n/, slurp($_[0]);
 	while (defined(my $line = shift @lines)) {
@@ -42,14 +45,17 @@ sub calls_after {
 	return;
 }
 
-# One process's trace. known: refusals that are as they should be.
+# Check the trace of one process. known: matches refusals that are expected.
 sub check_trace {
 	my ($what, $trace, $allowed, $known) = @_;
 	my @calls = grep { !$known || !/$known/ } calls_after($trace);
-	ok(@calls > 1, "$what: a filter was loaded") or diag(slurp($trace));
-	is_deeply([ grep { /^(\w+)\(/ && !$allowed->{$1} } @calls ], [], "$what: no call that is not listed");
-	is_deeply([ grep { /= -1 (?:EACCES|EPERM|ENOSYS|ESPIPE|ENOTTY) / } @calls ], [], "$what: nothing was refused");
-	like($calls[-1], qr/^\+\+\+ exited with|^exit_group/, "$what: it ended by itself");
+	ok(@calls > 1, "$what: a filter was installed") or diag(slurp($trace));
+	is_deeply([ grep { /^(\w+)\(/ && !$allowed->{$1} } @calls ], [],
+		"$what: only listed system calls");
+	is_deeply([ grep { /= -1 (?:EACCES|EPERM|ENOSYS|ESPIPE|ENOTTY) / } @calls ], [],
+		"$what: nothing was refused");
+	like($calls[-1], qr/^\+\+\+ exited with|^exit_group/,
+		"$what: the process exited by itself");
 }
 
 sub check_traces {
@@ -58,15 +64,28 @@ sub check_traces {
 	my @traces = glob "$TMP/trace.*";
 	ok(scalar @traces, "$what: traced");
 	for my $trace (@traces) {
-		check_trace($what, $trace, \%session, $known) unless slurp($trace) =~ /^execve\("\/bin\/sh"/m; # the passphrase command, before step 5
+		# A passphrase command runs before step 5.
+		check_trace($what, $trace, \%session, $known)
+			unless slurp($trace) =~ /^execve\("\/bin\/sh"/m;
 		unlink $trace;
 	}
 	is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
 }
 
-# What clients do: each gets the port.
-sub tls_psql { my ($port) = @_; is(psql('select count(*) from generate_series(1, 100000)', port => $port)->{out}, "100000\n", 'a query'); return }
-sub plain_psql { my ($port) = @_; is(psql("select repeat('x', 100000)", port => $port, sslmode => 'disable')->{out}, 'x' x 100000 . "\n", 'a query'); return }
+# The clients. Each is called with the port.
+sub tls_psql {
+	my ($port) = @_;
+	my $sql = 'select count(*) from generate_series(1, 100000)';
+	is(psql($sql, port => $port)->{out}, "100000\n", 'a query');
+	return;
+}
+
+sub plain_psql {
+	my ($port) = @_;
+	my $r = psql("select repeat('x', 100000)", port => $port, sslmode => 'disable');
+	is($r->{out}, 'x' x 100000 . "\n", 'a query');
+	return;
+}
 
 sub login {
 	my ($port, %o) = @_;
@@ -91,54 +110,69 @@ my $rsa = make_pem(make_cert(name => 'rsa', issuer => $c->{ca}, key => 'rsa'));
 my $other_pgssl = serve(pg => $pg);
 my $silence = sub { my $conn = connect_to($_[0]); ended($conn) };
 
-# name, how pgssl is started (and what may be refused in it: known), what its client does
+# [name, arguments of serve() and "known", the client]
 my @ways = (
 	[ 'TLS 1.3, log file, pid file', { args => [ "-P$pids/" ] }, \&tls_psql ],
 	[ 'TLS 1.2', { args => ['--max-protocol=TLSv1.2'] }, \&tls_psql ],
-	[ 'two certificates, all of TLS\'s options', { args => [ '-p', $rsa, qw(-C ECDHE-RSA-AES128-GCM-SHA256 --ciphersuites=TLS_CHACHA20_POLY1305_SHA256 --groups=X25519:P-256) ] }, \&tls_psql ],
-	[ 'a passphrase', { pem => make_pem($locked), args => ['--passphrase-command=echo secret'] }, \&tls_psql ],
-	[ 'direct TLS', { args => ['--alpn=optional'] }, sub { ended(login($_[0], direct => 1), $terminate) } ],
+	[ 'two certificates, all TLS options', { args => [ '-p', $rsa, qw(-C ECDHE-RSA-AES128-GCM-SHA256 --ciphersuites=TLS_CHACHA20_POLY1305_SHA256 --groups=X25519:P-256) ] }, \&tls_psql ],
+	[ 'a passphrase', { pem => make_pem($locked),
+		args => ['--passphrase-command=echo secret'] }, \&tls_psql ],
+	[ 'direct TLS', { args => ['--alpn=optional'] },
+		sub { ended(login($_[0], direct => 1), $terminate) } ],
 	[ 'the log is descriptor 2', { nolog => 1, stderr => $stderr }, \&tls_psql ],
 	[ 'the log is the journal', { nolog => 1, stderr => $stderr, env => { JOURNAL_STREAM => $journal } }, \&tls_psql ],
-	# No syslogd here, and asked again by each line.
-	[ 'the log is syslog', { nolog => 1, args => [qw(-N other)], known => qr/^socket\(AF_UNIX, SOCK_DGRAM.*EACCES/ }, \&tls_psql ],
-	[ 'no TLS', {}, sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/accepts only TLS/, 'refused') } ],
-	[ 'a FATAL of PostgreSQL', {}, sub { like(psql('', port => $_[0], dbname => 'nosuch')->{err}, qr/does not exist/, 'told') } ],
-	[ 'PostgreSQL is not there', { connect => '127.0.0.1:' . free_port() }, sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'told') } ],
-	[ 'nor its Unix socket', { connect => "$TMP:1" }, sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'told') } ],
+	# There may be no syslogd: then each log line tries to connect again.
+	[ 'the log is syslog', { nolog => 1, args => [qw(-N other)],
+		known => qr/^socket\(AF_UNIX, SOCK_DGRAM.*EACCES/ }, \&tls_psql ],
+	[ 'no TLS', {}, sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/accepts only TLS/, 'the error') } ],
+	[ 'a FATAL of PostgreSQL', {}, sub { like(psql('', port => $_[0], dbname => 'nosuch')->{err}, qr/does not exist/, 'the error') } ],
+	[ 'PostgreSQL cannot be reached', { connect => '127.0.0.1:' . free_port() },
+		sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
+	[ 'a Unix socket that does not exist', { connect => "$TMP:1" },
+		sub { like(psql('', port => $_[0])->{err}, qr/could not connect/, 'the error') } ],
 	[ 'a Unix socket', { connect => $unix }, \&tls_psql ],
 	[ 'cancel in clear', {}, says($cancel) ],
 	[ 'cancel under TLS', {}, says($cancel, 1) ],
 	[ 'cancel to a Unix socket', { connect => $unix }, says($cancel, 1) ],
 	[ 'silence', { args => ['--handshake-timeout=1'] }, $silence ],
 	[ 'garbage', {}, says('GET / HTTP/1.0') ],
-	[ 'no handshake', {}, says(ssl_request() . "\x16\x03\x01\0\5rubbish") ],
+	[ 'a failed handshake', {}, says(ssl_request() . "\x16\x03\x01\0\5rubbish") ],
 	[ 'garbage under TLS', {}, says('GET / HTTP/1.0', 1) ],
 	[ 'a reset', { args => ['--keepalive=0'] }, sub { login($_[0])->reset } ],
 	[ 'an idle session', { args => ['--idle-timeout=1'] }, sub { ended(login($_[0])) } ],
 	[ 'SIGTERM', {}, sub { my ($port, $service) = @_; my $conn = login($port); kill 'TERM', grep { slurp("/proc/$_/comm") =~ /^pgssl/ } $service->sessions; ended($conn) } ],
 	[ 'a client certificate, CRL and map', { args => [ @clients, '--clientcert=verify-full', "--ident-map=$map", '--map=people', '--clientcert-expiry' ] }, $certificate ],
-	[ 'a SAN that is not there', { args => [ @clients, '--clientcert=verify-full', '--clientname=SAN' ] },
+	[ '--clientname=SAN, a certificate without one',
+		{ args => [ @clients, '--clientcert=verify-full', '--clientname=SAN' ] },
 		sub { my $conn = connect_to($_[0]); $conn->login(tls => { cert => $alice->{chain}, key => $alice->{key} }); ended($conn) } ],
-	[ 'no certificate, one is demanded', { args => [ @clients, '--clientcert=verify-ca' ] }, $refused ],
+	[ 'no certificate where one is required',
+		{ args => [ @clients, '--clientcert=verify-ca' ] }, $refused ],
 	[ 'PROXY protocol', { args => ['--proxy-protocol'] }, sub { ended(login($_[0], first => "PROXY TCP4 192.0.2.9 127.0.0.1 1234 9000\r\n"), $terminate) } ],
 	[ 'no PROXY header', { args => ['--proxy-protocol'] }, says(ssl_request()) ],
-	[ 'GSSAPI asked for, not answered', {}, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); is($conn->recv(1), 'N', 'no'); ended(login_on($conn), $terminate) } ],
-	[ '--gss, a no', { connect => $unix, args => ['--gss'] }, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); is($conn->recv(1), 'N', 'no'); ended(login_on($conn), $terminate) } ],
-	[ '--gss, PostgreSQL\'s answer', { args => ['--gss'] }, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); like($conn->recv(1), qr/^[GN]$/, 'it is handed on'); $conn->close } ],
-	[ 'its name for PostgreSQL', { args => ['--application-name-host'] }, \&tls_psql ],
-	[ 'from another address', { args => [qw(-I 127.0.0.2)] }, \&tls_psql ],
-	[ 'client mode', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, \&plain_psql ],
-	[ 'client mode, a pid file, not verified', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '--sslmode=require', "-P$pids/" ] }, \&plain_psql ],
-	[ 'client mode, direct', { client => 1, connect => '127.0.0.1:' . $other_pgssl->port, args => [ '-A', $c->{root}, '--sslnegotiation=direct' ] }, \&plain_psql ],
-	[ 'client mode, our own certificate', { client => 1, pem => $c->{pem}, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, \&plain_psql ],
-	[ 'client mode, a cancel', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, says($cancel) ],
-	[ 'client mode, a certificate for another', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root}, '--servername=other' ] },
-		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/certificate/, 'told') } ],
-	[ 'client mode, no TLS there', { client => 1, connect => '127.0.0.1:' . $pg->port, args => [ '-A', $c->{root} ] },
-		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/does not support TLS/, 'told') } ],
+	[ 'a GSSENCRequest, refused by pgssl', {}, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); is($conn->recv(1), 'N', 'N'); ended(login_on($conn), $terminate) } ],
+	[ '--gss, refused by PostgreSQL', { connect => $unix, args => ['--gss'] }, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); is($conn->recv(1), 'N', 'N'); ended(login_on($conn), $terminate) } ],
+	[ '--gss, answered by PostgreSQL', { args => ['--gss'] }, sub { my $conn = connect_to($_[0]); $conn->send(gss_request()); like($conn->recv(1), qr/^[GN]$/, 'the answer is relayed'); $conn->close } ],
+	[ '--application-name-host', { args => ['--application-name-host'] }, \&tls_psql ],
+	[ '-I', { args => [qw(-I 127.0.0.2)] }, \&tls_psql ],
+	[ 'client mode', { client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root} ] }, \&plain_psql ],
+	[ 'client mode, a pid file, no verification', { client => 1, connect => '127.0.0.1:' . $tls->port, args => [ '--sslmode=require', "-P$pids/" ] }, \&plain_psql ],
+	[ 'client mode, direct TLS', { client => 1, connect => '127.0.0.1:' . $other_pgssl->port, args => [ '-A', $c->{root}, '--sslnegotiation=direct' ] }, \&plain_psql ],
+	[ 'client mode, a client certificate', { client => 1, pem => $c->{pem}, connect => '127.0.0.1:' . $tls->port, args => [ '-A', $c->{root} ] }, \&plain_psql ],
+	[ 'client mode, cancel', { client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root} ] }, says($cancel) ],
+	[ 'client mode, a certificate for another host',
+		{ client => 1, connect => '127.0.0.1:' . $tls->port,
+		args => [ '-A', $c->{root}, '--servername=other' ] },
+		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/certificate/, 'the error') } ],
+	[ 'client mode, a server without TLS',
+		{ client => 1, connect => '127.0.0.1:' . $pg->port, args => [ '-A', $c->{root} ] },
+		sub { like(psql('', port => $_[0], sslmode => 'disable')->{err}, qr/does not support TLS/, 'the error') } ],
 );
-push @ways, [ 'from the client\'s address', { args => ['-T'] }, \&tls_psql ], [ 'as root', { args => [qw(-s root)] }, \&tls_psql ], [ 'as another', { args => [qw(-s daemon -g nogroup)] }, \&tls_psql ] if is_root();
+push @ways,
+	[ '-T', { args => ['-T'] }, \&tls_psql ],
+	[ 'as root', { args => [qw(-s root)] }, \&tls_psql ],
+	[ 'as another user', { args => [qw(-s daemon -g nogroup)] }, \&tls_psql ] if is_root();
 
 sub login_on { my ($conn) = @_; ok($conn->login, 'login'); return $conn }
 
@@ -152,10 +186,12 @@ for my $way (@ways) {
 	};
 }
 
-# The parent reads a renewed certificate after its own filter was loaded; what it may not do fails with EPERM and would show.
-subtest '-d: parent and children' => sub {
+# The listener reloads a certificate under its own filter, where what is not allowed fails with
+# EPERM and would be seen.
+subtest '-d: listener and children' => sub {
 	my $pem = spew("$TMP/d.pem", slurp($c->{pem}), 0600);
-	my $service = serve_listen(pg => $pg, program => $program, pem => $pem, args => [ "-P$pids/" ]);
+	my $service = serve_listen(pg => $pg, program => $program, pem => $pem,
+		args => [ "-P$pids/" ]);
 	tls_psql($service->port);
 	my $renewed = make_cert(name => 'renewed', issuer => $c->{ca});
 	rename make_pem($renewed, "$TMP/d.new"), $pem or die;
@@ -166,7 +202,8 @@ subtest '-d: parent and children' => sub {
 	kill 'TERM', $parent;
 	wait_exit($service->{pid});
 	is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
-	check_trace('parent', "$TMP/trace.$parent", \%parent, qr/^ioctl\(.*ENOTTY|^clone3\(.*ENOSYS/);
+	check_trace('listener', "$TMP/trace.$parent", \%parent,
+		qr/^ioctl\(.*ENOTTY|^clone3\(.*ENOSYS/);
 	unlink "$TMP/trace.$parent";
 	my @children = glob "$TMP/trace.*";
 	cmp_ok(scalar @children, '>=', 3, 'children were traced');
@@ -175,47 +212,63 @@ subtest '-d: parent and children' => sub {
 };
 
 subtest '-d in client mode' => sub {
-	my $service = serve_listen(client => 1, connect => '127.0.0.1:' . $tls->port, program => $program, bind => '127.0.0.1', args => [ '-A', $c->{root} ]);
+	my $service = serve_listen(client => 1, connect => '127.0.0.1:' . $tls->port,
+		program => $program, bind => '127.0.0.1', args => [ '-A', $c->{root} ]);
 	plain_psql($service->port);
 	my ($parent) = grep { slurp("/proc/$_/comm") =~ /^pgssl/ } $service->sessions;
 	kill 'TERM', $parent;
 	wait_exit($service->{pid});
-	check_trace($_, $_, $_ eq "$TMP/trace.$parent" ? \%parent : \%session, qr/^ioctl\(.*ENOTTY/) for glob "$TMP/trace.*";
+	check_trace($_, $_, $_ eq "$TMP/trace.$parent" ? \%parent : \%session, qr/^ioctl\(.*ENOTTY/)
+		for glob "$TMP/trace.*";
 	unlink glob "$TMP/trace.*";
 };
 
-# Its last step, since the rest of it reads files: what it says of the sandbox is true.
-subtest '--check enters the sandbox too' => sub {
-	my $r = T::run([ $program, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port, "-P$pids/" ]);
-	like($r->{out}, qr/^ok\s+sandbox: entered$/m, 'it says so');
+# It is the last step of --check, whose other steps read files.
+subtest '--check enters the sandbox' => sub {
+	my $r = T::run([ $program, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port,
+		"-P$pids/" ]);
+	like($r->{out}, qr/^ok\s+sandbox: entered$/m, 'reported');
 	check_trace('--check', $_, \%session) for grep { calls_after($_) } glob "$TMP/trace.*";
 	cmp_ok(scalar(grep { calls_after($_) } glob "$TMP/trace.*"), '==', 1, 'one process');
 	is_deeply([ glob "$pids/*" ], [], 'no pid file is left');
 	unlink glob "$TMP/trace.*";
 };
 
-# A /dev of its own, in a mount name space, where the test is syslogd. glibc opens the socket again when the daemon has gone, and the filter says no.
-subtest 'syslogd is gone, or restarted: log lines are lost, the session is not' => sub {
+# The test is syslogd, with a private /dev in a mount namespace. When syslogd has gone, glibc tries
+# to open its socket again, which the filter refuses.
+subtest 'syslogd stops or restarts: log lines are lost, but not the session' => sub {
 	plan(skip_all => 'needs root') unless is_root();
 	my $dev = "$TMP/dev";
 	mkdir $dev;
-	system("mknod -m 666 $dev/null c 1 3 && mknod -m 666 $dev/urandom c 1 9") == 0 or plan(skip_all => 'needs mknod');
-	my $syslogd = sub { unlink "$dev/log"; my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dev/log") or die "log: $!\n"; chmod 0666, "$dev/log"; return $s };
-	my $hears = sub { my ($s, $pattern) = @_; my $line = ''; wait_for("$pattern in syslog", sub { $s->recv($line, 4096); $line =~ $pattern }); return $line };
+	system("mknod -m 666 $dev/null c 1 3 && mknod -m 666 $dev/urandom c 1 9") == 0
+		or plan(skip_all => 'needs mknod');
+	my $syslogd = sub {
+		unlink "$dev/log";
+		my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dev/log")
+			or die "log: $!\n";
+		chmod 0666, "$dev/log";
+		return $s;
+	};
+	my $receives = sub {
+		my ($s, $pattern) = @_;
+		my $line = '';
+		wait_for("$pattern in syslog", sub { $s->recv($line, 4096); $line =~ $pattern });
+		return $line;
+	};
 	my $mine = [ qw(unshare -m sh -c), "mount --bind $dev /dev && exec \"\$0\" \"\$@\"" ];
 
 	for my $again (0, 1) {
 		my $first = $syslogd->();
 		my $s = session(pg => $pg, nolog => 1, stderr => 'client', wrap => $mine);
 		ok($s->conn->login, 'login');
-		like($hears->($first, qr/connection authorized/), qr/^<\d+>.*pgssl\[\d+\]: connection authorized: user=alice/, 'syslog has the first line');
+		like($receives->($first, qr/connection authorized/), qr/^<\d+>.*pgssl\[\d+\]: connection authorized: user=alice/, 'syslog receives the first line');
 		$first->close;
 		my $second = $again ? $syslogd->() : undef;
 		unlink "$dev/log" unless $again;
-		ok($s->conn->query('select 1') && $s->conn->message, $again ? 'restarted: the session goes on' : 'gone: the session goes on');
+		ok($s->conn->query('select 1') && $s->conn->message, $again ? 'restarted: the session continues' : 'stopped: the session continues');
 		$s->conn->send($terminate);
 		$s->conn->rest;
-		is($s->wait, 0, 'and ends in order');
+		is($s->wait, 0, 'it ends normally');
 		is($s->conn->got_close_notify, 1, 'with close_notify');
 	}
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/sandbox_harness.h - for the tests of sandbox/: kernels that lack a layer, children after
- * step 5.
+ * t/sandbox_harness.h - for the tests of sandbox/: simulate kernels that lack a layer; run code in
+ * children after step 5.
  *
  * Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts (--wrap);
  * the program itself has no hook.
@@ -129,7 +129,7 @@ static inline void prepare(void)
 	getsockname(other, (struct sockaddr *)&wrong, &len);
 }
 
-/* A syslog socket whose daemon is gone: sending gives ECONNREFUSED. */
+/* A syslog socket whose daemon has exited: sending fails with ECONNREFUSED. */
 static inline int dead_syslog(void)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};

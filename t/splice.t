@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# The pump: whatever 0 and 1 are, no byte lost, repeated or reordered; bounded memory; half closes; ends.
+# The pump: whatever descriptors 0 and 1 are, no byte is lost, repeated or reordered. Bounded
+# memory, half-closed connections, and the ways in which a session ends.
 # never: A byte lost, repeated or reordered.
 # sabotage: s/\.forward_end = true,// net/splice.c
 # sabotage: s/sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);/;/ session/session.c
@@ -14,11 +15,11 @@ use Socket qw(IPPROTO_TCP);
 my $c = server_pem();
 my $pg = start_pg();
 
-# Random bytes that are the same on both sides.
+# Random bytes that both sides of a test can compute.
 my $seed = join '', map { chr int rand 256 } 1 .. 1 << 20;
 sub block { my ($n) = @_; return substr($seed, ($n * 7919) % 65536) . $n }
 
-subtest 'one socket, a Unix socket, two sockets, two pipes; none is left non-blocking' => sub {
+subtest 'a TCP socket, a Unix socket, two sockets, two pipes: all are still blocking afterwards' => sub {
 	for my $over (qw(tcp pair pairs pipes)) {
 		my $s = session(pg => $pg, over => $over, keep => 1);
 		ok($s->conn->login, "login over $over");
@@ -30,22 +31,23 @@ subtest 'one socket, a Unix socket, two sockets, two pipes; none is left non-blo
 		}
 		is(length $text, 300006, 'a long answer');
 		$s->conn->send("X\0\0\0\4");
-		is($s->conn->rest, '', 'nothing more');
+		is($s->conn->rest, '', 'no other byte');
 		$s->conn->close;
 		is($s->wait, 0, 'status');
 		for my $end (@$s{qw(child_in child_out)}) {
-			ok(!(fcntl($end, F_GETFL, 0) & O_NONBLOCK), 'the descriptor blocks as before');
+			ok(!(fcntl($end, F_GETFL, 0) & O_NONBLOCK),
+				'the descriptor is still blocking');
 		}
 	}
 };
 
-subtest 'descriptors that others share stay blocking during the session' => sub {
+subtest 'shared descriptors stay blocking during the session' => sub {
 	my $s = session(pg => $pg, over => 'pipes', keep => 1);
 	ok($s->conn->login, 'login');
 	ok(!(fcntl($s->{$_}, F_GETFL, 0) & O_NONBLOCK), $_) for qw(child_in child_out);
 };
 
-subtest '40 MB to the client, 40 MB from it, checksums' => sub {
+subtest '40 MB in each direction, compared by checksum' => sub {
 	my $fake = after_startup(sub {
 		my ($socket) = @_;
 		syswrite $socket, block($_) for 1 .. 40;
@@ -58,7 +60,7 @@ subtest '40 MB to the client, 40 MB from it, checksums' => sub {
 	my $want = Digest::SHA->new(256);
 	$want->add(block($_)) for 1 .. 40;
 	$down->add($s->conn->recv(length block($_))) for 1 .. 40;
-	is($down->hexdigest, $want->hexdigest, 'down');
+	is($down->hexdigest, $want->hexdigest, 'to the client');
 	for my $n (1 .. 40) {
 		my $data = block($n);
 		$up->add($data);
@@ -66,27 +68,32 @@ subtest '40 MB to the client, 40 MB from it, checksums' => sub {
 	}
 	$s->conn->close_notify;
 	$s->conn->finish;
-	wait_for('all of it', sub { -s "$TMP/up.sha" });
-	is(slurp("$TMP/up.sha"), $up->hexdigest, 'up');
+	wait_for('all bytes', sub { -s "$TMP/up.sha" });
+	is(slurp("$TMP/up.sha"), $up->hexdigest, 'from the client');
 	is($s->wait, 0, 'status');
 };
 
 subtest 'both directions at once' => sub {
 	my $head = startup_packet(user => 'alice');
 	my $data = $head . join '', map { block($_) } 1 .. 20;
-	my $fake = fake_backend(sub { my ($socket) = @_; for (my $n = 0; $n < length $data;) { $n += sysread $socket, my $piece, 65536 or last; syswrite $socket, $piece } close $socket });
+	my $fake = fake_backend(sub {
+		my ($socket) = @_;
+		for (my $n = 0; $n < length $data;) { $n += sysread $socket, my $piece, 65536 or last; syswrite $socket, $piece }
+		close $socket;
+	});
 	my $service = serve(pg => $fake);
 	my $r = T::run([ 'openssl', 's_client', '-quiet', '-nocommands', '-connect', '127.0.0.1:' . $service->port ], in => spew("$TMP/echo.in", $data), out => "$TMP/echo.out", quiet => 1);
-	ok(slurp("$TMP/echo.in") eq slurp("$TMP/echo.out"), 'what comes back is what was sent') or diag($r->{err}, -s "$TMP/echo.out");
+	ok(slurp("$TMP/echo.in") eq slurp("$TMP/echo.out"), 'the echo equals what was sent')
+		or diag($r->{err}, -s "$TMP/echo.out");
 };
 
 sub rss { return slurp("/proc/$_[0]/status") =~ /VmRSS:\s+(\d+)/ ? $1 : 0 }
 
-# The last value of a growing file once it stands still.
+# The size of a growing file when it has not changed for 0.3 s.
 sub stalled {
 	my ($file) = @_;
 	my ($last, $since) = (-1, Time::HiRes::time());
-	wait_for("$file to stand still", sub {
+	wait_for("$file to stop growing", sub {
 		my $now = -s $file || 0;
 		($last, $since) = ($now, Time::HiRes::time()) if $now != $last;
 		return $now && Time::HiRes::time() - $since > 0.3;
@@ -94,7 +101,7 @@ sub stalled {
 	return $last;
 }
 
-subtest 'a client that does not read bounds memory, and loses nothing' => sub {
+subtest 'a client that does not read: memory is bounded, no byte is lost' => sub {
 	my $total = 100;
 	my $fake = after_startup(sub {
 		my ($socket) = @_;
@@ -103,16 +110,22 @@ subtest 'a client that does not read bounds memory, and loses nothing' => sub {
 	});
 	my $s = start(pg => $fake);
 	my $before = rss($s->{pid});
-	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL is held back');
-	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has not grown by 2 MB');
+	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL has to wait');
+	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has grown by less than 2 MB');
 	my $got = 0;
-	while ($s->conn->more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
-	is($got, $total << 20, 'all of it arrives');
+	while ($s->conn->read_more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
+	is($got, $total << 20, 'all bytes arrive');
 	is($s->wait, 0, 'status');
 };
 
-subtest 'a PostgreSQL that does not read holds the client back' => sub {
-	my $fake = after_startup(sub { my ($socket) = @_; wait_for('the word', sub { -e "$TMP/go" }, 60); my $n = 0; while (my $got = sysread $socket, my $data, 65536) { $n += $got } spew("$TMP/taken", $n) });
+subtest 'a PostgreSQL that does not read: the client has to wait' => sub {
+	my $fake = after_startup(sub {
+		my ($socket) = @_;
+		wait_for('the signal to go on', sub { -e "$TMP/go" }, 60);
+		my $n = 0;
+		while (my $got = sysread $socket, my $data, 65536) { $n += $got }
+		spew("$TMP/taken", $n);
+	});
 	my $s = start(pg => $fake);
 	my $pid = fork;
 	if (!$pid) {
@@ -121,17 +134,18 @@ subtest 'a PostgreSQL that does not read holds the client back' => sub {
 		$s->conn->finish;
 		POSIX::_exit(0);
 	}
-	cmp_ok(stalled("$TMP/sent"), '<', 60, 'the client is held back');
+	cmp_ok(stalled("$TMP/sent"), '<', 60, 'the client has to wait');
 	cmp_ok(rss($s->{pid}), '<', 30000, 'memory is bounded');
 	spew("$TMP/go", '');
 	$s->conn->close;
-	wait_for('all of it', sub { -s "$TMP/taken" });
-	is(slurp("$TMP/taken"), 60 << 20, 'all of it arrives');
+	wait_for('all bytes', sub { -s "$TMP/taken" });
+	is(slurp("$TMP/taken"), 60 << 20, 'all bytes arrive');
 };
 
 subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 	my $trace = "$TMP/trace";
-	my $s = session(pg => $pg, wrap => [ 'strace', '-f', '-e', 'trace=setsockopt,exit_group', '-o', $trace ]);
+	my $s = session(pg => $pg,
+		wrap => [ 'strace', '-f', '-e', 'trace=setsockopt,exit_group', '-o', $trace ]);
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
@@ -140,25 +154,32 @@ subtest 'TCP_NODELAY and keepalive on both sockets' => sub {
 		my %fd = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, $option, .* = 0$/mg;
 		cmp_ok(scalar keys %fd, '>=', 2, "$option on two sockets");
 	}
-	like($text, qr/TCP_KEEPIDLE, \[60\]/, '60 s of silence');
+	like($text, qr/TCP_KEEPIDLE, \[60\]/, 'keepalive after 60 s of silence');
 	my %rto_max = map { $_ => 1 } $text =~ /setsockopt\((\d+), \w+, (?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[10000\], 4\)/g;
-	cmp_ok(scalar keys %rto_max, '>=', 2, 'what is under way is repeated every 10 s at least');
-	# Linux 6.15 has it; before, the kernel says that it does not know it, and the sandbox nothing.
-	my $answer = setsockopt(IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1'), IPPROTO_TCP, 44, pack 'i', 120000) ? '0' : '-1 ENOPROTOOPT [^\n]*';
-	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = $answer\n.*exit_group/, 'nor is what the client has not taken given up early when the process ends');
-	unlike($text, qr/TCP_USER_TIMEOUT/, 'nothing that would end a connection because the other end does not read');
+	cmp_ok(scalar keys %rto_max, '>=', 2,
+		'data in flight is retransmitted at least every 10 s');
+	# Linux has the option from 6.15 on. An older kernel must answer ENOPROTOOPT, not the
+	# sandbox.
+	my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1');
+	my $known = setsockopt($socket, IPPROTO_TCP, 44, pack 'i', 120000);
+	my $answer = $known ? '0' : '-1 ENOPROTOOPT [^\n]*';
+	like($text, qr/(?:TCP_RTO_MAX_MS|0x2c\b[^,]*), \[120000\], 4\) = $answer\n.*exit_group/,
+		'the process restores the default before it exits, so that the kernel does not give up early');
+	unlike($text, qr/TCP_USER_TIMEOUT/,
+		'nothing ends a connection because the peer does not read');
 };
 
-subtest '--keepalive=0 sets none' => sub {
+subtest '--keepalive=0 sets no option' => sub {
 	my $trace = "$TMP/trace0";
-	my $s = session(pg => $pg, args => ['--keepalive=0'], wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
+	my $s = session(pg => $pg, args => ['--keepalive=0'],
+		wrap => [ 'strace', '-f', '-e', 'trace=setsockopt', '-o', $trace ]);
 	ok($s->conn->login, 'login');
 	$s->conn->close;
 	$s->wait;
-	unlike(slurp($trace), qr/KEEP|RTO_MAX|0x2c/, 'none');
+	unlike(slurp($trace), qr/KEEP|RTO_MAX|0x2c/, 'no option');
 };
 
-subtest "the client's end, with close_notify or a plain FIN: the command in hand finishes and its result arrives" => sub {
+subtest 'the client ends its direction, with close_notify or a plain FIN: the result of the current query still arrives' => sub {
 	for my $how (qw(close_notify finish both)) {
 		my $s = session(pg => $pg);
 		ok($s->conn->login, $how);
@@ -167,13 +188,13 @@ subtest "the client's end, with close_notify or a plain FIN: the command in hand
 		$s->conn->finish if $how ne 'close_notify';
 		my $answer = $s->conn->rest;
 		like($answer, qr/42C/, 'the result arrives');
-		ok($s->conn->got_close_notify, 'then close_notify');
-		is($s->conn->ending, 'closed', 'then the end');
+		ok($s->conn->got_close_notify, 'followed by close_notify');
+		is($s->conn->ending, 'closed', 'and an orderly close');
 		is($s->wait, 0, 'status');
 	}
 };
 
-subtest "PostgreSQL's end: everything arrives, then close_notify, then the end" => sub {
+subtest 'PostgreSQL closes: everything arrives, then close_notify, then an orderly close' => sub {
 	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'z' x 2_000_000; close $socket });
 	my $s = start(pg => $fake);
 	is(length $s->conn->rest, 2_000_000, 'everything');
@@ -182,12 +203,12 @@ subtest "PostgreSQL's end: everything arrives, then close_notify, then the end" 
 	is($s->wait, 0, 'status');
 };
 
-subtest 'PostgreSQL closes while the client goes on sending: what it said arrives, no reset' => sub {
+subtest 'PostgreSQL closes while the client is sending: its last data arrives without a reset' => sub {
 	my $fake = after_startup(sub { my ($socket) = @_; syswrite $socket, 'bye' x 1000; close $socket });
 	my $s = start(pg => $fake);
-	wait_for('the first of it', sub { $s->conn->readable(0) });
+	wait_for('the first byte', sub { $s->conn->readable(0) });
 	$s->conn->send('x' x 16384) or last for 1 .. 200;
-	is($s->conn->rest, 'bye' x 1000, 'what it said');
+	is($s->conn->rest, 'bye' x 1000, 'the last data');
 	ok($s->conn->got_close_notify, 'close_notify');
 };
 
@@ -199,44 +220,52 @@ subtest 'the last FATAL arrives while the client is sending' => sub {
 	while ($type ne 'G') { ($type) = $s->conn->message or last }
 	my $row = 'd' . pack('N', 4 + 8001) . 'r' x 8000 . "\n";
 	$s->conn->send($row x 50);
-	psql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%copy t from%' and pid<>pg_backend_pid()", host => $pg->{socket}, port => $pg->port, user => 'postgres', sslmode => 'disable');
+	my $sql = "select pg_terminate_backend(pid) from pg_stat_activity where query like '%copy t from%' and pid<>pg_backend_pid()";
+	psql($sql, host => $pg->{socket}, port => $pg->port, user => 'postgres',
+		sslmode => 'disable');
 	my $sent = 0;
 	while (!$s->conn->readable(0) && $sent < 5000) { $s->conn->send($row) or last; $sent++ }
-	$s->conn->send($row) or last for 1 .. 500; # 4 MB more, unread answer or not
+	$s->conn->send($row) or last for 1 .. 500; # 4 MB more, whether or not an answer has arrived
 	my $rest = $s->conn->rest;
-	like($rest, qr/\0C57P01\0.*terminating connection due to administrator command/s, 'the FATAL is there');
+	like($rest, qr/\0C57P01\0.*terminating connection due to administrator command/s,
+		'the FATAL arrives');
 };
 
-subtest 'TLS 1.3 KeyUpdate, both ways' => sub {
+subtest 'TLS 1.3 KeyUpdate in both directions' => sub {
 	my $fake = fake_backend(sub { my ($socket) = @_; while (sysread $socket, my $data, 65536) { syswrite $socket, $data } });
 	my $service = serve(pg => $fake);
 	my ($from, $to);
 	pipe $from, $to;
-	my $pid = spawn(cmd => [ 'openssl', 's_client', '-connect', '127.0.0.1:' . $service->port, '-tls1_3' ], in => $from, out => "$TMP/ku.out", err => "$TMP/ku.err");
+	my $pid = spawn(cmd => [ 'openssl', 's_client', '-connect', '127.0.0.1:' . $service->port,
+		'-tls1_3' ], in => $from, out => "$TMP/ku.out", err => "$TMP/ku.err");
 	my $say = sub { syswrite $to, $_[0] };
 	wait_for('the handshake', sub { slurp("$TMP/ku.out") =~ /Verify return code/ });
 	$say->(startup_packet(user => 'alice', application_name => 'ping0'));
 	wait_for('the echo', sub { slurp("$TMP/ku.out") =~ /ping0/ });
 	for my $n (1 .. 3) {
 		$say->($n == 2 ? "k\n" : "K\n");
-		wait_for('s_client to update its keys', sub { my $n_seen = () = (slurp("$TMP/ku.err") . slurp("$TMP/ku.out")) =~ /KEYUPDATE/g; $n_seen >= $n });
+		wait_for('s_client to update its keys', sub {
+			my $n_seen = () = (slurp("$TMP/ku.err") . slurp("$TMP/ku.out")) =~ /KEYUPDATE/g;
+			$n_seen >= $n;
+		});
 		$say->("ping$n\n");
 		wait_for("the echo after KeyUpdate $n", sub { slurp("$TMP/ku.out") =~ /ping$n/ });
 	}
-	pass('bytes flow after three of them');
+	pass('data is relayed after three KeyUpdates');
 	stop($pid, 'KILL');
 };
 
-subtest 'a reset by the client ends both sides at once' => sub {
+subtest 'a reset by the client ends both connections at once' => sub {
 	my $s = session(pg => $pg);
 	ok($s->conn->login, 'login');
 	$s->conn->reset;
 	$s->wait;
-	wait_for('PostgreSQL to be rid of it', sub { $pg->backends == 0 });
-	like($s->log, qr/disconnection: .*reason=connection to client lost/, 'logged as that');
+	wait_for('PostgreSQL to end its backend', sub { $pg->backends == 0 });
+	like($s->log, qr/disconnection: .*reason=connection to client lost/,
+		'the reason is logged');
 };
 
-subtest 'SIGTERM: what was received is delivered, close_notify, the end' => sub {
+subtest 'SIGTERM: received data is delivered, then close_notify, then an orderly close' => sub {
 	my $s = session(pg => $pg);
 	ok($s->conn->login, 'login');
 	kill 'HUP', $s->{pid};
@@ -249,7 +278,7 @@ subtest 'SIGTERM: what was received is delivered, close_notify, the end' => sub 
 	ok($s->conn->got_close_notify, 'close_notify');
 	is($s->conn->ending, 'closed', 'closed, not reset');
 	is($s->wait, 0, 'status');
-	wait_for('PostgreSQL to be rid of it', sub { $pg->backends == 0 });
+	wait_for('PostgreSQL to end its backend', sub { $pg->backends == 0 });
 	like($s->log, qr/disconnection: .*reason=/, 'logged');
 };
 
@@ -259,6 +288,6 @@ subtest '--idle-timeout' => sub {
 	$s->conn->rest;
 	is($s->conn->{ended}, 'closed', 'closed');
 	is($s->wait, 0, 'status');
-	like($s->log, qr/reason=.*(?:idle|timeout)/, 'logged as that');
+	like($s->log, qr/reason=.*(?:idle|timeout)/, 'the reason is logged');
 };
 done_testing;

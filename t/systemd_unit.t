@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# The shipped pgssl.socket and pgssl@.service, installed as README says, under a systemd that is process 1: psql connects through them with nothing replaced, the
-# log is in the journal, and what a client does wrong, or a PostgreSQL that is down, leaves no failed unit. A broken installation is a failure.
+# The shipped pgssl.socket and pgssl@.service, installed as README says, under a systemd that is
+# process 1: psql connects through the unchanged units, and the log is in the journal. A client's
+# fault, or a PostgreSQL that is down, leaves no failed unit. A broken installation does.
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
@@ -17,52 +18,35 @@ plan skip_all => $why if $why;
 
 my $c = server_pem();
 my $secret = T::Cert::make_cert(name => 'secret', issuer => $c->{ca}, passphrase => 'sesame');
-my $tree = "$TMP/tree";
-my %no_make = map { $_ => undef } qw(MAKEFLAGS MAKELEVEL MFLAGS);
-T::run([ 'make', '-s', '-C', $ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ], env => \%no_make)->{status} == 0 or die "make install failed\n";
-spew("$tree/etc/pgssl/pgssl.pem", slurp($c->{pem}), 0640);
-spew("$tree/etc/pgssl/secret.pem", slurp(T::Cert::make_pem($secret)), 0640);
+my $tree = installed_tree('pgssl.pem' => slurp($c->{pem}), 'secret.pem' => slurp(T::Cert::make_pem($secret)));
 
 my $host = boot_systemd(tree => $tree);
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
-inside(<<'EOS');
-cd /usr/local/share/doc/pgssl/examples/systemd
-systemd-sysusers $PWD/pgssl.sysusers
-chgrp pgssl /etc/pgssl/*
-cp pgssl.socket pgssl@.service /etc/systemd/system/
-EOS
+$host->install_units('pgssl.socket', 'pgssl@.service');
 drop_in('keep', "[Unit]\nCollectMode=inactive\n"); # a failed instance stays, to be seen
 inside('systemctl enable --now pgssl.socket');
 
-sub inside {
-	my ($commands) = @_;
-	my $r = $host->run([ 'sh', '-ec', $commands ]);
-	is($r->{status}, 0, "$commands" =~ s/\n.*//sr) or diag $r->{err};
-}
-
-sub drop_in {
-	my ($name, $text) = @_;
-	my $dir = '/etc/systemd/system/pgssl@.service.d';
-	$host->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ], stdin => $text)->{status} == 0 or die "drop-in failed\n";
-}
+sub inside { $host->inside(@_) }
+sub drop_in { $host->drop_in('pgssl@.service', @_) }
 
 sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
 
-# A client that sends these bytes and reads until it is dismissed.
+# Send these bytes and read until pgssl closes the connection.
 sub stranger {
 	my ($bytes) = @_;
-	return T::Net::net_try($host->{pid}, sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'dismissed' });
+	return T::Net::net_eval($host->{pid},
+		sub { my $conn = connect_to(9000); $conn->send($bytes); $conn->rest; 'closed' });
 }
 
-# The exit statuses of the instances that failed and are still there, once no session is left.
+# The exit statuses of the failed instances that systemd keeps. Waits until no session is left.
 sub failed {
 	wait_for('the sessions to end', sub { $host->systemctl(qw(show --property=NConnections pgssl.socket))->{out} eq "NConnections=0\n" });
 	return join ' ', sort $host->systemctl(qw(show --state=failed --property=ExecMainStatus pgssl@*))->{out} =~ /^ExecMainStatus=(\d+)/mg;
 }
 
 is(query()->{out}, "42\n", 'psql with sslmode=verify-full');
-is(failed(), '', 'the instance is gone');
-like($host->journal('-t', 'pgssl'), qr/^connection authorized: user=alice .*^disconnection: session time: .* user=alice /ms, 'its log is in the journal');
+is(failed(), '', 'no failed instance is left');
+like($host->journal('-t', 'pgssl'), qr/^connection authorized: user=alice .*^disconnection: session time: .* user=alice /ms, 'the log is in the journal');
 
 stranger("GET / HTTP/1.0\r\n\r\n");
 stranger(ssl_request() . 'x' x 100);
@@ -70,8 +54,9 @@ stranger(startup_packet(user => 'alice'));
 is(failed(), '', 'strangers leave no failed unit');
 
 $pg->stop;
-like(query()->{err}, qr/could not connect to PostgreSQL/, 'PostgreSQL is down: the client is told');
-is(failed(), '', '... and no unit has failed');
+like(query()->{err}, qr/could not connect to PostgreSQL/,
+	'PostgreSQL is down: the client gets the error');
+is(failed(), '', '... and no unit fails');
 $pg->start;
 
 inside('mv /etc/pgssl/pgssl.pem /etc/pgssl/gone');
@@ -79,17 +64,19 @@ query();
 is(failed(), '66', 'a missing certificate is a failure');
 inside('echo nothing >/etc/pgssl/pgssl.pem');
 query();
-is(failed(), '66 78', '... and so is a bad one');
+is(failed(), '66 78', '... and so is an unusable one');
 inside('mv /etc/pgssl/gone /etc/pgssl/pgssl.pem');
 
-# Each connection to a broken installation would leave a unit in process 1's memory.
+# Otherwise each connection to a broken installation would leave a unit in the memory of process 1.
 inside('rm /etc/systemd/system/pgssl@.service.d/keep.conf; systemctl daemon-reload');
-is(failed(), '', 'as shipped, failed instances are forgotten');
-like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... not by the journal');
+is(failed(), '', 'with the shipped unit, failed instances are not kept');
+like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... but the journal has them');
 
-subtest 'a passphrase command of three parts, and a PostgreSQL whose socket is in /tmp' => sub {
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.socket", "[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.service", "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
+subtest 'a passphrase command with three programs, and a PostgreSQL whose socket is in /tmp' => sub {
+	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.socket",
+		"[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
+	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.service",
+		"[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
 	drop_in('secret', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -p /etc/pgssl/secret.pem '--passphrase-command=echo sesame | cat | head -1' -r /tmp\n");
 	inside('systemctl start postgres.socket');
 	is(query()->{out}, "42\n", 'psql');

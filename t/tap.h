@@ -28,13 +28,13 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
 	return good;
 }
 
-/* A test that cannot run on this machine, and why. */
+/* Report a test that cannot run on this machine, with the reason. */
 static inline void skip(const char *why)
 {
 	printf("ok %u # SKIP %s\n", ++tap_count, why);
 }
 
-/* A diagnostic line. */
+/* Print a diagnostic line. */
 __attribute__((format(printf, 1, 2))) static inline void note(const char *fmt, ...)
 {
 	va_list args;

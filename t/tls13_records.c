@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/tls13_records.c - a client that writes TLS 1.3 records which no TLS library would: it
- * makes them itself, with the keys of its own handshake.
+ * t/tls13_records.c - a client that sends TLS 1.3 records which no TLS library would send.
+ * It makes them itself, with the keys of its handshake.
  *
  *	tls13_records WORD...           descriptor 0 is a socket to pgssl; prints each word
- *	  cert:FILE                     present this certificate (before anything else)
+ *	  cert:FILE                     present this certificate (must be the first word)
  *	  startup                       a StartupMessage of alice
- *	  handshake:HEX                 one handshake record of these bytes, whole messages or not
- *	  keyupdates                    KeyUpdates without end, made faster than OpenSSL takes them
- *	  data                          small records of data without end
- * Then, or when a write fails ("cut"), it waits for the end of standard input's other side,
- * throwing away what comes.
+ *	  handshake:HEX                 one handshake record of these bytes
+ *	  keyupdates                    endless KeyUpdates, faster than OpenSSL processes them
+ *	  data                          endless small records of data
+ * A write that fails is printed as "cut". At the end the program reads until pgssl closes the
+ * connection, and discards what it reads.
  */
 #include <openssl/core_names.h>
 #include <openssl/ssl.h>
@@ -24,7 +24,7 @@
 
 enum { HANDSHAKE = 22, DATA = 23, TAG = 16, BURST = 256 };
 
-static unsigned char secret[32], iv[12]; /* of SHA-256: client_application_traffic_secret_N */
+static unsigned char secret[32], iv[12]; /* client_application_traffic_secret_N, for SHA-256 */
 static uint64_t sequence;
 static EVP_CIPHER_CTX *gcm;
 static EVP_MAC_CTX *hmac;
@@ -37,7 +37,7 @@ static void must(bool good, const char *what)
 	exit(1);
 }
 
-/* HKDF-Expand-Label of RFC 8446, 7.1, of at most 32 bytes: one HMAC. */
+/* HKDF-Expand-Label of RFC 8446, 7.1, for at most 32 bytes: one HMAC. */
 static void expand(const char *label, unsigned char *out, size_t size)
 {
 	unsigned char info[40] = {0, (unsigned char)size}, full[32];
@@ -45,7 +45,7 @@ static void expand(const char *label, unsigned char *out, size_t size)
 	size_t len;
 
 	info[2] = (unsigned char)n;
-	info[n + 4] = 1; /* behind an empty context */
+	info[n + 4] = 1; /* after an empty context */
 	must(EVP_MAC_init(hmac, secret, sizeof secret, NULL) == 1 &&
 		 EVP_MAC_update(hmac, info, (size_t)n + 5) == 1 &&
 		 EVP_MAC_final(hmac, full, &len, sizeof full) == 1,
@@ -72,7 +72,7 @@ static void keep_secret(const SSL *ssl, const char *line)
 			     "odd key log");
 }
 
-/* One record at `out`; its length. */
+/* Write one record to `out`; return its length. */
 static size_t record(unsigned char *out, unsigned char type, const void *body, size_t size)
 {
 	size_t sealed = size + 1 + TAG;
@@ -131,7 +131,7 @@ static size_t add_keyupdate(unsigned char *out)
 
 static size_t add_data(unsigned char *out)
 {
-	return record(out, DATA, "a query of little sense", 23);
+	return record(out, DATA, "a meaningless SQL query", 23);
 }
 
 static bool flood(size_t (*add)(unsigned char *))
@@ -184,7 +184,7 @@ static void connect_tls(const char *cert)
 static bool obey(const char *word)
 {
 	static const char startup[] =
-	    "\0\0\0\x14\0\3\0\0user\0alice\0"; /* and the literal's own NUL */
+	    "\0\0\0\x14\0\3\0\0user\0alice\0"; /* and the literal's terminating NUL */
 
 	if (strcmp(word, "startup") == 0)
 		return send_record(DATA, startup, sizeof startup);

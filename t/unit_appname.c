@@ -14,13 +14,13 @@
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 #define X10(s)       s s s s s s s s s s
 
-/* Parameters before and after, with '|' for NUL, without the packet's head and last NUL. */
+/* Parameters before and after, with '|' for NUL, without the packet's header and final NUL. */
 static const struct row {
 	const char *what, *host, *port, *before, *after;
 } rows[] = {
     {"the address is appended", "192.0.2.7", "51234", "user|alice|application_name|psql|",
      "user|alice|application_name|psql - 192.0.2.7:51234|"},
-    {"the parameters after it stay", "192.0.2.7", "1", "user|a|application_name|psql|database|b|",
+    {"parameters after it are kept", "192.0.2.7", "1", "user|a|application_name|psql|database|b|",
      "user|a|application_name|psql - 192.0.2.7:1|database|b|"},
     {"IPv6", "2001:db8::7", "51234", "user|a|application_name|psql|",
      "user|a|application_name|psql - [2001:db8::7]:51234|"},
@@ -52,7 +52,7 @@ static const struct row {
      "user|a|application_name| - 192.0.2.7:51234|"},
 };
 
-/* A packet of `text`; returns its length. */
+/* Build a packet from `text`; return its length. */
 static size_t make(unsigned char *packet, const char *text)
 {
 	size_t len = 8 + strlen(text) + 1;
@@ -90,7 +90,7 @@ static void check(const struct row *r)
 	ok(again.kind == STARTUP_SESSION && strcmp(again.user, st.user) == 0 &&
 	       strcmp(again.database, st.database) == 0 &&
 	       strcmp(again.application_name, st.application_name) == 0,
-	   "the pointers are right");
+	   "the pointers are correct");
 }
 
 /* A packet of the maximum length, and slightly shorter ones. */
@@ -121,7 +121,7 @@ static void check_limit(void)
 			ok(st.len == len && memcmp(st.packet, copy, len) == 0,
 			   "and nothing is changed");
 		else
-			ok(st.len == len + added, "and the length is right");
+			ok(st.len == len + added, "and the length is correct");
 	}
 }
 

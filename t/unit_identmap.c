@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_identmap.c - pg_ident.conf maps: syntax and matching of PostgreSQL 15, and what is
+ * t/unit_identmap.c - ident maps: the syntax and matching of PostgreSQL 15, and which files are
  * refused.
  *
  * sabotage: auth/identmap.c s/groups == 1 /groups == 9 /
@@ -70,7 +70,7 @@ static const struct match {
     {"m a\\b c\n", "a\\b", "c", true},
     /* commas */
     {"m ,a ,b\n", "a", "b", true},
-    {"m a, \n\nm c d", "c", "d", false}, /* this is an error */
+    {"m a, \n\nm c d", "c", "d", false}, /* an error */
     {",m a b,\n", "a", "b", true},
     {"m a b c,d\n", "a", "b", true},
     /* continuation */
@@ -115,7 +115,7 @@ static const struct match {
     {"m /^(x)|a$ \\1\nm a b\n", "a", "b", false},
 };
 
-/* The error when map m is loaded from these bytes. */
+/* The error that loading map m from these bytes must give. */
 static const struct refusal {
 	const char *text;
 	size_t len;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_proxy.c - PROXY headers from memory, whole and in pieces; valid ones also cut at
+ * t/unit_proxy.c - read PROXY headers from memory, whole and in pieces; valid ones also cut at
  * every byte.
  *
  * sabotage: wire/proxy.c s/? 1 : 2;/? 1 : 3;/
@@ -197,7 +197,7 @@ static const char *name_of(const struct proxy_client *client, char *buf, size_t 
 	return buf;
 }
 
-/* Is `row` read correctly, and nothing of the startup packet behind it? */
+/* Is `row` read correctly, without any byte of the startup packet after it? */
 static bool reads(const struct good *row, const struct packaging *how)
 {
 	static const char behind[] = "\0\0\0\x08\x04\xd2\x16\x2f";

@@ -165,7 +165,7 @@ static void test_relay_sizes(void)
 	   "relayed: the longest message that is examined");
 	len = message(in, 'R', body, 8192 - 4);
 	ok(relays(in, len, in, 5, len - 5, IO_DONE, IO_END, at_once),
-	   "relayed: of a longer message only the head");
+	   "relayed: only the head of a longer message");
 	len = message(in, 'N', body, 8192 - 4);
 	message(in + 5, 'R', SASL PLUS SCRAM "\0",
 		38); /* text of a notice that looks like a message */
@@ -189,7 +189,7 @@ static void test_client_gone(void)
 	memstream_init(&backend, in, len);
 	ok(startup_relay_authentication(&backend.stream, &client.stream, deadline_in(60000)) ==
 	       IO_DONE,
-	   "relayed: a client that is gone is left to the relay");
+	   "relayed: a write to a vanished client is left to the relay");
 	memstream_close(&backend);
 	memstream_init(&backend, in, len);
 	client.out_after = IO_WANT_WRITE;

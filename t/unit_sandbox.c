@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_sandbox.c - step 5: children enter the sandbox and try what an intruder would, and what a
+ * t/unit_sandbox.c - step 5: children enter the sandbox and try what an attacker would, and what a
  * session must be able to do.
  *
  * Each row names the result after sandbox_enter and after sandbox_connected. "SIGSYS": the filter
- * killed the process; an errno: refused; "ok": done.
+ * killed the process; an errno: the call was refused; "ok": it succeeded.
  * sabotage: sandbox/seccomp.c s/KILL_IF_BIT(mmap, 2, PROT_EXEC)/KILL_IF_BIT(mmap, 2, 0x40)/
  */
 #include "sandbox_harness.h"
 
-/* ---- what an intruder tries ---- */
+/* ---- what an attacker tries ---- */
 
 static char *const no_args[] = {NULL};
 static char buffer[4096];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_sandbox_layers.c - each layer of step 5 alone, the process seen from outside, privileges,
- * the parent's sandbox, and the cost.
+ * t/unit_sandbox_layers.c - each layer of step 5 alone, the state in /proc, privileges, the sandbox
+ * of the listener, and the cost.
  *
  * sabotage: sandbox/landlock.c s/NET_BIND_TCP | NET_CONNECT_TCP/NET_BIND_TCP/
  */
@@ -12,7 +12,7 @@ static struct pidfh *pidfile;
 static bool root;
 
 TRY(nothing, 0)
-/* Free a descriptor first, or RLIMIT_NOFILE would fail the call. */
+/* Close a descriptor first, or RLIMIT_NOFILE would fail the call. */
 TRY(open, (close(tcp2), open("/etc/passwd", O_RDONLY)))
 TRY(create, (close(tcp2), open(inside, O_CREAT | O_WRONLY, 0600)))
 TRY(open_more, open("/", O_PATH))
@@ -128,7 +128,7 @@ static void test_bind(void)
 	expect(&n, false, try_connect_right, "EACCES", "no backend: connect");
 }
 
-/* Without output to a file, RLIMIT_FSIZE is 0: a write then fails and does not kill. */
+/* Without a log file RLIMIT_FSIZE is 0: a write to a file fails, but does not kill the process. */
 static int log_fd;
 TRY(write_file, write(log_fd, "x", 1) == 1 ? 0 : -1)
 
@@ -275,7 +275,7 @@ static void test_drop(const char *name, struct sandbox_user who, long (*try)(voi
 
 TRY(in_no_group, getgroups(0, NULL) == 0 ? 0 : -1)
 
-/* ---- the parent of -d ---- */
+/* ---- the listener of -d ---- */
 
 static long child_of_parent(void)
 {
@@ -338,7 +338,7 @@ static long try_end_child(void)
 		   : -1;
 }
 
-/* What reload does. */
+/* Open and read a file again, as a reload does. */
 static long try_read_again(void)
 {
 	int fd = open(elsewhere, O_RDONLY | O_CLOEXEC);
@@ -390,7 +390,7 @@ static void test_parent(void)
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		const char *got = parent_attempt(rows[i].try);
-		ok(strcmp(got, rows[i].want) == 0, "parent: %s: %s (%s)", rows[i].name,
+		ok(strcmp(got, rows[i].want) == 0, "listener: %s: %s (%s)", rows[i].name,
 		   rows[i].want, got);
 	}
 }
@@ -464,7 +464,7 @@ int main(int argc, char *argv[])
 	test_find_user();
 	if (root) {
 		test_drop("dropped: groups", user, try_in_no_group, "ok");
-		test_drop("dropped: root again", user, try_setuid, "EPERM");
+		test_drop("dropped: setuid(0)", user, try_setuid, "EPERM");
 		test_drop("-s root: groups", (struct sandbox_user){0, 0, true}, try_in_no_group,
 			  "ok");
 		test_drop("-s root: a privileged port", (struct sandbox_user){0, 0, true},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_splice.c - the relay between two streams in memory: half-closes, broken connections, what
- * TLS waits for, back pressure, and the reason of the end.
+ * t/unit_splice.c - the relay between two streams in memory: half-closes, broken connections,
+ * TLS reads that must write and the reverse, back pressure, and the reason for the end.
  *
  * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED/SPLICE_BACKEND_CLOSED/
  * sabotage: net/splice.c s/d->read_wants_write = true;/;/
@@ -31,7 +31,7 @@ static struct memstream client, backend;
 static const char asked[] = "what the client asks",
 		  told[] = "what the backend answers, which is longer";
 
-/* ---- what TLS may do, in front of a stream in memory ---- */
+/* ---- streams in memory that behave like TLS ---- */
 
 /*
  * read_waits reads answer IO_WANT_WRITE. Writes answer IO_WANT_READ until write_waits reads have
@@ -113,7 +113,7 @@ static bool down_arrived(void)
 static void ended(const struct splice *sp, enum splice_end end, const char *what)
 {
 	if (!ok(sp->end == end, "%s: %s", what, splice_reason(end)))
-		note("it says: %s", splice_reason(sp->end));
+		note("got: %s", splice_reason(sp->end));
 }
 
 /* ---- orderly ends ---- */
@@ -176,7 +176,7 @@ static void test_silence(void)
 			    .until = DEADLINE_NEVER,
 			    .idle_ms = 20};
 	splice_run(&sp);
-	ok(up_arrived() && down_arrived(), "silence: everything had arrived");
+	ok(up_arrived() && down_arrived(), "silence: everything has arrived");
 	ended(&sp, SPLICE_IDLE, "silence");
 }
 
@@ -209,7 +209,7 @@ static void test_broken(void)
 	client.out_after = IO_FAILED;
 	backend.chunk = 1; /* the client's end is read first */
 	sp = run(5000);
-	ended(&sp, SPLICE_CLIENT_RESET, "the client accepts no more and ends: the rest is lost");
+	ended(&sp, SPLICE_CLIENT_RESET, "the client accepts no more and closes: the rest is lost");
 
 	begin();
 	client.hold = true;
@@ -217,7 +217,7 @@ static void test_broken(void)
 	backend.after = IO_WANT_READ;
 	sp = run(5000);
 	ended(&sp, SPLICE_CLIENT_RESET,
-	      "the client accepts no more and ends: what TLS buffers is lost too");
+	      "the client accepts no more and closes: what TLS buffers is lost too");
 
 	begin();
 	backend.out_room = 5;
@@ -250,7 +250,7 @@ static void test_back_pressure(void)
 	ok(deadline_in(0) - start < 10000, "the final delivery is limited");
 }
 
-/* ---- what TLS waits for ---- */
+/* ---- TLS reads that must write, and the reverse ---- */
 
 static void test_read_wants_write(void)
 {
@@ -271,11 +271,11 @@ static void test_write_wants_read(void)
 	write_waits = 4;
 	struct splice sp = run(5000);
 	ok(down_arrived(), "writes that must read first: everything arrives");
-	ok(writes_refused <= 6, "they are not repeated in vain (%u times)", writes_refused);
+	ok(writes_refused <= 6, "they are not repeated needlessly (%u times)", writes_refused);
 	ended(&sp, SPLICE_BACKEND_CLOSED, "writes that must read first");
 }
 
-/* The rest of the client's TLS message never comes, but its end does. */
+/* The client closes in the middle of a TLS message. */
 static void test_stuck(void)
 {
 	begin();
@@ -289,7 +289,7 @@ static void test_stuck(void)
 	ok(client.out_len == 0, "nothing could be written");
 }
 
-/* The TLS library has buffered more than is relayed without poll(); its socket is silent. */
+/* The TLS library has more data buffered than is relayed without poll(); its socket is silent. */
 static size_t inside, carried;
 
 static enum io_status inside_read(struct stream *s, void *buf, size_t size, size_t *got)
@@ -349,7 +349,7 @@ static const struct stream_verbs full_verbs = {inside_read, counting_write, insi
 static const struct stream_verbs silent_verbs = {silent_read, counting_write, no_pending, shut};
 static const struct stream_verbs refusing_verbs = {silent_read, refusing_write, no_pending, shut};
 
-/* Both with a client behind TLS and, as in client mode, with the backend behind TLS. */
+/* TLS on the connection of the client or, as in client mode, of the backend. */
 static void test_inside(bool from_backend)
 {
 	struct stream full = {.verbs = &full_verbs, .rfd = -1, .wfd = -1},
@@ -362,7 +362,7 @@ static void test_inside(bool from_backend)
 	inside = all;
 	carried = 0;
 	splice_run(&sp);
-	ok(carried == all, "%zu of %zu buffered bytes are relayed though the socket is silent",
+	ok(carried == all, "%zu of %zu buffered bytes are relayed although the socket is silent",
 	   carried, all);
 	ended(&sp, SPLICE_EXPIRED, "and the deadline ends it");
 }
@@ -515,9 +515,8 @@ int main(void)
 	test_hang_up_behind_back_pressure(IO_END, "ends");
 	test_hang_up_behind_back_pressure(IO_FAILED, "breaks");
 	test_gone_after_its_end(false, SPLICE_CLIENT_CLOSED,
-				"the client ends, gets its answer, closes: no loss");
-	test_gone_after_its_end(
-	    true, SPLICE_CLIENT_RESET,
-	    "the client ends and closes with the answer buffered in TLS: a loss");
+				"the client shuts down, gets its answer, closes: no loss");
+	test_gone_after_its_end(true, SPLICE_CLIENT_RESET,
+				"the client closes while its answer is buffered in TLS: a loss");
 	return done_testing();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC
  *
  * t/unit_startup.c - PostgreSQL's packets before a session, from memory: each request in each
- * place,
- * each packet cut at every byte, parameters as PostgreSQL reads them, the bytes of each refusal.
+ * place, each packet cut at every byte, parameters as PostgreSQL reads them, the bytes of each
+ * refusal.
  *
  * sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_GSS/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_GSS/
  * sabotage: wire/startup.c s/if (at != last)/if (at > last)/
@@ -318,7 +318,7 @@ static bool same(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* A StartupMessage with this body. */
+/* Build a StartupMessage with this body; return its length. */
 static size_t build(char *packet, const char *body, size_t len)
 {
 	size_t size = 8 + len;
@@ -372,7 +372,7 @@ static void test_longest(void)
 	   "the longest packet without a NUL");
 }
 
-/* Nothing of one packet may be left when the next is read. */
+/* The state of one packet must not affect the next. */
 static void test_state(void)
 {
 	static struct startup st;
@@ -473,7 +473,7 @@ static void test_odd_refusals(void)
 	m.out_room = 10;
 	m.out_after = IO_FAILED;
 	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(60000)) == IO_FAILED,
-	   "the client is gone");
+	   "the client has closed the connection");
 	m.out_after = IO_WANT_WRITE;
 	ok(startup_refuse(&m.stream, REFUSE_LENGTH, NULL, deadline_in(0)) == IO_TIMEOUT,
 	   "the client does not read");

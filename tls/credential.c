@@ -161,8 +161,7 @@ static bool check_key_owner(const struct stat *st, const char *file, struct erro
 	return true;
 }
 
-/* The argument of OpenSSL's passphrase callback; without a callback OpenSSL would ask the client.
- */
+/* The argument of OpenSSL's passphrase callback. Without one, OpenSSL would ask the client. */
 struct passphrase {
 	const char *command;
 	struct error *e;
@@ -183,8 +182,8 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	return p->failed ? -1 : (int)strlen(buf);
 }
 
-static bool parse_key(struct credential *c, const struct tls_pem_file *f, const char *file,
-		      const char *command, struct error *e)
+static bool load_key(struct credential *c, const struct tls_pem_file *f, const char *file,
+		     const char *command, struct error *e)
 {
 	struct error why = {.status = 0};
 	struct passphrase passphrase = {.command = command, .e = &why};
@@ -193,11 +192,12 @@ static bool parse_key(struct credential *c, const struct tls_pem_file *f, const 
 	ERR_clear_error();
 	c->key = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
 	BIO_free(bio);
-	if (c->key != NULL)
+	if (c->key != NULL && check_key_owner(&f->st, file, e))
 		return true;
 	/* The passphrase command may be too expensive to run again. */
-	if (passphrase.failed || command != NULL)
-		c->retry = false;
+	c->retry = c->key == NULL && !passphrase.failed && command == NULL;
+	if (c->key != NULL)
+		return false;
 	if (passphrase.failed)
 		return fail(e, why.status, "could not load private key \"%s\": %s", file, why.text);
 	if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE ||
@@ -209,17 +209,6 @@ static bool parse_key(struct credential *c, const struct tls_pem_file *f, const 
 	return fail(e, EX_CONFIG, "could not load private key \"%s\": %s", file,
 		    command != NULL ? "wrong passphrase, or a damaged file"
 				    : tls_reason("damaged file"));
-}
-
-static bool load_key(struct credential *c, const struct tls_pem_file *f, const char *file,
-		     const char *command, struct error *e)
-{
-	if (!parse_key(c, f, file, command, e))
-		return false;
-	if (check_key_owner(&f->st, file, e))
-		return true;
-	c->retry = false;
-	return false;
 }
 
 static bool load_chain(struct credential *c, const struct tls_pem_file *f, const char *file,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/internal.h - between tls.c, the files of tls/ and the report of --check: only they include
- * OpenSSL's headers.
+ * tls/internal.h - between tls.c, tls/ and check/: only they include OpenSSL's headers.
  */
 #ifndef PGSSL_TLS_INTERNAL_H
 #define PGSSL_TLS_INTERNAL_H
@@ -41,10 +40,7 @@ struct tls_pem_file {
 	struct stat st;
 };
 
-/*
- * Open a regular file and examine it. Returns the descriptor, or -1 and EX_NOINPUT or EX_NOPERM;
- * `cure` is added to the text if there is no such file.
- */
+/* Open a regular file. -1 with EX_NOINPUT or EX_NOPERM; `cure` is for a file that is missing. */
 int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
 
 /* Read a file whole, for tls_pem_file_wipe. Fails as tls_open_file, or EX_CONFIG: too large. */
@@ -64,10 +60,8 @@ STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char
 bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *retry,
 			  struct error *e) MUST_USE;
 
-/*
- * Trust the authorities of -A and the lists of --crl; with --crl each certificate of a chain must
- * have its issuer's list. A file that holds nothing or is damaged is an error.
- */
+/* Trust the authorities of -A, and request certificates from clients then; with --crl each issuer
+ * must have its list. Fails as tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
 /* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
@@ -76,10 +70,8 @@ void tls_install_wiping(void);
 /* Wipe memory that OpenSSL frees: decoding leaves pieces of the private key in it. */
 void tls_wiping(bool on);
 
-/*
- * Copy the first line that `command` prints, without the newline, into `buf`; the caller wipes it.
- * Blocks for 10 s at most, then kills the command. Fails with EX_CONFIG, EX_OSERR or EX_TEMPFAIL.
- */
+/* Copy the first line that `command` prints into `buf`, which the caller wipes. Blocks for 10 s at
+ * most, then kills the command. Fails with EX_CONFIG, EX_OSERR or EX_TEMPFAIL. */
 bool tls_read_passphrase(const char *command, char *buf, size_t size, struct error *e) MUST_USE;
 
 /* ---- settings (settings.c, client.c) ---- */
@@ -97,10 +89,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) 
 /* Client mode: ALPN, SNI, what to verify of the server. Fails with EX_USAGE. */
 bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
-/* ---- peers and names: a certificate's names are a stranger's text (peer.c, names.c) ---- */
-
-/* Request a certificate from clients, naming the authorities; one that is sent must verify. */
-void tls_request_client_cert(SSL_CTX *ctx);
+/* ---- peers and their names, which are a stranger's text (peer.c, names.c) ---- */
 
 /* Why the peer's certificate was refused; status 0 if it was not. One process has one peer. */
 extern struct error tls_refusal;

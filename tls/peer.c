@@ -59,37 +59,24 @@ const char *tls_authorities(const struct options *o)
 	return file != NULL ? file : X509_get_default_cert_file();
 }
 
-bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
-{
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-
-	if (!load_trust_file(store, X509_load_cert_file, "certificate", tls_authorities(o), e))
-		return false;
-	if (o->crl == NULL)
-		return true;
-	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-	return load_trust_file(store, X509_load_crl_file, "revocation list", o->crl, e);
-}
-
 /* ---- verification ---- */
 
 struct error tls_refusal;
 
 static void describe_certificate(const X509 *x, struct tls_peer *peer)
 {
-	const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
-	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
-	size_t at = 0;
+	BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(x), NULL);
+	char *hex = serial == NULL ? NULL : BN_bn2hex(serial);
 
 	tls_write_name(X509_get_subject_name(x), peer->subject, sizeof peer->subject);
 	tls_write_name(X509_get_issuer_name(x), peer->issuer, sizeof peer->issuer);
 	/* As openssl-x509(1) and a CA's index write it. */
-	if (ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER)
-		peer->serial[at++] = '-';
-	for (int i = 0; i < ASN1_STRING_length(serial) && at + 3 <= sizeof peer->serial;
-	     i++, at += 2)
-		snprintf(peer->serial + at, sizeof peer->serial - at, "%02X", bytes[i]);
-	peer->serial[at] = '\0';
+	snprintf(peer->serial, sizeof peer->serial, "%s",
+		 hex == NULL          ? ""
+		 : BN_is_zero(serial) ? "00"
+				      : hex);
+	OPENSSL_free(hex);
+	BN_free(serial);
 }
 
 /* OpenSSL calls this for each certificate and each error. Records the error and changes nothing. */
@@ -116,21 +103,36 @@ static int compare_names(const X509_NAME *const *a, const X509_NAME *const *b)
 	return X509_NAME_cmp(*a, *b);
 }
 
-void tls_request_client_cert(SSL_CTX *ctx)
+/* Name the authorities; a certificate that is sent must verify. */
+static void request_client_cert(SSL_CTX *ctx)
 {
 	STACK_OF(X509_NAME) *names = sk_X509_NAME_new(compare_names);
 	STACK_OF(X509) *all = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
 
+	SSL_CTX_set_client_CA_list(ctx, names);
 	for (int i = 0; i < sk_X509_num(all); i++) {
-		X509_NAME *name = X509_NAME_dup(X509_get_subject_name(sk_X509_value(all, i)));
-		if (name == NULL || sk_X509_NAME_find(names, name) >= 0 ||
-		    sk_X509_NAME_push(names, name) <= 0)
-			X509_NAME_free(name);
+		X509 *x = sk_X509_value(all, i);
+		if (sk_X509_NAME_find(names, (X509_NAME *)X509_get_subject_name(x)) < 0)
+			SSL_CTX_add_client_CA(ctx, x);
 	}
 	sk_X509_pop_free(all, X509_free);
-	SSL_CTX_set_client_CA_list(ctx, names);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, verify_client);
 	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server */
+}
+
+bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	const char *file = tls_authorities(o);
+
+	if (file != NULL && !load_trust_file(store, X509_load_cert_file, "certificate", file, e))
+		return false;
+	if (file != NULL && !o->client)
+		request_client_cert(ctx);
+	if (o->crl == NULL)
+		return true;
+	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	return load_trust_file(store, X509_load_crl_file, "revocation list", o->crl, e);
 }
 
 /* ---- who the client is ---- */
@@ -138,19 +140,17 @@ void tls_request_client_cert(SSL_CTX *ctx)
 /* After a successful handshake any certificate is verified. */
 static X509 *client_certificate(const struct tls *t)
 {
-	const SSL *ssl = t->ssl;
-
-	return SSL_get_verify_result(ssl) == X509_V_OK ? SSL_get0_peer_certificate(ssl) : NULL;
+	return SSL_get_verify_result(t->ssl) == X509_V_OK ? SSL_get0_peer_certificate(t->ssl)
+							  : NULL;
 }
 
 bool tls_peer(const struct tls *t, struct tls_peer *peer)
 {
 	const X509 *x = client_certificate(t);
 
-	if (x == NULL)
-		return false;
-	describe_certificate(x, peer);
-	return true;
+	if (x != NULL)
+		describe_certificate(x, peer);
+	return x != NULL;
 }
 
 int64_t tls_peer_ms_left(const struct tls *t)

@@ -99,8 +99,6 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
-	static const unsigned char session_context[] = "pgssl";
-
 	/* No session cache, tickets (below: of TLS 1.3), renegotiation or compression. */
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
@@ -108,7 +106,6 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 				     SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION |
 				       SSL_OP_LEGACY_SERVER_CONNECT);
-	SSL_CTX_set_session_id_context(ctx, session_context, sizeof session_context - 1);
 	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
 	/* Overrules VerifyMode of openssl.cnf: what is verified depends on the options alone. */
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);

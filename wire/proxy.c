@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CURE "connect through the load balancer, or start pgssl without --proxy-protocol"
@@ -30,7 +31,7 @@ enum { V2_STREAM = 1, V2_DGRAM };
 static const unsigned char v2_signature[12] = {'\r', '\n', '\r', '\n', '\0', '\r',
 					       '\n', 'Q',  'U',  'I',  'T',  '\n'};
 
-/* The header as read so far, with a cursor that remembers failure: check `bad` once, at the end. */
+/* The header as read so far; version 1's cursor remembers failure: check `bad` at the end. */
 struct header {
 	struct stream *stream;
 	deadline when;
@@ -46,16 +47,14 @@ static bool fail_read(const struct header *h, enum io_status io, struct error *e
 
 	if (io == IO_TERMINATED)
 		return fail(e, EX_TEMPFAIL, "terminated while waiting for the PROXY header");
-	if (io == IO_TIMEOUT && !spoke)
-		return fail(e, EX_PROTOCOL,
-			    "no PROXY header came in time, nor any other byte: " CURE);
 	if (io == IO_TIMEOUT)
-		return fail(e, EX_PROTOCOL,
-			    "the PROXY header began but did not end in time: " CURE);
-	if (io == IO_END && !spoke)
-		return fail(e, EX_PROTOCOL, "connection ended before any byte of a PROXY header");
+		return fail(e, EX_PROTOCOL, "%s: " CURE,
+			    spoke ? "the PROXY header began but did not end in time"
+				  : "no PROXY header came in time, nor any other byte");
 	if (io == IO_END)
-		return fail(e, EX_PROTOCOL, "connection ended within the PROXY header");
+		return fail(e, EX_PROTOCOL, "connection ended %s",
+			    spoke ? "within the PROXY header"
+				  : "before any byte of a PROXY header");
 	return fail(e, EX_PROTOCOL, "connection broke before the PROXY header was read");
 }
 
@@ -69,20 +68,6 @@ static bool read_header_bytes(struct header *h, size_t n, struct error *e)
 	return io == IO_DONE || fail_read(h, io, e);
 }
 
-/* The next `n` (at most 16) bytes, or zeros. */
-static const unsigned char *take_bytes(struct header *h, size_t n)
-{
-	static const unsigned char zeros[sizeof(struct in6_addr)];
-	const unsigned char *here = h->bytes + h->at;
-
-	if (h->bad || h->end - h->at < n) {
-		h->bad = true;
-		return zeros;
-	}
-	h->at += n;
-	return here;
-}
-
 static uint16_t get_be16(const unsigned char *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
@@ -91,17 +76,16 @@ static uint16_t get_be16(const unsigned char *p)
 static void set_client(struct proxy_client *client, int family, const unsigned char *host,
 		       uint16_t port)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in *in = (struct sockaddr_in *)&client->address;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&client->address;
 
 	client->given = true;
-	if (family == AF_INET) {
-		memcpy(&in.sin_addr, host, sizeof in.sin_addr);
-		memcpy(&client->address, &in, sizeof in);
-	} else {
-		memcpy(&in6.sin6_addr, host, sizeof in6.sin6_addr);
-		memcpy(&client->address, &in6, sizeof in6);
-	}
+	client->address.ss_family = (sa_family_t)family;
+	in->sin_port = htons(port); /* at the same place in both */
+	if (family == AF_INET)
+		memcpy(&in->sin_addr, host, sizeof in->sin_addr);
+	else
+		memcpy(&in6->sin6_addr, host, sizeof in6->sin6_addr);
 }
 
 /* Version 1 */
@@ -167,24 +151,18 @@ static void take_address(struct header *h, int family, void *address)
 	char word[INET6_ADDRSTRLEN];
 
 	take_word(h, word, sizeof word);
-	if (inet_pton(family, word, address) != 1)
-		h->bad = true;
+	h->bad |= inet_pton(family, word, address) != 1;
 }
 
 /* Not strtonum(): it takes signs, blanks and leading zeros. */
 static uint16_t take_port(struct header *h)
 {
 	char word[sizeof "65535"];
-	unsigned port = 0;
 
 	take_word(h, word, sizeof word);
-	for (const char *p = word; *p != '\0'; p++) {
-		if (*p < '0' || *p > '9')
-			h->bad = true;
-		port = port * 10 + (unsigned)(*p - '0');
-	}
-	if (port > 65535 || (word[0] == '0' && word[1] != '\0'))
-		h->bad = true;
+	unsigned long port = strtoul(word, NULL, 10);
+	h->bad |= word[strspn(word, "0123456789")] != '\0' || port > 65535 ||
+		  (word[0] == '0' && word[1] != '\0');
 	return (uint16_t)port;
 }
 
@@ -220,7 +198,7 @@ static bool v1_read(struct header *h, struct proxy_client *client, struct error 
 /* Version 2 */
 
 /* The whole header has been read and its first 13 bytes are valid. TLVs are ignored. */
-static bool v2_parse(struct header *h, struct proxy_client *client, struct error *e)
+static bool v2_parse(const struct header *h, struct proxy_client *client, struct error *e)
 {
 	unsigned family = h->bytes[13] >> 4, transport = h->bytes[13] & 15;
 	size_t size = family == V2_INET ? sizeof(struct in_addr) : sizeof(struct in6_addr);
@@ -235,15 +213,11 @@ static bool v2_parse(struct header *h, struct proxy_client *client, struct error
 		return fail(e, EX_PROTOCOL, "PROXY header says that the client came by datagrams");
 	if (family == V2_UNIX)
 		return true; /* the path of a socket does not identify a client */
-	h->at = V2_FIXED;
-	h->end = h->len;
-	const unsigned char *source = take_bytes(h, size);
-	(void)take_bytes(h, size); /* the destination's address */
-	uint16_t port = get_be16(take_bytes(h, 2));
-	(void)take_bytes(h, 2);
-	if (h->bad)
+	/* Source address, destination address, source port, destination port. */
+	if (h->len < V2_FIXED + 2 * size + 4)
 		return fail(e, EX_PROTOCOL, "PROXY header is too short for its addresses");
-	set_client(client, family == V2_INET ? AF_INET : AF_INET6, source, port);
+	set_client(client, family == V2_INET ? AF_INET : AF_INET6, h->bytes + V2_FIXED,
+		   get_be16(h->bytes + V2_FIXED + 2 * size));
 	return true;
 }
 
@@ -271,12 +245,8 @@ static bool v2_read(struct header *h, struct proxy_client *client, struct error 
 
 bool proxy_read(struct stream *s, struct proxy_client *client, deadline when, struct error *e)
 {
-	struct header h;
+	struct header h = {.stream = s, .when = when};
 
-	h.stream = s;
-	h.when = when;
-	h.len = 0;
-	h.bad = false;
 	*client = (struct proxy_client){0};
 	/* One byte first: a client without a header sends 8 bytes and waits; refuse it at once. */
 	bool good = read_header_bytes(&h, 1, e);

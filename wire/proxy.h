@@ -14,12 +14,9 @@
 
 /* The client as the header describes it. */
 struct proxy_client {
-	bool
-	    spoke; /* at least one byte came; set on failure too, since probes often send nothing */
-	bool
-	    given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: use the connection's own address */
-	struct sockaddr_storage
-	    address; /* AF_INET or AF_INET6, perhaps IPv4-mapped, with the port */
+	bool spoke; /* a byte came; set on failure too: probes often send nothing */
+	bool given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: use the socket's own address */
+	struct sockaddr_storage address; /* AF_INET or AF_INET6, perhaps IPv4-mapped; and port */
 };
 
 /*

@@ -361,24 +361,6 @@ const char *startup_broken_text(const struct startup *st)
 					 : "connection to client lost";
 }
 
-/* A StartupMessage of version 3.0; its length, 0 if it does not fit. */
-static size_t build_startup(unsigned char *packet, size_t size, const char *const parameters[])
-{
-	size_t at = 8;
-
-	for (; *parameters != NULL; parameters++) {
-		size_t n = strlen(*parameters) + 1;
-		if (n >= size - at)
-			return 0;
-		memcpy(packet + at, *parameters, n);
-		at += n;
-	}
-	packet[at++] = '\0';
-	put_be32(packet, at);
-	put_be32(packet + 4, CODE(3, 0));
-	return at;
-}
-
 /* A field of an ErrorResponse, whose bytes end in a NUL; "" if there is none of that type. */
 static const char *error_field(const char *at, char type)
 {
@@ -387,14 +369,19 @@ static const char *error_field(const char *at, char type)
 	return *at == '\0' ? "" : at + 1;
 }
 
-char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
-		 deadline when)
+char startup_ask(struct startup_reply *r, struct stream *backend, const char *user,
+		 const char *database, deadline when)
 {
 	unsigned char packet[1024], m[RELAY_MAX + 2] = {0}; /* so that each string has an end */
-	size_t len = build_startup(packet, sizeof packet, parameters);
+	size_t size = sizeof packet - 8, len;
 	bool whole;
 
-	if (len == 0 || stream_write_all(backend, packet, len, when) != IO_DONE ||
+	len = (size_t)snprintf((char *)packet + 8, size,
+			       "user%c%s%cdatabase%c%s%capplication_name%cpgssl --check%c", 0, user,
+			       0, 0, database, 0, 0, 0);
+	put_be32(packet, 8 + len + 1); /* snprintf's NUL ends the packet */
+	put_be32(packet + 4, CODE(3, 0));
+	if (len >= size || stream_write_all(backend, packet, 8 + len + 1, when) != IO_DONE ||
 	    read_backend_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
 	    (m[0] == 'R' && len < MESSAGE_HEAD + 4))
 		return 0;
@@ -405,4 +392,16 @@ char startup_ask(struct startup_reply *r, struct stream *backend, const char *co
 		snprintf(r->message, sizeof r->message, "%s", error_field(fields, 'M'));
 	}
 	return (char)m[0];
+}
+
+const char *startup_method_text(uint32_t method)
+{
+	static const char *const texts[] = {
+	    [3] = "the password itself (password, ldap, pam or radius)",
+	    [5] = "a password (md5: scram-sha-256 is stronger)",
+	    [7] = "a Kerberos ticket (gss)",
+	    [9] = "SSPI",
+	    [AUTHENTICATION_SASL] = "a password (scram-sha-256)"};
+
+	return method < sizeof texts / sizeof texts[0] ? texts[method] : NULL;
 }

@@ -43,7 +43,7 @@ enum startup_kind {
 	STARTUP_BROKEN,  /* the stream failed or ended inside a packet, see `io` */
 };
 
-/* What a client can be told before its session; the texts are in startup.c. */
+/* What a client can be told before its session. */
 enum refusal {
 	REFUSE_NONE,
 	REFUSE_NO_TLS,
@@ -86,28 +86,23 @@ void startup_read(struct startup *st, struct stream *s, enum startup_place place
 
 /*
  * --application-name-host: append " - HOST:PORT" (" - [HOST]:PORT" for IPv6, " - HOST" without a
- * port) to the application_name of a STARTUP_SESSION, like pgbouncer's application_name_add_host. A
- * missing name counts as "app". The name is cut between characters to make room within
- * STARTUP_NAME_MAX bytes. Returns false and changes nothing if the packet would get too long.
+ * port) to the application_name of a STARTUP_SESSION, "app" if it has none. The name is cut between
+ * characters to make room. False, and nothing is changed, if the packet would get too long.
  */
 bool startup_append_host(struct startup *st, const char *host, const char *port) MUST_USE;
 
 /* Answer a request with exactly one byte: libpq checks that nothing follows it. */
 enum io_status startup_answer(struct stream *s, char answer, deadline when) MUST_USE;
 
-/*
- * Send an ErrorResponse of severity FATAL. `detail` fills the gap in the message, if it has one.
- * REFUSE_VERSION_2 is sent in the form of protocol 2.
- */
+/* Send an ErrorResponse of severity FATAL. `detail` fills the gap in the message, if it has one. */
 enum io_status startup_refuse(struct stream *s, enum refusal why, const char *detail,
 			      deadline when);
 
 /*
  * Client mode, step 8: relay the backend's messages up to its first authentication request, and
- * remove SCRAM-SHA-256-PLUS from that: libpq without TLS fails if it is offered, and pgssl has
- * verified the backend itself. IO_DONE if the rest can be relayed unchanged, which includes a
- * message that is not understood and a client that is gone. Else the status of the backend's
- * stream; the client then got whole messages only and can be sent an error.
+ * remove SCRAM-SHA-256-PLUS from that (see DESIGN, "The steps"). IO_DONE if the rest can be relayed
+ * unchanged, which includes a message that is not understood and a client that is gone. Else the
+ * status of the backend's stream; the client got whole messages only and can be sent an error.
  */
 enum io_status startup_relay_authentication(struct stream *backend, struct stream *client,
 					    deadline when) MUST_USE;
@@ -126,12 +121,13 @@ struct startup_reply {
 };
 
 /*
- * Ask the backend for a login, as a client of protocol 3.0: send a StartupMessage with
- * `parameters`, names and values in turn with a NULL at the end, and read one message. Returns its
- * type, 'R' or 'E' if it was understood; 0 if `parameters` are too long or no whole message came
- * until `when`.
+ * Ask the backend for a login, as a client of protocol 3.0, and read one message. Returns its type,
+ * 'R' or 'E' if it was understood; 0 if the names are too long or no whole message came in time.
  */
-char startup_ask(struct startup_reply *r, struct stream *backend, const char *const parameters[],
-		 deadline when) MUST_USE;
+char startup_ask(struct startup_reply *r, struct stream *backend, const char *user,
+		 const char *database, deadline when) MUST_USE;
+
+/* What an AuthenticationRequest of that kind asks for, in words; NULL if it is not known. */
+const char *startup_method_text(uint32_t method);
 
 #endif

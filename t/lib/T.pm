@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: ISC
 #
-# T.pm - what every test stands on: a folder of its own, ports of its own, processes that are ended, waiting for
-# events instead of for time, and the logs shown when something fails.
+# T.pm - the base of every test: a temporary directory, free ports, child processes that are ended,
+# waiting for events instead of for time, and the logs of a test that failed.
 #
-# A test file is alone on the machine as far as it can tell: nothing here uses a fixed name, port or path. Each wait has a limit, and the
-# whole file has one (see `limit`). T.pm brings in the rest: T::Cert, T::OpenSSL, T::Pg, T::Serve, T::Conn, T::Kdc, T::Net, T::Systemd.
+# Nothing here uses a fixed name, port or path, so tests can run in parallel. Each wait has a time
+# limit, and so has the whole file (see `limit`). `use T` also loads T::Cert, T::OpenSSL, T::Pg,
+# T::Serve, T::Conn, T::Kdc, T::Net and T::Systemd and exports their functions.
 package T;
 
 use strict;
@@ -20,28 +21,29 @@ use Test::More;
 use File::Copy qw(copy);
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_calm nap free_port descendants stop limit watch_log
+our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_idle nap free_port descendants stop limit watch_log
 	is_root nobody log_lines needs);
 
 our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
 our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
-our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (), reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
+our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (),
+	reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
 our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
-# How long any one wait may last: `make sabotage` has less patience.
+# The limit of a single wait. t/sabotage sets a shorter one.
 our $SECONDS = $ENV{PGSSL_TEST_SECONDS} || 60;
 my $owner = $$;
 my (@locks, @logs, @at_end, $counter);
 
 chmod 0755, $TMP;
 umask 022;
-# A copy of the program: whoever runs it, not only root, can reach it, and a build meanwhile does not change it.
+# Use a copy of the program: every user can execute it, and a build meanwhile does not change it.
 if (-x $PGSSL) {
 	mkdir "$TMP/bin";
 	copy($PGSSL, "$TMP/bin/pgssl") && chmod 0755, "$TMP/bin/pgssl" or die "$PGSSL: $!\n";
 	$PGSSL = "$TMP/bin/pgssl";
 }
 delete @ENV{grep { /^PG(?!BIN$|SSL$)/ } keys %ENV};
-$ENV{PGSSLROOTCERT} = "$TMP/none"; # nobody's ~/.postgresql must matter
+$ENV{PGSSLROOTCERT} = "$TMP/none"; # ignore ~/.postgresql
 $ENV{PGCONNECT_TIMEOUT} = 60;
 $ENV{LC_ALL} = 'C';
 $ENV{PATH} = "$PGBIN:$ENV{PATH}:/usr/sbin:/sbin";
@@ -49,12 +51,12 @@ $SIG{PIPE} = 'IGNORE';
 $SIG{$_} = sub { exit 1 } for qw(TERM INT HUP);
 limit($ENV{PGSSL_TEST_SECONDS} ? 60 : 400);
 
-# Children of a super-server that ends become ours, so that END finds them.
+# Adopt the children of a super-server that exits, so that END finds them.
 my %prctl = (x86_64 => 157, aarch64 => 167);
 my $machine = (POSIX::uname())[4];
 syscall($prctl{$machine}, 36, 1, 0, 0, 0) if $prctl{$machine}; # PR_SET_CHILD_SUBREAPER
 
-# The whole file's time limit: a hang is a failure with logs, not a mystery.
+# Set the time limit of the whole file: a test that hangs fails and shows its logs.
 sub limit {
 	my ($seconds) = @_;
 	$SIG{ALRM} = sub { die "time limit of $seconds s for this test file\n" };
@@ -63,13 +65,13 @@ sub limit {
 
 sub is_root { return $> == 0 }
 
-# The user that runs PostgreSQL, which refuses root.
+# The user to run PostgreSQL as, since it refuses to run as root; undef: the current user.
 sub nobody {
 	return undef unless is_root();
 	return defined getpwnam('postgres') ? 'postgres' : 'nobody';
 }
 
-# Skip the file when something is not there; a test that cannot be made here must say so.
+# Skip the whole file, with the reason, unless $ok.
 sub needs {
 	my ($ok, $what) = @_;
 	plan(skip_all => "needs $what") unless $ok;
@@ -99,7 +101,7 @@ sub append {
 	close $fh;
 }
 
-# Shown when the file fails.
+# Add log files to those that are shown when the test fails.
 sub watch_log { push @logs, grep { my $new = $_; !grep { $_ eq $new } @logs } @_ }
 
 sub log_lines {
@@ -109,28 +111,32 @@ sub log_lines {
 
 sub nap { select undef, undef, undef, $_[0] || 0.01 }
 
-# Wait until the condition holds, and give its value. Failing that is the end of the test file: what follows would only mislead.
+# Wait until the condition is true and return its value. If it does not become true in time, the
+# test file ends.
 sub wait_for {
 	my ($what, $condition, $seconds) = @_;
 	my $end = time + ($seconds || $SECONDS);
+	my $pause = 0.002;
 	while (1) {
 		my $value = $condition->();
 		return $value if $value;
 		last if time > $end;
-		nap();
+		nap($pause);
+		$pause *= 1.25 if $pause < 0.05;
 	}
-	fail("waited in vain for: $what");
+	fail("timed out waiting for: $what");
 	die "gave up\n";
 }
 
-# A port of 127.0.0.1 that no other test takes: below the ephemeral range, and locked until this process ends, by a name that only one can bind and
-# that leaves no file.
+# A free port of 127.0.0.1, below the ephemeral range. It is reserved against other tests until this
+# process ends: an abstract Unix socket, which only one process can bind, is the lock.
 sub free_port {
 	for (1 .. 1000) {
 		my $port = 10000 + int rand 20000;
 		socket(my $lock, AF_UNIX, SOCK_DGRAM, 0) or die "socket: $!\n";
 		bind($lock, pack_sockaddr_un("\0pgssl-test-port-$port")) or next;
-		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1) or next;
+		my $probe = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+			Listen => 1, ReuseAddr => 1) or next;
 		close $probe;
 		push @locks, $lock;
 		return $port;
@@ -138,7 +144,9 @@ sub free_port {
 	die "no free port\n";
 }
 
-# Start a program: cmd => [...], in/out/err => path or handle (default: /dev/null, and files that are shown on failure), user, env, dir.
+# Start a program; returns its pid. Options: cmd => [...]; in, out, err => path or handle (default:
+# /dev/null, and files that are shown on failure); program => path to execute if it is not cmd's
+# first word; user; env; dir; netns; before => code to run first in the child.
 sub spawn {
 	my (%o) = @_;
 	my $tag = basename($o{cmd}[0]) . '.' . ++$counter;
@@ -152,7 +160,7 @@ sub spawn {
 	_exit(127);
 }
 
-# In the child: descriptors, user, environment, exec.
+# In the child: set descriptors, user and environment, then exec.
 sub child {
 	my (%o) = @_;
 	$SIG{$_} = 'DEFAULT' for qw(PIPE TERM INT HUP ALRM CHLD);
@@ -162,7 +170,7 @@ sub child {
 	redirect(2, '>>', $o{err});
 	$o{before}->() if $o{before};
 	T::Net::enter($o{netns}) if $o{netns};
-	become($o{user}) if defined $o{user};
+	switch_user($o{user}) if defined $o{user};
 	chdir($o{dir} || '/');
 	for my $name (keys %{ $o{env} || {} }) {
 		defined $o{env}{$name} ? ($ENV{$name} = $o{env}{$name}) : delete $ENV{$name};
@@ -181,7 +189,7 @@ sub redirect {
 	POSIX::dup2(fileno($from), $fd);
 }
 
-sub become {
+sub switch_user {
 	my ($user) = @_;
 	my (undef, undef, $uid, $gid) = getpwnam $user or _exit(125);
 	$) = "$gid $gid";
@@ -189,7 +197,8 @@ sub become {
 	POSIX::setuid($uid);
 }
 
-# Run to the end: (cmd, %options as spawn; stdin => text, seconds => limit). Gives { out, err, status, signal }.
+# Run a program to its end; returns { out, err, status, signal, pid }. Options: those of spawn,
+# stdin => text, seconds => time limit.
 sub run {
 	my ($cmd, %o) = @_;
 	my $tag = "$TMP/run." . ++$counter;
@@ -206,7 +215,7 @@ sub run {
 
 my %ended;
 
-# The wait status of a child, or undef while it lives.
+# The wait status of a child, or undef while it is running.
 sub reap {
 	my ($pid) = @_;
 	return $ended{$pid} if defined $ended{$pid};
@@ -225,27 +234,29 @@ sub alive {
 	return slurp("/proc/$pid/stat") =~ /\) [^ZX]/;
 }
 
-# Clock ticks that a process has used.
+# The processor time that a process has used, in clock ticks.
 sub ticks {
 	my ($pid) = @_;
 	my @f = split ' ', slurp("/proc/$pid/stat") =~ s/.*\) //sr;
 	return @f ? $f[11] + $f[12] : 1e9;
 }
 
-# A test that a process waits, and does nothing else, while half a second passes: there is no event to wait for, since nothing may happen.
-sub is_calm {
+# Test that a process uses no processor time for half a second. There is no event to wait for, since
+# nothing may happen.
+sub is_idle {
 	my ($what, $pid) = @_;
 	nap(0.1);
 	my $before = ticks($pid);
 	nap(0.5);
 	cmp_ok(ticks($pid) - $before, '<', 5, "$what: no processor time is used");
-	ok(alive($pid), 'and it is there');
+	ok(alive($pid), "$what: it is alive");
 }
 
-# All processes below one (default: us).
+# All descendants of a process (default: this one).
 sub descendants {
 	my ($root) = (@_, $$);
-	my %parent = map { slurp("/proc/$_/stat") =~ /^(\d+) \(.*\) \S (\d+)/s ? ($1 => $2) : () } map { m{/proc/(\d+)$} } glob '/proc/[0-9]*';
+	my %parent = map { slurp("/proc/$_/stat") =~ /^(\d+) \(.*\) \S (\d+)/s ? ($1 => $2) : () }
+		map { m{/proc/(\d+)$} } glob '/proc/[0-9]*';
 	my @found = ($root);
 	for my $of (@found) {
 		push @found, grep { $parent{$_} == $of } keys %parent;
@@ -299,14 +310,15 @@ require T::Kdc;
 require T::Net;
 require T::Systemd;
 
-# The helpers of all parts under one `use T`.
+# Export the functions of all modules with one `use T`.
 sub import {
 	my $caller = caller;
 	no strict 'refs';
 	for my $package (qw(T T::Cert T::OpenSSL T::Pg T::Serve T::Conn T::Kdc T::Net T::Systemd)) {
 		for my $export (@{"${package}::EXPORT"}) {
 			my $name = $export;
-			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"}) : (*{"${caller}::$name"} = \&{"${package}::$name"});
+			$name =~ s/^\$// ? (*{"${caller}::$name"} = \${"${package}::$name"})
+				: (*{"${caller}::$name"} = \&{"${package}::$name"});
 		}
 	}
 	Test::More->export_to_level(1);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Cert - keys and certificates for tests, made with the openssl command. ECDSA P-256 unless told otherwise: RSA keys take seconds.
+# T::Cert - keys and certificates for tests, made with openssl(1). The default is ECDSA P-256, since
+# RSA keys can take seconds.
 package T::Cert;
 
 use strict;
@@ -24,8 +25,9 @@ my %algorithm = (
 	ed25519 => [ '-algorithm', 'ED25519' ],
 );
 
-# make_cert(name => 'server', cn => ..., san => 'DNS:localhost,IP:127.0.0.1', key => 'ecdsa', issuer => {a make_cert}, ca => 1, days => 30,
-# ext => [lines], passphrase => ...): { key, cert, chain, name }, all paths. chain: this certificate and the issuers above it, without the root.
+# make_cert(name => 'server', cn => ..., san => 'DNS:localhost,IP:127.0.0.1', key => 'ecdsa',
+# issuer => a result of make_cert, ca => 1, days => 30, ext => [lines], passphrase => ...) returns
+# { key, cert, chain, name }, all paths. chain: this certificate and its issuers without the root.
 sub make_cert {
 	my (%o) = @_;
 	my $base = "$T::TMP/" . ($o{name} || 'cert' . ++$serial);
@@ -36,19 +38,24 @@ sub make_cert {
 	chmod 0600, "$base.key";
 	T::spew("$base.ext", join "\n", extensions(%o), '');
 	T::spew("$base.conf", "[req]\ndistinguished_name=dn\n[dn]\n");
-	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock, '-subj', $subject, '-out', "$base.csr");
-	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key}) : ('-signkey', "$base.key", @unlock);
+	openssl('req', '-new', '-config', "$base.conf", '-utf8', '-key', "$base.key", @unlock,
+		'-subj', $subject, '-out', "$base.csr");
+	my @signer = $o{issuer} ? ('-CA', $o{issuer}{cert}, '-CAkey', $o{issuer}{key})
+		: ('-signkey', "$base.key", @unlock);
 	my @dates = $o{expired} ? T::OpenSSL::expired() : ('-days', $o{days} || 30);
-	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial', $o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
+	openssl('x509', '-req', '-in', "$base.csr", @signer, @dates, '-set_serial',
+		$o{serial} || ++$serial, '-extfile', "$base.ext", '-out', "$base.crt");
 	my $above = $o{issuer} && !$o{issuer}{root} ? T::slurp($o{issuer}{chain}) : '';
 	T::spew("$base.chain", T::slurp("$base.crt") . $above);
-	return { key => "$base.key", cert => "$base.crt", chain => "$base.chain", name => $base, root => !$o{issuer} };
+	return { key => "$base.key", cert => "$base.crt", chain => "$base.chain", name => $base,
+		root => !$o{issuer} };
 }
 
 sub extensions {
 	my (%o) = @_;
 	return @{ $o{ext} } if $o{ext};
-	my @lines = $o{ca} ? ('basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign') : ('basicConstraints=CA:FALSE');
+	my @lines = $o{ca} ? ('basicConstraints=critical,CA:TRUE',
+		'keyUsage=critical,keyCertSign,cRLSign') : ('basicConstraints=CA:FALSE');
 	push @lines, 'subjectKeyIdentifier=hash';
 	my $san = exists $o{san} ? $o{san} : $o{ca} ? undef : 'DNS:localhost,IP:127.0.0.1';
 	push @lines, "subjectAltName=$san" if defined $san;
@@ -57,7 +64,7 @@ sub extensions {
 
 sub make_ca { return make_cert(cn => 'Test CA', @_, ca => 1) }
 
-# One file with chain and key, mode 0600, as -p takes it.
+# Write chain and key to one file, mode 0600, for -p; returns its path.
 sub make_pem {
 	my ($cert, $path) = @_;
 	$path ||= "$cert->{name}.pem";

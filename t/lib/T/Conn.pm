@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Conn - a client that the test holds in its hand: packets of PostgreSQL's startup, TLS over memory so that every byte on the wire is seen (and
-# may be sent one a write), ErrorResponses taken apart.
+# T::Conn - a client of the PostgreSQL protocol that the test controls byte by byte. TLS goes
+# through memory BIOs, so that the test sees every byte on the wire and can send each in a write of
+# its own.
 package T::Conn;
 
 use strict;
@@ -22,7 +23,8 @@ sub ssl_request { return packet(80877103, '') }
 sub gss_request { return packet(80877104, '') }
 sub cancel_request { my ($pid, $key) = @_; return packet(80877102, pack('N', $pid) . $key) }
 
-# startup_packet(user => 'alice', ...), in the order given; version => '2.0' for another one.
+# startup_packet(user => 'alice', ...): the parameters in the order given. version => '2.0' may come
+# first (default: 3.0).
 sub startup_packet {
 	my (@pairs) = @_;
 	my $version = 3 << 16;
@@ -33,28 +35,33 @@ sub startup_packet {
 	return packet($version, join('', map { "$_\0" } @pairs) . "\0");
 }
 
-# An ErrorResponse as a hash of its fields (S V C M H ...); undef if it is none, or if anything stands behind it.
+# The fields of an ErrorResponse as a hash (S V C M H ...); undef if the bytes are not exactly one
+# ErrorResponse.
 sub parse_error {
 	my ($bytes) = @_;
-	return undef unless defined $bytes && $bytes =~ /^E(.{4})/s && unpack('N', $1) == length($bytes) - 1;
+	return undef
+		unless defined $bytes && $bytes =~ /^E(.{4})/s
+		&& unpack('N', $1) == length($bytes) - 1;
 	my $body = substr $bytes, 5;
 	return undef unless $body =~ s/\0\0\z//;
 	return { map { (substr($_, 0, 1) => substr $_, 1) } split /\0/, $body };
 }
 
-# A new connection to a port. rcvbuf: a small receive buffer.
+# Connect to a port of 127.0.0.1. rcvbuf: size of the receive buffer.
 sub connect_to {
 	my ($port, %o) = @_;
 	socket(my $socket, Socket::PF_INET(), Socket::SOCK_STREAM(), 0) or die "socket: $!\n";
 	setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $o{rcvbuf} if $o{rcvbuf};
-	connect($socket, Socket::sockaddr_in($port, Socket::inet_aton('127.0.0.1'))) or die "connect to $port: $!\n";
+	connect($socket, Socket::sockaddr_in($port, Socket::inet_aton('127.0.0.1')))
+		or die "connect to $port: $!\n";
 	return T::Conn->new($socket, $socket, %o);
 }
 
-# new(handle to read, handle to write, chop => 1): chop sends every byte in a write of its own.
+# new(handle to read, handle to write, chop => 1). chop: send each byte in a write of its own.
 sub new {
 	my ($class, $read, $write, %o) = @_;
-	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '', sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
+	my $self = bless { read => $read, write => $write, chop => $o{chop}, plain => '', raw => '',
+		sent => '', seconds => $o{seconds} || $T::SECONDS }, $class;
 	setsockopt $write, IPPROTO_TCP, TCP_NODELAY, 1 if -S $write;
 	return $self;
 }
@@ -82,7 +89,7 @@ sub readable {
 	return select $bits, undef, undef, $seconds;
 }
 
-# What came, '' at the end (then {ended} says closed, reset or timeout).
+# Read once; returns '' at the end and sets {ended} to closed, reset or timeout.
 sub raw_read {
 	my ($self, $size, $seconds) = @_;
 	if (!$self->readable(defined $seconds ? $seconds : $self->{seconds})) {
@@ -96,10 +103,13 @@ sub raw_read {
 
 # --- TLS
 
-# start_tls(alpn => [...], min => 'TLSv1.2', max => ..., cert => path, key => path, session => previous): true, or false with {tls_error}.
+# start_tls(alpn => [...], min => 'TLSv1.2', max => ..., ciphers => ..., sni => ..., cert => path,
+# key => path, session => previous) does the handshake; returns false and sets {tls_error} on
+# failure.
 sub start_tls {
 	my ($self, %o) = @_;
-	my $ctx = Net::SSLeay::CTX_new_with_method(Net::SSLeay::TLS_client_method()) or die "SSL_CTX\n";
+	my $ctx = Net::SSLeay::CTX_new_with_method(Net::SSLeay::TLS_client_method())
+		or die "SSL_CTX\n";
 	my %v = ('TLSv1' => 0x301, 'TLSv1.1' => 0x302, 'TLSv1.2' => 0x303, 'TLSv1.3' => 0x304);
 	Net::SSLeay::CTX_set_min_proto_version($ctx, $v{ $o{min} }) if $o{min};
 	Net::SSLeay::CTX_set_max_proto_version($ctx, $v{ $o{max} }) if $o{max};
@@ -114,11 +124,11 @@ sub start_tls {
 	Net::SSLeay::set_tlsext_host_name($ssl, $o{sni}) if $o{sni};
 	Net::SSLeay::set_connect_state($ssl);
 	@$self{qw(ctx ssl)} = ($ctx, $ssl);
-	return $self->turn(sub { Net::SSLeay::do_handshake($ssl) }) == 1;
+	return $self->tls_call(sub { Net::SSLeay::do_handshake($ssl) }) == 1;
 }
 
-# Do one OpenSSL call until it is done: 1 done, 0 the end, -1 failed.
-sub turn {
+# Repeat an OpenSSL call until it is complete; returns 1 for done, 0 for the end, -1 for a failure.
+sub tls_call {
 	my ($self, $call) = @_;
 	while (1) {
 		Net::SSLeay::ERR_clear_error();
@@ -152,7 +162,7 @@ sub alpn { return Net::SSLeay::P_alpn_selected($_[0]{ssl}) }
 sub close_notify { my ($self) = @_; Net::SSLeay::shutdown($self->{ssl}); return $self->flush }
 sub got_close_notify { return Net::SSLeay::get_shutdown($_[0]{ssl}) & 2 ? 1 : 0 }
 
-# Certificates that the server sent, leaf first, as subjects.
+# The subjects of the certificates that the server sent, leaf first.
 sub chain {
 	my ($self) = @_;
 	return map { Net::SSLeay::X509_NAME_oneline(Net::SSLeay::X509_get_subject_name($_)) } Net::SSLeay::get_peer_cert_chain($self->{ssl});
@@ -170,36 +180,40 @@ sub records {
 	return @records;
 }
 
-# --- either way
+# --- with TLS or in clear
 
-# Send under TLS if it is up, else in clear.
+# Send under TLS if it has been started, else in clear.
 sub send {
 	my ($self, $bytes) = @_;
 	return $self->raw_send($bytes) unless $self->{ssl};
 	while (length $bytes) {
 		my $piece = substr $bytes, 0, $self->{chop} ? 1 : 16384, '';
-		return 0 unless $self->turn(sub { Net::SSLeay::write($self->{ssl}, $piece) }) == 1;
+		return 0 unless $self->tls_call(sub { Net::SSLeay::write($self->{ssl}, $piece) })
+			== 1;
 	}
 	return 1;
 }
 
-# Up to `want` bytes, fewer only at the end.
+# Read `want` bytes; fewer only at the end.
 sub recv {
 	my ($self, $want) = @_;
 	while (length $self->{plain} < $want) {
-		$self->more($want - length $self->{plain}) or last;
+		$self->read_more($want - length $self->{plain}) or last;
 	}
 	return substr $self->{plain}, 0, $want, '';
 }
 
-# One more piece into {plain}; false at the end.
-sub more {
+# Append one more piece to {plain}; false at the end.
+sub read_more {
 	my ($self, $size) = @_;
 	my $data = '';
 	if (!$self->{ssl}) {
 		$data = $self->raw_read($size);
 	} else {
-		my $r = $self->turn(sub { ($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536); defined $data && length $data ? length $data : defined $n ? $n : -1 });
+		my $r = $self->tls_call(sub {
+			($data, my $n) = Net::SSLeay::read($self->{ssl}, 65536);
+			defined $data && length $data ? length $data : defined $n ? $n : -1;
+		});
 		$data = '' unless $r == 1;
 		$self->{ended} ||= 'closed' if $r == 0;
 		$self->{ended} ||= 'failed' if $r < 0;
@@ -208,7 +222,7 @@ sub more {
 	return length $data;
 }
 
-# One typed message: (type, body), or () at the end.
+# Read one message: (type, body), or () at the end.
 sub message {
 	my ($self) = @_;
 	my $head = $self->recv(5);
@@ -217,16 +231,16 @@ sub message {
 	return ($type, $self->recv($length - 4));
 }
 
-# Everything until the end; {ended} says how it ended: closed, reset, timeout.
+# Read everything until the end; {ended} says how it ended: closed, reset, timeout.
 sub rest {
 	my ($self) = @_;
-	1 while $self->more(65536);
+	1 while $self->read_more(65536);
 	my $all = $self->{plain};
 	$self->{plain} = '';
 	return $all;
 }
 
-# After the TLS end or without TLS: how the connection itself ends. Throws away what still comes.
+# How the TCP connection ends: closed, reset or timeout. Discards what is still received.
 sub ending {
 	my ($self) = @_;
 	if ($self->{ended} && $self->{ended} ne 'closed') { return $self->{ended} }
@@ -235,7 +249,7 @@ sub ending {
 	return $self->{ended};
 }
 
-# Ask for TLS as libpq does: SSLRequest, one byte, handshake.
+# Start TLS as libpq does: SSLRequest, a one-byte answer, handshake.
 sub negotiate {
 	my ($self, %o) = @_;
 	$self->raw_send(ssl_request());
@@ -243,7 +257,7 @@ sub negotiate {
 	return $self->start_tls(%o);
 }
 
-# A whole libpq-like login: true at the first ReadyForQuery; cancel key kept.
+# Log in as libpq does; true when ReadyForQuery arrives. Keeps the cancel key in {cancel}.
 sub login {
 	my ($self, %o) = @_;
 	my $tls = delete $o{tls} || {};
@@ -264,8 +278,11 @@ sub query {
 	return $self->send('Q' . pack('N', 5 + length $sql) . "$sql\0");
 }
 
-# Half close, full close, reset.
-sub finish { my ($self) = @_; -S $self->{write} ? shutdown($self->{write}, 1) : close $self->{write} }
+# End our direction; close; reset.
+sub finish {
+	my ($self) = @_;
+	-S $self->{write} ? shutdown($self->{write}, 1) : close $self->{write};
+}
 sub close { my ($self) = @_; CORE::close $self->{write}; CORE::close $self->{read} }
 
 sub reset {

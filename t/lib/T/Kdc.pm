@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
-# T::Kdc - a private Kerberos realm TEST on a port of loopback: alice with a ticket, PostgreSQL with a keytab. Nothing of the machine's own
-# Kerberos is read: KRB5_CONFIG and the rest are set for this test and all that it starts.
+# T::Kdc - a private Kerberos realm TEST on a loopback port: alice has a ticket, PostgreSQL a
+# keytab. KRB5_CONFIG and related variables are set, so that the machine's own Kerberos is not read.
 package T::Kdc;
 
 use strict;
@@ -9,7 +9,7 @@ use warnings;
 
 our @EXPORT = qw(start_kdc);
 
-# start_kdc(): { keytab, stop() }. Afterwards the environment has alice's ticket.
+# Start the KDC and get a ticket for alice; returns { keytab, pid }.
 sub start_kdc {
 	my $base = "$T::TMP/kdc";
 	mkdir $base, 0755;
@@ -19,7 +19,7 @@ sub start_kdc {
 	tool('kadmin.local', '-q', "addprinc -pw secret $_") for qw(alice mallory);
 	tool('kadmin.local', '-q', 'addprinc -randkey postgres/localhost');
 	tool('kadmin.local', '-q', "ktadd -k $base/keytab postgres/localhost");
-	T::Pg::own("$base/keytab");
+	T::Pg::chown_postgres("$base/keytab");
 	my $pid = T::spawn(cmd => [ 'krb5kdc', '-n', '-P', "$base/pid" ]);
 	T::watch_log("$base/log");
 	T::wait_for('the KDC', sub { T::slurp("$base/log") =~ /commencing operation/ });

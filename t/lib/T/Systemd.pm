@@ -2,17 +2,19 @@
 #
 # T::Systemd - a systemd as process 1 of namespaces of its own (mount, pid, net, uts, ipc, cgroup).
 #
-#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
+#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);    net => 'host': in the network of the caller
 #   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
+#   $host->inside(SHELL COMMANDS)                          a test that they succeed
+#   $host->drop_in(UNIT, NAME, TEXT)                       a drop-in, loaded
 #   $host->stop                                            or at the end of the test file
 #
 # Its root is a tmpfs with this machine's /usr (changes stay inside), the files of /etc that name
 # users, hosts and libraries, and an empty /run, /tmp, /var and /usr/local. `tree` is copied over
-# that. The only
-# units are those in @BASE and `units`, taken from this machine's systemd, and what the tree has in
-# /etc/systemd/system. Nothing inside sees or changes the machine's own systemd, cgroups, /run, /tmp.
-# The one thing made outside is a cgroup below the test's; it is removed at the end.
+# that. The only units are those in @BASE and `units`, taken from this machine's systemd, and those
+# of the tree in /etc/systemd/system. Nothing inside sees or changes the machine's own systemd,
+# cgroups, /run or /tmp. The only thing made outside is a cgroup below the test's own, which is
+# removed at the end.
 package T::Systemd;
 
 use strict;
@@ -20,15 +22,17 @@ use warnings;
 use File::Find qw(finddepth);
 use POSIX qw(_exit);
 
-our @EXPORT = qw(boot_systemd cannot_boot_systemd);
+our @EXPORT = qw(boot_systemd cannot_boot_systemd installed_tree);
 
 # System calls that Perl has no function for.
 my %numbers = (
-	x86_64 => { unshare => 272, setns => 308, pivot_root => 155, umount2 => 166, mount => 165, prctl => 157 },
-	aarch64 => { unshare => 97, setns => 268, pivot_root => 41, umount2 => 39, mount => 40, prctl => 167 },
+	x86_64 => { unshare => 272, setns => 308, pivot_root => 155, umount2 => 166, mount => 165,
+		prctl => 157 },
+	aarch64 => { unshare => 97, setns => 268, pivot_root => 41, umount2 => 39, mount => 40,
+		prctl => 167 },
 );
 my $number = $numbers{ (POSIX::uname())[4] };
-my %new = (mnt => 0x20000, cgroup => 0x02000000, others => 0x6c000000); # others: uts, ipc, pid, net
+my %new = (mnt => 0x20000, cgroup => 0x02000000, net => 0x40000000, others => 0x2c000000); # others: uts, ipc, pid
 
 my $UNITS = '/usr/lib/systemd/system';
 my $SYSTEMD = '/usr/lib/systemd/systemd';
@@ -37,53 +41,94 @@ my @BASE = qw(sysinit.target basic.target sockets.target multi-user.target shutd
 	network.target network-online.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket);
 my $booted = 0;
 
-# Why it cannot be done here, or undef.
+# The reason why boot_systemd cannot work on this machine, or undef.
 sub cannot_boot_systemd {
 	return 'needs root' unless T::is_root();
 	return "needs $SYSTEMD" unless -x $SYSTEMD;
-	return 'knows the system calls of x86-64 and aarch64 only' unless $number;
+	return 'needs x86-64 or aarch64' unless $number;
 	my $try = 'mount -t tmpfs none "$0" && cd "$0" && mkdir up work at && mount -t overlay -o lowerdir=/usr,upperdir=up,workdir=work overlay at && mount -t cgroup2 none at';
-	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try, $T::TMP ], quiet => 1);
-	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0] if $r->{status};
+	my $r = T::run([ qw(unshare --mount --pid --fork --net --uts --ipc --cgroup sh -c), $try,
+		$T::TMP ], quiet => 1);
+	return 'needs namespaces, overlayfs and cgroup2: ' . ($r->{err} =~ /^(.*)/)[0]
+		if $r->{status};
 	return undef;
+}
+
+# What make install installs, and the files of /etc/pgssl: (NAME => its text, ...).
+sub installed_tree {
+	my (%files) = @_;
+	my $tree = "$T::TMP/tree";
+	my %no_make = map { $_ => undef } qw(MAKEFLAGS MAKELEVEL MFLAGS);
+	T::run([ 'make', '-s', '-C', $T::ROOT, '-o', 'pgssl', 'install', "DESTDIR=$tree" ], env => \%no_make)->{status} == 0 or die "make install failed\n";
+	T::spew("$tree/etc/pgssl/$_", $files{$_}, 0640) for keys %files;
+	return $tree;
 }
 
 sub boot_systemd {
 	my (%o) = @_;
 	my $base = "$T::TMP/systemd" . ++$booted;
 	mkdir $_ for $base, "$base/root", "$base/cgroup";
-	my $self = bless { base => $base, console => T::spew("$base/console", ''), keeper => undef }, 'T::Systemd';
+	my $self = bless { base => $base, console => T::spew("$base/console", ''),
+		keeper => undef }, 'T::Systemd';
 	T::watch_log("$base/boot", $self->{console});
 	$self->{keeper} = T::spawn(
-		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--', $SYSTEMD, '--unit=boot.target' ],
-		env => { container => 'pgssl-test', SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base', SYSTEMD_GENERATOR_PATH => '/nonexistent' },
-		before => sub { keep($base, $o{tree}, @BASE, @{ $o{units} || [] }) },
+		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--',
+			$SYSTEMD, '--unit=boot.target' ],
+		env => { container => 'pgssl-test',
+			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base',
+			SYSTEMD_GENERATOR_PATH => '/nonexistent' },
+		before => sub { make_namespaces($base, $o{tree}, $o{net}, @BASE, @{ $o{units} || [] }) },
 		out => "$base/boot", err => "$base/boot",
 	);
 	T::at_end(sub { $self->stop });
 	T::wait_for('systemd to be process 1', sub { $self->find_init });
-	T::wait_for('systemd to be up', sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
+	T::wait_for('systemd to be up',
+		sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
 	return $self;
 }
 
-# Set pid: that of its process 1, as seen from here.
+# Find process 1 and store its pid, as seen from outside.
 sub find_init {
 	my ($self) = @_;
 	die "booting systemd failed\n" if defined T::reap($self->{keeper});
-	($self->{pid}) = grep { T::slurp("/proc/$_/comm") eq "systemd\n" } T::descendants($self->{keeper});
+	($self->{pid}) = grep { T::slurp("/proc/$_/comm")
+		eq "systemd\n" } T::descendants($self->{keeper});
 	return $self->{pid};
 }
 
-# As T::run, inside.
+# T::run inside the namespaces.
 sub run {
 	my ($self, $cmd, %o) = @_;
-	return T::run([ 'nsenter', "--target=$self->{pid}", qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
+	return T::run([ 'nsenter', "--target=$self->{pid}",
+		qw(--mount --pid --net --uts --ipc --cgroup --), @$cmd ], %o);
 }
 
 sub systemctl { my ($self, @args) = @_; return $self->run([ 'systemctl', @args ], quiet => 1) }
 
+sub inside {
+	my ($self, $commands) = @_;
+	my $r = $self->run([ 'sh', '-ec', $commands ]);
+	Test::More::is($r->{status}, 0, "$commands" =~ s/\n.*//sr) or Test::More::diag($r->{err});
+}
+
+sub drop_in {
+	my ($self, $unit, $name, $text) = @_;
+	my $dir = "/etc/systemd/system/$unit.d";
+	$self->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ], stdin => $text)->{status} == 0 or die "drop-in failed\n";
+}
+
+# Install the shipped units and their user, as README says.
+sub install_units {
+	my ($self, @units) = @_;
+	$self->inside("cd /usr/local/share/doc/pgssl/examples/systemd\nsystemd-sysusers \$PWD/pgssl.sysusers\nchgrp pgssl /etc/pgssl/*\ncp @units /etc/systemd/system/\nsystemctl daemon-reload");
+}
+
 # The messages in the journal that the arguments of journalctl select.
-sub journal { my ($self, @args) = @_; return $self->run([ qw(journalctl --quiet --no-pager --output=cat), @args ], quiet => 1)->{out} }
+sub journal {
+	my ($self, @args) = @_;
+	return $self->run([ qw(journalctl --quiet --no-pager --output=cat), @args ],
+		quiet => 1)->{out};
+}
 
 sub stop {
 	my ($self) = @_;
@@ -91,7 +136,7 @@ sub stop {
 	T::stop($keeper) unless defined T::reap($keeper);
 }
 
-# ---- In the child that becomes process 1 -----------------------------------------------------------------------------------------
+# ---- in the child that becomes process 1
 
 sub call {
 	my ($name, @args) = @_;
@@ -106,26 +151,31 @@ sub command {
 	system('sh', '-euc', $command, 'sh', @args) == 0 or _exit(1);
 }
 
-# Make the namespaces and the cgroup. The parent stays outside: it ends process 1, and by that all others, when it is told to or when the test ends, and removes
-# the cgroup. The child returns as process 1 in the new root.
-sub keep {
-	my ($base, $tree, @units) = @_;
+# Make the namespaces and the cgroup. The parent stays outside: on SIGTERM or when the test ends it
+# kills process 1, and with it all others, and removes the cgroup. The child returns as process 1 in
+# the new root.
+sub make_namespaces {
+	my ($base, $tree, $net, @units) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };
-	$SIG{$_} = 'IGNORE' for qw(INT HUP); # of the terminal: the test sends a TERM then
+	$SIG{$_} = 'IGNORE' for qw(INT HUP); # from the terminal: the test then sends SIGTERM
 	call('prctl', 1, 15, 0, 0, 0); # PR_SET_PDEATHSIG, SIGTERM
 	call('unshare', $new{mnt});
 	my ($own) = T::slurp('/proc/self/cgroup') =~ /^0::(.*)/m or _exit(1);
 	my $cgroup = "$base/cgroup$own/pgssl-test-$$";
-	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"', "$base/cgroup", $cgroup);
-	call('unshare', $new{others});
+	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"',
+		"$base/cgroup", $cgroup);
+	call('unshare', $new{others} | (defined $net ? 0 : $new{net}));
 	$init = fork;
 	_exit(1) unless defined $init;
 	return become_init($base, $cgroup, $tree, @units) unless $init;
 	waitpid $init, 0;
 	my $status = $?;
-	# Not by a command: in a pid namespace without its process 1 there is no fork().
-	T::wait_for('the cgroup to be empty', sub { finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup; !-d $cgroup });
+	# Do not run a command for this: fork() fails in a pid namespace whose process 1 has ended.
+	T::wait_for('the cgroup to be empty', sub {
+		finddepth({ no_chdir => 1, wanted => sub { rmdir } }, $cgroup) if -d $cgroup;
+		!-d $cgroup;
+	});
 	_exit($status ? 1 : 0);
 }
 
@@ -177,7 +227,8 @@ EOS
 	move_root($root);
 }
 
-# pivot_root, also from a chroot: setns() goes to the root of the mount namespace, and a process that is not there could make no user namespace.
+# pivot_root that also works from a chroot: setns() goes to the root of the mount namespace. Without
+# it the process could not make user namespaces.
 sub move_root {
 	my ($root) = @_;
 	my ($here, $slash, $none) = ('.', '/', '');
