@@ -86,7 +86,9 @@ static void set_resolver_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Logs nothing after it has closed the starter's descriptors, whose readers wait for their end. */
+/*
+ * Logs nothing once it has left the starter's descriptors: whoever reads them waits for their end.
+ */
 static noreturn void serve_questions(struct session *s, int fd)
 {
 	struct error e;
