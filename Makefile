@@ -171,7 +171,7 @@ check-distro:
 check-idle-exit:
 	t/setup
 	$(MAKE) all
-	PGSSL_IDLE_ROUNDS=2000 prove -v t/idle_exit.t
+	IDLE_ROUNDS=2000 prove -v t/idle_exit.t
 
 # Break the source, one line at a time, and check that each test then fails. Slow.
 sabotage: all units

@@ -2,15 +2,15 @@
 #
 # --idle-exit: no client is lost, refused or reset when it comes at the moment at which the listener ends. Each super-server has several services at once. The client
 # of each comes about a second after its last one was done. When the old listener has served it, the next comes a little later, else a little earlier: so the rounds
-# find that moment and stay around it. PGSSL_IDLE_ROUNDS: how many for each super-server (`make check-idle-exit`: 2,000).
-# never: A client lost because a waiting service exits
+# find that moment and stay around it. IDLE_ROUNDS: how many for each super-server (`make check-idle-exit`: 2,000).
+# never: A client lost because a waiting listener ended.
 # sabotage: s/^\tlog_line(LOG_INFO, "no session for/\twait_event(true, deadline_in(50)); (void)!accept4(listeners[0].fd, NULL, NULL, 0);\n&/ listen/listen.c
 use lib 't/lib';
 use T;
 use POSIX qw(_exit);
 use Time::HiRes qw(time);
 
-my $rounds = $ENV{PGSSL_IDLE_ROUNDS} || 50;
+my $rounds = $ENV{IDLE_ROUNDS} || 50;
 my $services = $rounds > 100 ? 50 : 10;
 T::limit(1200) if $rounds > 100;
 

@@ -69,7 +69,7 @@ subtest 'IPv6: each network of 64 bits counts' => sub {
 	my $host = net_host();
 	net_do($host, join "\n", map { "ip addr add $_/128 dev lo nodad" } qw(2001:db8:1:1::1 2001:db8:1:1::2 2001:db8:1:2::1));
 	my $s = serve_listen(pg => $pg, netns => $host, args => ['--max-per-source=2']);
-	my $said = net_try($host, sub {
+	my $said = net_eval($host, sub {
 		my @held = map { client6($s->port, $_, '2001:db8:1:1::1') } qw(2001:db8:1:1::1 2001:db8:1:1::2);
 		return join ', ', map { login_of(client6($s->port, $_, '2001:db8:1:1::1')) } qw(2001:db8:1:1::2 2001:db8:1:2::1);
 	});

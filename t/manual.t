@@ -56,13 +56,14 @@ is_deeply [grep { length > 96 && !/^ {4}psql/ } split /\n/, $readme], [],
 
 SKIP: {
 	skip 'systemd-analyze is not installed', 1 unless have('systemd-analyze');
-	for my $unit ('pgssl.socket', 'pgssl@.service') {
+	my @units = ('pgssl.socket', 'pgssl@.service', 'pgssl-wait.socket', 'pgssl-wait.service');
+	for my $unit (@units) {
 		(my $text = slurp("contrib/systemd/$unit")) =~ s{/usr/local/sbin/pgssl}{/bin/true}g;
 		open my $f, '>', "$dir/$unit" or die;
 		print $f $text;
 		close $f;
 	}
-	my $said = `systemd-analyze verify --man=no $dir/pgssl.socket $dir/pgssl\@.service 2>&1`;
+	my $said = `cd $dir && systemd-analyze verify --man=no @units 2>&1`;
 	is join('', grep { /pgssl/ } split /^/, $said), '',
 		'systemd-analyze verify reports nothing about the units';
 }
