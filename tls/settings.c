@@ -112,8 +112,8 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
 	/* Overrules VerifyMode of openssl.cnf: what is verified depends on the options alone. */
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
-	/* Read all that is available at once; hold no buffers while idle. */
-	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	/* Read all that is available at once. */
+	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(ctx, TLS_IN_SIZE);
 	if (SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
