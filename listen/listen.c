@@ -432,6 +432,7 @@ static bool load_for_children(struct session *s, struct error *e)
 	    !backend_open(&sockets, &s->addresses, &s->options, e)) /* as -T and -I ask */
 		return false;
 	backend_close(&sockets);
+	tls_fetch_algorithms();
 	return children_init(&s->options) || fail(e, EX_OSERR, "out of memory");
 }
 
