@@ -37,6 +37,14 @@ static volatile sig_atomic_t stop_signals, hup_signals;
 
 /* ---- the sockets ---- */
 
+/* Clients inherit these options: six system calls less for each. */
+static void add_socket(int fd, const struct options *o)
+{
+	sock_nodelay(fd);
+	sock_keepalive(fd, o->keepalive);
+	listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+}
+
 static int bind_one(const struct address *a)
 {
 	int yes = 1, fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -59,14 +67,14 @@ static int bind_one(const struct address *a)
  * One of several kinds of address may be missing on this machine. A port in use is an error; `held`
  * may know which process has it.
  */
-static bool add_listener(const struct address *a, bool last, const struct error *held,
-			 struct error *e)
+static bool add_listener(const struct options *o, const struct address *a, bool last,
+			 const struct error *held, struct error *e)
 {
 	struct sock_name name;
 	int fd = bind_one(a);
 
 	if (fd >= 0) {
-		listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+		add_socket(fd, o);
 		return true;
 	}
 	if ((errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && !(last && listener_count == 0))
@@ -104,7 +112,7 @@ static bool bind_all(const struct options *o, struct error *e)
 	if (!write_pidfile(o, host, name.port, &held, e))
 		return false;
 	for (unsigned i = 0; i < list.count; i++)
-		if (!add_listener(&list.all[i], i + 1 == list.count, &held, e))
+		if (!add_listener(o, &list.all[i], i + 1 == list.count, &held, e))
 			return false;
 	if (held.status != 0)
 		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
@@ -117,11 +125,12 @@ static bool take_inherited(const struct options *o, struct error *e)
 	int fds[LISTENERS_MAX];
 	struct sock_name name;
 	struct error held;
+	unsigned n;
 
-	if (!inherit_sockets(fds, LISTENERS_MAX, &listener_count, e))
+	if (!inherit_sockets(fds, LISTENERS_MAX, &n, e))
 		return false;
-	for (unsigned i = 0; i < listener_count; i++) {
-		listeners[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+	for (unsigned i = 0; i < n; i++) {
+		add_socket(fds[i], o);
 		(void)listen(fds[i], INT_MAX);
 		/* A client that left must not make accept() wait for the next one. */
 		(void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);

@@ -131,6 +131,8 @@ void session_take_client(struct session *s)
 	log_set_peer(s->peer.host, s->peer.port);
 	if (getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len) == 0)
 		session_set_peer(s, &sa);
+	if (s->from_listener) /* its socket has these options, and accept() passed them on */
+		return;
 	sock_nodelay(STDOUT_FILENO);
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }
