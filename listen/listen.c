@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 #define LAST_WORDS_MS    5000  /* how long a session may take to end after SIGUSR1 */
 #define FIRST_LOOK_UP_MS 60000 /* how long a start waits for DNS */
 #define LISTENERS_MAX    32
+#define HEAP_ROOM        (256 * 1024)
 
 /* Slot 0 is the resolver's, the others are listening sockets. */
 static struct pollfd waiting[1 + LISTENERS_MAX];
@@ -435,6 +437,9 @@ static bool load_for_children(struct session *s, struct error *e)
 {
 	struct backend sockets;
 
+	/* Room for a child to grow into and no trimming: splice.c gives the memory back. */
+	(void)mallopt(M_TOP_PAD, HEAP_ROOM);
+	(void)mallopt(M_TRIM_THRESHOLD, 2 * HEAP_ROOM);
 	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, e) ||
 	    !resolver_start(s, e) || !reload_first(s, e) || !look_up_first(s, e) ||
