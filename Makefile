@@ -177,6 +177,10 @@ check-idle-exit:
 sabotage: all units
 	t/sabotage
 
+# The floods of silent clients at full length, with their figures.
+flood: pgssl t/bin/crowd
+	FLOOD=1 prove -v t/limits.t
+
 # `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and runs FUZZ_SECONDS for each
 # parser.
 FUZZ_SECONDS = 20
@@ -191,7 +195,7 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro check-idle-exit sabotage fuzz
+.PHONY: units check check-distro check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 

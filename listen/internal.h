@@ -32,10 +32,9 @@ void reload_if_changed(struct session *s, bool force);
 
 /*
  * If -r has a name to look up, fork the process that does it, as user s->who. It must not inherit a
- * private key, so this comes before reload_first; `close_others` closes descriptors of the listener
- * there. Fails with EX_OSERR.
+ * private key, so this comes before reload_first. Fails with EX_OSERR.
  */
-bool resolver_start(struct session *s, void (*close_others)(void), struct error *e) MUST_USE;
+bool resolver_start(struct session *s, struct error *e) MUST_USE;
 
 /* To poll for an answer; -1 if nothing is to be looked up. */
 int resolver_descriptor(void);

@@ -184,13 +184,6 @@ static void close_listeners(void)
 	listener_count = 0;
 }
 
-/* In a process that is not the listener any more. */
-static void close_own(void)
-{
-	close_listeners();
-	pidfile_close_copy();
-}
-
 static bool confine_parent(const struct session *s, struct error *e)
 {
 	const char *files[SESSION_FILES];
@@ -285,7 +278,8 @@ static void take_client(int client)
 static void become_child(struct session *s, int client, enum refusal excess)
 {
 	restore_signals();
-	close_own();
+	close_listeners();
+	pidfile_close_copy();
 	resolver_close();
 	tls_forget_passphrase();
 	take_client(client);
@@ -443,7 +437,7 @@ static bool load_for_children(struct session *s, struct error *e)
 	(void)mallopt(M_TRIM_THRESHOLD, 2 * HEAP_ROOM);
 	tls_keep_passphrase();
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, e) ||
-	    !resolver_start(s, close_own, e) || !reload_first(s, e) || !look_up_first(s, e) ||
+	    !resolver_start(s, e) || !reload_first(s, e) || !look_up_first(s, e) ||
 	    !backend_open(&sockets, &s->addresses, &s->options, e)) /* as -T and -I ask */
 		return false;
 	backend_close(&sockets);

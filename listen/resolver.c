@@ -19,7 +19,8 @@
 
 #include "listen/internal.h"
 
-#define INTERVAL_MS 1000 /* between two look-ups */
+#define INTERVAL_MS 1000                /* between two look-ups */
+#define CHANNEL     (STDERR_FILENO + 1) /* in the other process */
 
 struct answer {
 	struct error error; /* status 0: found */
@@ -87,8 +88,21 @@ static void set_resolver_signals(void)
 }
 
 /*
- * Logs nothing once it has left the starter's descriptors: whoever reads them waits for their end.
+ * Keep nothing but the channel: no listening socket, and nothing of the starter, for whoever reads
+ * its output waits for the end. From there on nothing is logged here.
  */
+static void keep_channel_only(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+		if (dup2(null, i) < 0)
+			_exit(EX_OSERR);
+	if (dup2(fd, CHANNEL) < 0)
+		_exit(EX_OSERR);
+	closefrom(CHANNEL + 1);
+}
+
 static noreturn void serve_questions(struct session *s, int fd)
 {
 	struct error e;
@@ -99,18 +113,15 @@ static noreturn void serve_questions(struct session *s, int fd)
 	if (!sandbox_drop_privileges(&s->who, &e))
 		die(e.status, "%s", e.text);
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
-		if (dup2(null, i) < 0)
-			_exit(EX_OSERR);
-	while (recv(fd, &byte, 1, 0) == 1)
-		answer_one(s, fd);
+	keep_channel_only(fd);
+	while (recv(CHANNEL, &byte, 1, 0) == 1)
+		answer_one(s, CHANNEL);
 	_exit(EX_OK);
 }
 
 /* ---- in the listener ---- */
 
-bool resolver_start(struct session *s, void (*close_others)(void), struct error *e)
+bool resolver_start(struct session *s, struct error *e)
 {
 	int ends[2];
 
@@ -121,11 +132,8 @@ bool resolver_start(struct session *s, void (*close_others)(void), struct error 
 	pid_t pid = fork();
 	if (pid < 0)
 		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
-	if (pid == 0) {
-		close(ends[0]);
-		close_others();
+	if (pid == 0)
 		serve_questions(s, ends[1]);
-	}
 	close(ends[1]);
 	channel = ends[0];
 	return true;

@@ -17,7 +17,7 @@ use Socket qw(:addrinfo AF_INET AF_INET6 AF_UNIX SOCK_STREAM SOL_SOCKET SO_REUSE
 	inet_aton inet_pton pack_sockaddr_in pack_sockaddr_in6 pack_sockaddr_un);
 
 my $pg = start_pg();
-my $whole = $ENV{PGSSL_FLOOD}; # make flood
+my $whole = $ENV{FLOOD}; # make flood
 
 sub from_to {
 	my ($family, $from, $to) = @_;

@@ -12,6 +12,12 @@ my $c = server_pem();
 my $pg = start_pg();
 my @verify = (sslmode => 'verify-full', rootcert => $c->{root}, host => 'localhost');
 
+# A start waits a minute for a name: the other tests run meanwhile.
+my $unknown = do {
+	my @cmd = ($PGSSL, '-d', free_port(), '-p', $c->{pem}, '-r', 'no-such-host.invalid:5432');
+	{ pid => spawn(cmd => \@cmd, err => "$TMP/unknown.err", quiet => 1), err => "$TMP/unknown.err" };
+};
+
 # The process id in this pid file.
 sub pid_in { my ($file) = @_; return slurp($file) =~ /^(\d+)/ ? $1 : undef }
 
@@ -138,8 +144,6 @@ subtest 'a failed start is reported' => sub {
 		'a port in use' => [ [ @good, '-d', $taken ], 69, qr/could not listen on address 0\.0\.0\.0, port $taken: Address already in use/ ],
 		'no certificate' => [ [ @good, '-p', "$TMP/none.pem" ], 66,
 			qr/none\.pem.*No such file/ ],
-		'an unknown host' => [ [ @good, '-r', 'no-such-host.invalid:5432' ], 68,
-			qr/no-such-host\.invalid/ ],
 		'a pid file in a missing directory' => [ [ @good, '-P', "$TMP/none/" ], 73,
 			qr{\Q$TMP\E/none} ],
 		'an unknown user' => [ [ @good, '-s', 'no-such-user' ], 67, qr/no-such-user/ ],
@@ -344,5 +348,10 @@ subtest '-d is refused if started by a super-server' => sub {
 	my $s = session(argv => [ '-d', free_port(), '-p', $c->{pem} ], stderr => 'client');
 	is($s->conn->raw_read, '', 'the client receives nothing');
 	is($s->wait, 64, 'a usage error');
+};
+
+subtest 'a start that has waited a minute for its name' => sub {
+	is(wait_exit($unknown->{pid}, 100) >> 8, 68, 'ends');
+	like(slurp($unknown->{err}), qr/no-such-host\.invalid:5432: could not look up the host: .*; trying again for up to a minute\n(?s:.*)no-such-host\.invalid/, 'and says why, before and after');
 };
 done_testing;

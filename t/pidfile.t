@@ -3,9 +3,14 @@
 # Pid files: their names, that they are safe in /tmp, and that they are removed however a session
 # ends.
 # sabotage: pidfile.c s/pidfile_remove(handle);/;/
+# sabotage: s/others_can_write(&st)/false/ pidfile.c
+# sabotage: s/return held->status == EX_TEMPFAIL;/return false;/ listen/listen.c
+# sabotage: s/held->status != 0 ? "; " : "", held->text/"", ""/ listen/listen.c
 # sabotage: s/!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1/0/ pidfile.c
 use lib 't/lib';
 use T;
+use Fcntl qw(:flock);
+use IO::Socket::INET;
 use Socket;
 
 my $pg = start_pg();
@@ -199,5 +204,101 @@ subtest '--sessions ignores stale files' => sub {
 	my $list = T::run([ $PGSSL, "--sessions=$directory" ]);
 	is($list->{status}, 0, 'status');
 	unlike($list->{out}, qr/999999999/, 'not listed');
+};
+# The port is what excludes a second listener: a stranger's file in /tmp must not.
+sub listener_with {
+	my ($where, %o) = @_;
+	return serve_listen(pg => $pg, args => [ '-P', $where ], %o);
+}
+
+subtest 'a foreign pid file does not keep a listener from starting' => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my $victim = spew("$TMP/victim2", "precious\n", 0666);
+	my %plant = (
+		'a symbolic link' => sub { symlink $victim, $_[0] },
+		"another user's file, locked" => sub { spew($_[0], "precious\n", 0666); chown 1, 1, $_[0]; open my $fh, '<', $_[0] or die; flock $fh, LOCK_EX; return $fh },
+		'a directory' => sub { mkdir $_[0] },
+		'a pipe' => sub { POSIX::mkfifo($_[0], 0666) },
+	);
+	for my $what (sort keys %plant) {
+		my $port = free_port();
+		my $file = "$directory/pgssl.localhost.$port.pid";
+		my $held = $plant{$what}->($file);
+		my $s = listener_with($directory, port => $port);
+		like($s->log, qr/pid file "\Q$file\E" exists and is not a regular file of this user: it is left alone: there is no pid file/, "$what: a warning");
+		is(psql('select 1', port => $port)->{out}, "1\n", 'and it serves');
+		stop($s->{pid});
+		ok(-l $file || -e $file, 'the file is left');
+		is(slurp($victim), "precious\n", 'the victim is as it was');
+		T::run([ 'rm', '-rf', $file ]);
+	}
+};
+
+# Another listener of the same user holds the file, but on another address: the port is free.
+subtest 'a pid file that a process of ours holds' => sub {
+	my $file = "$TMP/shared.pid";
+	my $first = listener_with($file);
+	my $second = listener_with($file);
+	$second->logged(qr/pid file "\Q$file\E" is held by process $first->{pid}: there is no pid file/);
+	is(psql('select 1', port => $second->port)->{out}, "1\n", 'the second one serves');
+	stop($second->{pid});
+	is(slurp($file) + 0, $first->{pid}, "the first one's file is left");
+	stop($first->{pid});
+	ok(!-e $file, 'until that ends');
+};
+
+subtest 'a port that is taken' => sub {
+	my $port = free_port();
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1) or die;
+	my @start = ($PGSSL, '-d', $port, '-p', server_pem()->{pem}, '-r', $pg->port, '-P');
+	mkdir "$TMP/taken";
+	my $r = T::run([ @start, "$TMP/taken" ], quiet => 1);
+	is($r->{status}, 69, 'by another program');
+	like($r->{err}, qr/could not listen on address \S+, port $port: Address already in use$/m, 'the error names the port');
+	is_deeply([ files("$TMP/taken") ], [], 'no pid file is left behind');
+	my $first = listener_with("$TMP/first.pid");
+	$r = T::run([ @start, "$TMP/first.pid" ], quiet => 1);
+	is($r->{status}, 69, 'with a pid file that a process holds');
+	like($r->{err}, qr/port $port: Address already in use; pid file "\Q$TMP\E\/first\.pid" is held by process $first->{pid}$/m, 'it is named too');
+	stop($first->{pid});
+};
+
+# In a directory of mode 0775 root:nogroup, a member of the group had root's file overwritten by a link in 26 of 40 starts. What is refused
+# by owner and mode before anything is opened cannot be raced for.
+my $n = 0;
+
+subtest 'root refuses a directory in which others can replace the file' => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my ($uid, $gid) = (getpwnam 'nobody')[ 2, 3 ];
+	my @cases = ([ 'group nogroup, 0775', 0, $gid, 0775 ], [ 'user nobody, 0755', $uid, 0, 0755 ], [ 'all, 0777', 0, 0, 0777 ], [ 'user nobody, sticky', $uid, 0, 01777 ]);
+	for my $below ('', '/deep') {
+		for my $case (@cases) {
+			my ($what, $u, $g, $mode) = @$case;
+			my $top = "$TMP/top." . ++$n;
+			mkdir $top;
+			mkdir "$top$below";
+			chown $u, $g, $top;
+			chmod $mode, $top;
+			my @cmd = ($PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, '-r', $pg->port, '-P', "$top$below/");
+			my $r = T::run(\@cmd, quiet => 1);
+			is($r->{status}, 73, "$what" . ($below && ', one above'));
+			like($r->{err}, qr/can write to pid file directory "\Q$top\E"/, 'and why');
+			is_deeply([ files("$top$below") ], [], 'nothing was made in it');
+			my $s = session(pg => $pg, args => [ '-P', "$top$below/", '-s', 'root' ]);
+			ok($s->conn->login, 'a session goes on');
+			like($s->log, qr/can write to pid file directory "\Q$top\E"/, 'with a warning');
+			$s->conn->close;
+			$s->wait;
+		}
+	}
+	for my $good ([ 0755 ], [ 01777 ], [ 03775 ]) {
+		my $top = "$TMP/top." . ++$n;
+		mkdir $top;
+		chown 0, $gid, $top;
+		chmod $good->[0], $top;
+		my $s = listener_with("$top/");
+		is(scalar(files($top)), 1, sprintf '%04o root:nogroup is taken', $good->[0]);
+		stop($s->{pid});
+	}
 };
 done_testing;
