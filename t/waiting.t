@@ -242,10 +242,10 @@ subtest 'SIGTERM to the whole process group' => sub {
 subtest 'which signal ends one session' => sub {
 	my $listener = tcp_listener();
 	my $s = passed([$listener]);
-	my @conn = map { connect_to($listener->sockport) } 1, 2;
-	my @pid;
-	for my $conn (@conn) {
-		ok($conn->login, 'a session of a listener');
+	my (@conn, @pid);
+	for (0, 1) {
+		push @conn, connect_to($listener->sockport);
+		ok($conn[-1]->login, 'a session of a listener');
 		push @pid, grep { my $new = $_; !grep { $_ == $new } @pid } $s->sessions;
 	}
 	kill 'TERM', $pid[0];
