@@ -3,6 +3,7 @@
 # A waiting service: the super-server passes its listening socket, and pgssl is the listener. The shipped files under xinetd and two inetds, as shipped; systemd's
 # protocol (LISTEN_FDS); a start that fails; signals. (t/waiting_systemd.t has the units, t/idle_exit.t the end by --idle-exit.)
 # never: A byte read from a listening socket.
+# sabotage: s/^\t\tlisten_turn_one_away();$// wrapper.c
 # sabotage: inetd.conf.example s/\twait.6000\t/\tnowait.6000\t/
 # sabotage: xinetd.d/pgssl-wait s/= yes$/= no/
 # sabotage: s/owner != getpid()/false/ listen/inherit.c
