@@ -130,13 +130,15 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
  */
 void tls_fetch_algorithms(void)
 {
-	static const char *const keys[] = {"X25519", "EC", "X25519MLKEM768", "RSA", "ED25519"};
+	static const char *const keys[] = {"X25519", "EC", "RSA", "ED25519"};
 	static const char *const exchanges[] = {"X25519", "ECDH"};
 	static const char *const signatures[] = {"ECDSA", "RSA", "ED25519"};
 	static const char *const kdfs[] = {"TLS13-KDF", "TLS1-PRF", "HKDF"};
 	static const char *const digests[] = {"SHA256", "SHA384"};
 	unsigned char byte;
 
+	/* To make a hybrid key looks up what it is made of. */
+	EVP_PKEY_free(EVP_PKEY_Q_keygen(NULL, NULL, "X25519MLKEM768"));
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
 		EVP_KEYMGMT_free(EVP_KEYMGMT_fetch(NULL, keys[i], NULL));
 	for (size_t i = 0; i < sizeof exchanges / sizeof *exchanges; i++)
