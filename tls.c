@@ -352,6 +352,11 @@ static bool start_session(struct tls *t, struct stream *raw, deadline when, stru
 	if (io != IO_DONE)
 		return handshake_failed(t, io, e);
 	SSL_set_default_read_buffer_len(t->ssl, BULK_SIZE);
+	/*
+	 * Hold no buffers while idle. Not before: each buffer that the handshake releases would be
+	 * wiped, all of it, and the next one allocated.
+	 */
+	SSL_set_mode(t->ssl, SSL_MODE_RELEASE_BUFFERS);
 	t->more = SSL_has_pending(t->ssl) == 1;
 	return true;
 }

@@ -128,6 +128,8 @@ void session_take_client(struct session *s)
 	s->client = &s->client_socket.stream;
 	(void)getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len);
 	session_set_peer(s, &sa);
+	if (s->from_listener) /* its socket has these options, and accept() passed them on */
+		return;
 	sock_nodelay(STDOUT_FILENO);
 	sock_keepalive(STDOUT_FILENO, s->options.keepalive);
 }

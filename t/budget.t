@@ -7,6 +7,9 @@
 # sabotage: s/if (deadline_left(next) > 0)/if (false)/ net/stream.c
 # sabotage: s/if (is_loopback(sa))/if (false)/ net/address.c
 # sabotage: s/if (sp->spin_us > 0)/if (true)/ net/splice.c
+# sabotage: s/tls_fetch_algorithms();/;/ listen/listen.c
+# sabotage: s/sock_keepalive(fd, o->keepalive);/;/ listen/listen.c
+# sabotage: s/if (s->from_listener).*/if (false)/ session/session.c
 use lib 't/lib';
 use T;
 
@@ -14,7 +17,7 @@ my $pg = start_pg();
 # OpenSSL 3.5 loads two more libraries (zlib and zstd) and has post-quantum algorithms: this adds 27
 # calls and 410 KiB of heap and relocated pages.
 my ($openssl) = T::run([ $PGSSL, '-V' ])->{out} =~ /running with OpenSSL (\d+\.\d+)/;
-my %budget = $openssl eq '3.0' ? (calls => 265, idle => 1190) : (calls => 290, idle => 1640);
+my %budget = $openssl eq '3.0' ? (calls => 265, idle => 1190, child_calls => 111, child_idle => 295) : (calls => 290, idle => 1640, child_calls => 120, child_idle => 375);
 
 sub ask {
 	my ($conn, $sql) = @_;
@@ -102,5 +105,29 @@ subtest '--spin polls for a while, then sleeps' => sub {
 	ok($s->conn->login, 'login');
 	is_idle('an idle session', $s->{pid});
 	is(ask($s->conn, 'select 1') > 0, 1, 'and it wakes up');
+};
+
+subtest 'a session of a listener' => sub {
+	my $trace = "$TMP/child";
+	my $traced = serve_listen(pg => $pg, wrap => [ 'strace', '-ff', '-o', $trace ]);
+	my $conn = connect_to($traced->port);
+	$conn->login or fail('login');
+	$conn->send("X\0\0\0\4");
+	$conn->close;
+	wait_for('its end', sub { descendants($traced->{pid}) == 1 }); # strace has the listener left
+	my ($child) = grep { !/^execve/ } map { slurp($_) } glob "$trace.*";
+	my $calls = () = $child =~ /^\w+\(/mg;
+	cmp_ok($calls, '<=', $budget{child_calls}, 'system calls');
+	unlike($child, qr/^brk/m, 'none for memory');
+
+	my $s = serve_listen(pg => $pg);
+	my @conns = map { connect_to($s->port) } 1 .. 3;
+	for (@conns) { $_->login or fail('login') }
+	my @children = descendants($s->{pid});
+	my $kib;
+	wait_for("$budget{child_idle} KiB when idle", sub { ($kib) = sort { $b <=> $a } map { private($_) } @children; $kib <= $budget{child_idle} });
+	pass("$kib KiB when idle");
+	my $sockets = T::run([ 'ss', '-tnoH', 'sport', '=', ':' . $s->port ])->{out};
+	is(scalar(() = $sockets =~ /timer:\(keepalive,/g), 3, 'keepalive of the listening socket');
 };
 done_testing;

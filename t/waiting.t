@@ -3,6 +3,7 @@
 # A waiting service: the super-server passes its listening socket, and pgssl is the listener. The shipped files under xinetd and two inetds, as shipped; systemd's
 # protocol (LISTEN_FDS); a start that fails; signals. (t/waiting_systemd.t has the units, t/idle_exit.t the end by --idle-exit.)
 # never: A byte read from a listening socket.
+# sabotage: s/^\t\tlisten_turn_one_away();$// wrapper.c
 # sabotage: inetd.conf.example s/\twait.6000\t/\tnowait.6000\t/
 # sabotage: xinetd.d/pgssl-wait s/= yes$/= no/
 # sabotage: s/owner != getpid()/false/ listen/inherit.c
@@ -242,10 +243,10 @@ subtest 'SIGTERM to the whole process group' => sub {
 subtest 'which signal ends one session' => sub {
 	my $listener = tcp_listener();
 	my $s = passed([$listener]);
-	my @conn = map { connect_to($listener->sockport) } 1, 2;
-	my @pid;
-	for my $conn (@conn) {
-		ok($conn->login, 'a session of a listener');
+	my (@conn, @pid);
+	for (0, 1) {
+		push @conn, connect_to($listener->sockport);
+		ok($conn[-1]->login, 'a session of a listener');
 		push @pid, grep { my $new = $_; !grep { $_ == $new } @pid } $s->sessions;
 	}
 	kill 'TERM', $pid[0];

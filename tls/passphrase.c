@@ -31,7 +31,8 @@ void tls_keep_passphrase(void)
 void tls_forget_passphrase(void)
 {
 	keep = false;
-	explicit_bzero(kept, sizeof kept);
+	if (kept[0] != '\0') /* else a child need not touch the page */
+		explicit_bzero(kept, sizeof kept);
 }
 
 static noreturn void run_passphrase_command(const char *command, int out)

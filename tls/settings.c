@@ -9,7 +9,11 @@
 
 #include <string.h>
 
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <openssl/objects.h>
+#include <openssl/rand.h>
 
 /* TLS 1.2 at least, unless openssl.cnf asks for more; an option overrules it. */
 static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e)
@@ -109,8 +113,8 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
 	/* Overrules VerifyMode of openssl.cnf: what is verified depends on the options alone. */
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
-	/* Read all that is available at once; hold no buffers while idle. */
-	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	/* Read all that is available at once. */
+	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(ctx, TLS_IN_SIZE);
 	if (SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
@@ -118,4 +122,37 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s",
 			    tls_reason("no reason given"));
 	return set_protocols(ctx, o, e) && set_ciphers(ctx, o, e);
+}
+
+/*
+ * OpenSSL looks an algorithm up at its first use and then keeps it, in tables all over the heap. A
+ * child that did so would copy these pages. Unknown names (X25519MLKEM768 before 3.5) are ignored.
+ */
+void tls_fetch_algorithms(void)
+{
+	static const char *const keys[] = {"X25519", "EC", "RSA", "ED25519"};
+	static const char *const exchanges[] = {"X25519", "ECDH"};
+	static const char *const signatures[] = {"ECDSA", "RSA", "ED25519"};
+	static const char *const kdfs[] = {"TLS13-KDF", "TLS1-PRF", "HKDF"};
+	static const char *const digests[] = {"SHA256", "SHA384"};
+	unsigned char byte;
+
+	/* To make a hybrid key looks up what it is made of. */
+	EVP_PKEY_free(EVP_PKEY_Q_keygen(NULL, NULL, "X25519MLKEM768"));
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		EVP_KEYMGMT_free(EVP_KEYMGMT_fetch(NULL, keys[i], NULL));
+	for (size_t i = 0; i < sizeof exchanges / sizeof *exchanges; i++)
+		EVP_KEYEXCH_free(EVP_KEYEXCH_fetch(NULL, exchanges[i], NULL));
+	for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
+		EVP_SIGNATURE_free(EVP_SIGNATURE_fetch(NULL, signatures[i], NULL));
+	for (size_t i = 0; i < sizeof kdfs / sizeof *kdfs; i++)
+		EVP_KDF_free(EVP_KDF_fetch(NULL, kdfs[i], NULL));
+	for (size_t i = 0; i < sizeof digests / sizeof *digests; i++)
+		EVP_MD_free(EVP_MD_fetch(NULL, digests[i], NULL));
+	EVP_MAC_free(EVP_MAC_fetch(NULL, "HMAC", NULL));
+	EVP_KEM_free(EVP_KEM_fetch(NULL, "X25519MLKEM768", NULL));
+	/* A child's generators seed themselves again. */
+	(void)!RAND_bytes(&byte, 1);
+	(void)!RAND_priv_bytes(&byte, 1);
+	ERR_clear_error();
 }
