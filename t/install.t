@@ -45,7 +45,8 @@ sub files
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
 my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket
-	systemd/pgssl@.service xinetd.d/pgssl-client systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
+	systemd/pgssl@.service systemd/pgssl-wait.socket
+	systemd/pgssl-wait.service xinetd.d/pgssl-wait xinetd.d/pgssl-client systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
 
 # The default paths, below DESTDIR. The umask of 077 must have no effect.
 my $dest = "$root/dest with blank";

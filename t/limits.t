@@ -252,8 +252,8 @@ subtest 'floods of silent clients' => sub {
 			out => "$TMP/silent.$sources.out");
 		wait_for('the flood', sub { slurp("$TMP/silent.$sources.out") =~ /ready/ });
 		my $flooded = good_clients($s, "$each silent clients of each of $sources addresses");
-		# On a busy machine one run of a second says little.
-		cmp_ok($flooded, '<=', ($whole ? 3 : 6) * $quiet, "p99 $flooded ms, $quiet ms before");
+		# Not beside other tests: what they do meanwhile is in one figure and not in the other.
+		cmp_ok($flooded, '<=', 3 * $quiet, "p99 $flooded ms, $quiet ms before") if $whole;
 		stop($silent);
 		unlike($s->log, qr/terminated by signal/, 'no crash');
 		my $told = $sources == 1 ? qr/closed \d+ new connection/ : qr/ended \d+ session/;
