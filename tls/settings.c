@@ -129,7 +129,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 
 /*
  * OpenSSL looks an algorithm up at its first use and then keeps it, in tables all over the heap. A
- * child that did so would copy these pages. Unknown names (X25519MLKEM768 before 3.5) do not matter.
+ * child that did so would copy these pages. Unknown names do not matter.
  */
 void tls_fetch_algorithms(void)
 {
