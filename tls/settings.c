@@ -103,6 +103,8 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
+	static const unsigned char session_context[] = "pgssl";
+
 	/* No session cache, tickets (below: of TLS 1.3), renegotiation or compression. */
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
@@ -110,6 +112,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 				     SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION |
 				       SSL_OP_LEGACY_SERVER_CONNECT);
+	SSL_CTX_set_session_id_context(ctx, session_context, sizeof session_context - 1);
 	SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
 	/* Overrules VerifyMode of openssl.cnf: what is verified depends on the options alone. */
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
@@ -126,7 +129,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 
 /*
  * OpenSSL looks an algorithm up at its first use and then keeps it, in tables all over the heap. A
- * child that did so would copy these pages. Unknown names (X25519MLKEM768 before 3.5) are ignored.
+ * child that did so would copy these pages. Unknown names do not matter.
  */
 void tls_fetch_algorithms(void)
 {
