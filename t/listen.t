@@ -138,7 +138,7 @@ subtest 'client mode: too many clients' => sub {
 subtest 'a failed start is reported' => sub {
 	my $taken = free_port();
 	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $taken,
-		Listen => 1) or die;
+		Listen => 1, ReuseAddr => 1) or die;
 	my @good = ('-d', free_port(), '-p', $c->{pem}, '-r', $pg->port);
 	my %bad = (
 		'a port in use' => [ [ @good, '-d', $taken ], 69, qr/could not listen on address 0\.0\.0\.0, port $taken: Address already in use/ ],

@@ -256,7 +256,7 @@ subtest 'a pid file that a process of ours holds' => sub {
 
 subtest 'a port that is taken' => sub {
 	my $port = free_port();
-	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1)
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, ReuseAddr => 1)
 		or die;
 	my @start = ($PGSSL, '-d', $port, '-p', server_pem()->{pem}, '-r', $pg->port, '-P');
 	mkdir "$TMP/taken";
