@@ -186,7 +186,9 @@ subtest 'the process that looks up names has little' => sub {
 	like($status, qr/^CapPrm:\t0+\nCapEff:\t0+$/m, 'without capabilities');
 	like($status, qr/^NoNewPrivs:\t1$/m, 'for good');
 	my %is = map { (m{/(\d+)$})[0] => readlink } glob "/proc/$pid/fd/*";
-	is("@is{0, 1, 2}", '/dev/null /dev/null /dev/null', 'it reads and writes nothing of the starter');
+	# In a chroot the link begins with the path of the root.
+	is(join(' ', map { s{^/.*(?=/dev/null$)}{}r } @is{ 0, 1, 2 }), '/dev/null /dev/null /dev/null',
+		'it reads and writes nothing of the starter');
 	delete @is{ 0, 1, 2 };
 	like("@{[ values %is ]}", qr/^socket:\S+$/, 'besides it has one socket, to the listener');
 	ok(has_key($s->{pid}, $c->{cert}), 'the listener has the key in memory');
