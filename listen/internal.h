@@ -21,6 +21,9 @@ bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e) M
 /* Load s->tls and s->map the first time. Fails and blocks as session_load. */
 bool reload_first(struct session *s, struct error *e) MUST_USE;
 
+/* Free them, keys wiped, if they are loaded. */
+void reload_discard(struct session *s);
+
 /*
  * Before each fork: if a file has changed (device, inode, size or times), or with `force`, load
  * s->tls and s->map again. If that fails the old ones stay, the log says why, and it is tried again

@@ -462,7 +462,7 @@ static bool start_listening(struct session *s, struct error *e)
  * again and again. So serve one of them, who then learns what is wrong. None is there if somebody
  * started the service by hand.
  */
-static void serve_one(const struct error *e)
+static void serve_one(struct session *s, const struct error *e)
 {
 	struct sockaddr_storage from;
 	int client = -1;
@@ -476,6 +476,8 @@ static void serve_one(const struct error *e)
 	close_listeners();
 	resolver_close();
 	pidfile_delete();
+	reload_discard(s); /* the session loads its own, and wipes only that */
+	tls_forget_passphrase();
 	take_client(client);
 	parent_pid = 0;
 	restore_signals();
@@ -558,7 +560,7 @@ void listen_run(struct session *s)
 		background_ready();
 		serve_clients(s);
 	} else if (o->inherited) {
-		serve_one(&e);
+		serve_one(s, &e);
 	} else {
 		die(e.status, "%s", e.text);
 	}

@@ -48,6 +48,16 @@ bool reload_first(struct session *s, struct error *e)
 	return session_load(&s->options, &s->tls, &s->map, e);
 }
 
+void reload_discard(struct session *s)
+{
+	if (s->tls == NULL)
+		return;
+	tls_discard(s->tls);
+	s->tls = NULL;
+	identmap_free(s->map);
+	s->map = NULL;
+}
+
 void reload_if_changed(struct session *s, bool force)
 {
 	struct stamp now[SESSION_FILES];
@@ -60,9 +70,8 @@ void reload_if_changed(struct session *s, bool force)
 		return;
 	memcpy(seen, now, sizeof now);
 	if (session_load(&s->options, &fresh, &fresh_map, &e)) {
-		tls_discard(s->tls);
+		reload_discard(s);
 		s->tls = fresh;
-		identmap_free(s->map);
 		s->map = fresh_map;
 		next_try = DEADLINE_NEVER;
 		last_error[0] = '\0';

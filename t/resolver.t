@@ -147,30 +147,12 @@ subtest 'a start waits for the name' => sub {
 	is(stop($s->{pid}), 0, 'SIGTERM ends the wait');
 };
 
-# The private number of a key, as openssl prints it.
-sub secret_of {
-	my ($key) = @_;
-	my $text = T::run([ qw(openssl pkey -noout -text -in), $key ])->{out};
-	my ($hex) = $text =~ /^(?:priv|privateExponent):\s*((?:\s+[0-9a-f:]+\n)+)/m
-		or die "no private number in $text\n";
-	my $bytes = pack 'H*', $hex =~ s/[\s:]//gr;
-	return $bytes =~ s/^\0+//r;
-}
-
-# Is it in a process's memory, in either order of bytes, or the file?
+# Is a part of the key in a process's memory?
 sub has_key {
 	my ($pid, $cert) = @_;
-	my $secret = secret_of($cert->{key});
-	my ($line) = slurp($cert->{key}) =~ /-----\n(\S{40})/;
-	open my $mem, '<:raw', "/proc/$pid/mem" or die "mem: $!\n";
-	for (grep { /^\S+ rw/ } split /\n/, slurp("/proc/$pid/maps")) {
-		my ($from, $to) = map { no warnings 'portable'; hex } /^([0-9a-f]+)-([0-9a-f]+)/;
-		sysseek $mem, $from, 0 or next;
-		my $bytes = '';
-		while ($to > $from && (my $n = sysread $mem, $bytes, $to - $from, length $bytes)) { $from += $n }
-		return 1 if grep { index($bytes, $_) >= 0 } $secret, scalar reverse($secret), $line;
-	}
-	return 0;
+	my $memory = memory($pid);
+	die "memory: $!\n" unless defined $memory;
+	return scalar grep { index($memory, $_) >= 0 } secrets($cert->{key});
 }
 
 subtest 'the process that looks up names has little' => sub {

@@ -8,11 +8,11 @@
 # never: A client byte parsed before step 5
 # sabotage: s/SSL_certs_clear(t->ssl);/;/ tls.c
 # sabotage: s/\ttls_wipe_key(s->tls);/\t;/ session/server.c
+# sabotage: s/\treload_discard(s); .*/\t;/ listen/listen.c
 # sabotage: s/\tsetproctitle("startup %s", s->peer.host);/\t;/ wrapper.c
 use lib 't/lib';
 use T;
 use T::ClientMode;
-use MIME::Base64 ();
 
 my $c = server_pem();
 my $pg = start_pg();
@@ -36,45 +36,6 @@ subtest 'after S only TLS records' => sub {
 	is($length, length $raw, 'no byte between or after the records');
 	unlike($raw . $s->conn->{sent}, qr/VerySecret|SELECT 1|sales/, 'nothing in clear');
 };
-
-# All readable memory of a process.
-sub memory {
-	my ($pid) = @_;
-	my $all = '';
-	open my $mem, '<:raw', "/proc/$pid/mem" or return undef;
-	for (split /\n/, slurp("/proc/$pid/maps")) {
-		no warnings 'portable';
-		my ($from, $to) = /^([0-9a-f]+)-([0-9a-f]+) r/ or next;
-		next if /\[vvar|\[vsyscall/;
-		sysseek $mem, hex $from, 0 or next;
-		my $left = hex($to) - hex $from;
-		while ($left > 0) {
-			my $n = sysread $mem, my $data, $left > 1 << 20 ? 1 << 20 : $left or last;
-			$all .= $data;
-			$left -= $n;
-		}
-	}
-	return $all;
-}
-
-# The secret numbers of a private key, in both byte orders: the scalar of EC; d, p and q of RSA.
-sub secrets {
-	my ($key) = @_;
-	my $text = T::run([ 'openssl', 'pkey', '-in', $key, '-noout', '-text' ])->{out};
-	my @found;
-	while ($text =~ /^(priv|privateExponent|prime1|prime2):\n((?:\s+[0-9a-f:]+\n)+)/mg) {
-		my $bytes = pack 'H*', $2 =~ s/[^0-9a-f]//gr;
-		$bytes =~ s/^\0+//;
-		push @found, substr $bytes, -24;
-		push @found, scalar reverse substr $bytes, -24; # OpenSSL stores words little-endian
-	}
-	open my $fh, '<', $key;
-	my @pem = grep { !/-----/ } <$fh>;
-	chomp @pem;
-	my $der = MIME::Base64::decode_base64(join '', @pem);
-	die "nothing of $key found in itself\n" unless grep { index($der, $_) >= 0 } @found;
-	return (@found, substr $pem[0], 30);
-}
 
 # Test that no part of the key is in the memory of the session, in which `known` must be found. End
 # the session.
@@ -113,6 +74,23 @@ subtest 'no private key in a session with GSSAPI encryption' => sub {
 	$s->conn->raw_send(gss_request());
 	is($s->conn->recv(20), 'Gtoken-of-PostgreSQL', 'relayed');
 	search($s, $cert, qr/token-of-PostgreSQL/);
+};
+
+# The first copy of the key, which the listener had read, stayed in memory: the session wiped its own.
+subtest 'no private key in a session that a listener serves because it cannot start' => sub {
+	plan skip_all => 'needs root to read memory' unless is_root();
+	my $cert = make_cert(name => 'memstart');
+	my $port = free_port();
+	my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 5,
+		ReuseAddr => 1) or die "listen: $!\n";
+	my $conn = connect_to($port);
+	my $s = T::Serve::service(pg => $pg, pem => make_pem($cert), args => ['-T']);
+	my $user = $s->shipped_user($s->{args}[1]); # -T needs a capability that it does not have
+	$s->{pid} = spawn(cmd => [ $PGSSL, @{ $s->{args} } ], in => $socket, user => $user);
+	$s->{conn} = $conn;
+	ok($conn->negotiate, 'handshake');
+	unlike($s->log, qr/listening on/, 'it is no listener');
+	search($s, $cert, qr/memstart\.pem/);
 };
 
 subtest 'no private key in a child of -d, whose listener keeps it' => sub {

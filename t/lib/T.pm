@@ -22,7 +22,7 @@ use File::Copy qw(copy);
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($ROOT $PGSSL $TMP $PGBIN slurp spew append spawn run reap wait_for wait_exit alive is_idle nap free_port descendants stop limit watch_log
-	is_root nobody log_lines needs);
+	is_root nobody log_lines needs memory);
 
 our $ROOT = abs_path(dirname(abs_path(__FILE__)) . '/../..');
 our $PGSSL = $ENV{PGSSL} || "$ROOT/pgssl";
@@ -232,6 +232,26 @@ sub wait_exit {
 sub alive {
 	my ($pid) = @_;
 	return slurp("/proc/$pid/stat") =~ /\) [^ZX]/;
+}
+
+# All readable memory of a process.
+sub memory {
+	my ($pid) = @_;
+	my $all = '';
+	open my $mem, '<:raw', "/proc/$pid/mem" or return undef;
+	for (split /\n/, slurp("/proc/$pid/maps")) {
+		no warnings 'portable';
+		my ($from, $to) = /^([0-9a-f]+)-([0-9a-f]+) r/ or next;
+		next if /\[vvar|\[vsyscall/;
+		sysseek $mem, hex $from, 0 or next;
+		my $left = hex($to) - hex $from;
+		while ($left > 0) {
+			my $n = sysread $mem, my $data, $left > 1 << 20 ? 1 << 20 : $left or last;
+			$all .= $data;
+			$left -= $n;
+		}
+	}
+	return $all;
 }
 
 # The processor time that a process has used, in clock ticks.

@@ -6,8 +6,9 @@ package T::Cert;
 
 use strict;
 use warnings;
+use MIME::Base64 ();
 
-our @EXPORT = qw(make_cert make_ca make_pem fingerprint);
+our @EXPORT = qw(make_cert make_ca make_pem fingerprint secrets);
 
 my $serial = 1000;
 
@@ -77,6 +78,25 @@ sub fingerprint {
 	$out =~ s/.*=//;
 	$out =~ s/[:\s]//g;
 	return lc $out;
+}
+
+# The secret numbers of a private key, in both byte orders: the scalar of EC; d, p and q of RSA.
+sub secrets {
+	my ($key) = @_;
+	my $text = T::run([ 'openssl', 'pkey', '-in', $key, '-noout', '-text' ])->{out};
+	my @found;
+	while ($text =~ /^(priv|privateExponent|prime1|prime2):\n((?:\s+[0-9a-f:]+\n)+)/mg) {
+		my $bytes = pack 'H*', $2 =~ s/[^0-9a-f]//gr;
+		$bytes =~ s/^\0+//;
+		push @found, substr $bytes, -24;
+		push @found, scalar reverse substr $bytes, -24; # OpenSSL stores words little-endian
+	}
+	open my $fh, '<', $key;
+	my @pem = grep { !/-----/ } <$fh>;
+	chomp @pem;
+	my $der = MIME::Base64::decode_base64(join '', @pem);
+	die "nothing of $key found in itself\n" unless grep { index($der, $_) >= 0 } @found;
+	return (@found, substr $pem[0], 30);
 }
 
 1;
