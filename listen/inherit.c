@@ -66,8 +66,8 @@ int listen_inherit(void)
 	unsetenv("LISTEN_PIDFDID");
 	unsetenv("LISTEN_FDNAMES");
 	on_stdin = is_listening(STDIN_FILENO);
-	/* Of a super-server's session: a copy of standard input. */
-	passed = is_connection(STDIN_FILENO) ? 0 : n;
+	/* In a session it is a copy of standard input, whose client may be gone already. */
+	passed = socket_option(STDIN_FILENO, SO_TYPE) != 0 && !on_stdin ? 0 : n;
 	for (unsigned i = 0; i < passed; i++)
 		(void)fcntl(FIRST_PASSED + (int)i, F_SETFD, FD_CLOEXEC);
 	return FIRST_PASSED + (int)passed;

@@ -6,6 +6,7 @@
 # sabotage: s/^\t\tlisten_turn_one_away();$// wrapper.c
 # sabotage: inetd.conf.example s/\twait.6000\t/\tnowait.6000\t/
 # sabotage: xinetd.d/pgssl-wait s/= yes$/= no/
+# sabotage: s/socket_option(STDIN_FILENO, SO_TYPE) != 0 && !on_stdin/is_connection(STDIN_FILENO)/ listen/inherit.c
 # sabotage: s/owner != getpid()/false/ listen/inherit.c
 # sabotage: s/unsetenv("LISTEN_FDNAMES");// listen/inherit.c
 # sabotage: s/return on_stdin || passed > 0;/return passed > 0;/ listen/inherit.c
@@ -127,6 +128,21 @@ subtest 'LISTEN_FDS that is meant for another process is ignored' => sub {
 	my $other = passed([ tcp_listener() ], listen_pid => $$);
 	exit_status($other);
 	unlike($other->log, qr/listening on/, 'no listener');
+};
+
+# systemd's LISTEN_FDS also names the connection of Accept=yes. A port scanner that had reset its
+# connection left a failed unit: its socket has no peer any more and was taken for a wrong one.
+subtest 'LISTEN_FDS beside a client that is gone' => sub {
+	my $status = sub {
+		my ($client, $server) = T::Serve::tcp_pair();
+		setsockopt $client, Socket::SOL_SOCKET(), Socket::SO_LINGER(), pack('ii', 1, 0);
+		close $client;
+		my $s = passed([ map { $server } 1 .. $_[0] ], in => $server);
+		my $is = exit_status($s);
+		unlike($s->log, qr/descriptor/, "$_[0] passed: no word of descriptors");
+		return $is;
+	};
+	is($status->(1), $status->(0), 'it ends as without LISTEN_FDS');
 };
 
 subtest 'the variables are not passed on' => sub {
