@@ -236,7 +236,6 @@ static enum refusal find_excess(unsigned source)
 bool children_place(const struct sockaddr_storage *from, struct child_place *place)
 {
 	update_half_open();
-	sock_format((const struct sockaddr *)from, sizeof *from, &place->name);
 	place->source = find_source(from);
 	if (child_count == capacity)
 		return false;
@@ -295,7 +294,6 @@ pid_t children_fork(const struct child_place *place)
 	}
 	int saved = errno;
 	close(ends[1]);
-	errno = saved;
 	if (pid < 0) {
 		close(ends[0]);
 		errno = saved;

@@ -64,7 +64,6 @@ void resolver_close(void);
 struct child_place {
 	enum refusal excess; /* what the client is to be told; REFUSE_NONE: it is served */
 	unsigned source;
-	struct sock_name name; /* of the client */
 };
 
 /* Allocate for the limits of `o`, which is kept. False: out of memory. */

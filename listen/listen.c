@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/listen.c - -d: bind, accept, fork, wait for children.
+ * listen/listen.c - the listener: its sockets, accept, fork, wait for children.
  *
  * Signal handlers only set flags. Signals are let in only while the parent waits, so a child can
  * neither miss one nor act on its parent's.
@@ -138,8 +138,7 @@ static bool take_inherited(const struct options *o, struct error *e)
 		(void)fcntl(fds[i], F_SETFL, fcntl(fds[i], F_GETFL) | O_NONBLOCK);
 	}
 	sock_local(fds[0], &name);
-	if (!write_pidfile(o, name.host, name.port, &held, e))
-		held = *e;
+	(void)!write_pidfile(o, name.host, name.port, &held, e);
 	if (held.status != 0)
 		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
 	return true;
@@ -309,8 +308,9 @@ static deadline pause_after(const char *what)
 }
 
 /* At most one line a second: a stranger decides how many there are. */
-static void turn_away(const struct options *o, int client, const struct child_place *place)
+static void turn_away(const struct options *o, int client, const struct sockaddr_storage *from)
 {
+	struct sock_name name;
 	static deadline next;
 	static unsigned n;
 
@@ -318,10 +318,11 @@ static void turn_away(const struct options *o, int client, const struct child_pl
 	n++;
 	if (deadline_left(next) > 0)
 		return;
+	sock_format((const struct sockaddr *)from, sizeof *from, &name);
 	log_line(LOG_WARNING,
 		 "closed %u new connection%s, the last from %s: there are %u sessions "
 		 "(--max-connections=%d, --max-per-source=%d)",
-		 n, n == 1 ? "" : "s", place->name.host, children_count(), o->max_connections,
+		 n, n == 1 ? "" : "s", name.host, children_count(), o->max_connections,
 		 o->max_per_source);
 	n = 0;
 	next = deadline_in(1000);
@@ -348,7 +349,7 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 		return false; /* or the client is gone */
 	}
 	if (!children_place(&from, &place)) {
-		turn_away(&s->options, client, &place);
+		turn_away(&s->options, client, &from);
 		return false;
 	}
 	reload_if_changed(s, false);

@@ -254,7 +254,7 @@ subtest 'floods of silent clients' => sub {
 			out => "$TMP/silent.$sources.out");
 		wait_for('the flood', sub { slurp("$TMP/silent.$sources.out") =~ /ready/ });
 		my $flooded = good_clients($s, "$each silent clients of each of $sources addresses");
-		# Not beside other tests: what they do meanwhile is in one figure and not in the other.
+		# Not beside other tests: their load is in one figure and not in the other.
 		cmp_ok($flooded, '<=', 3 * $quiet, "p99 $flooded ms, $quiet ms before") if $whole;
 		stop($silent);
 		unlike($s->log, qr/terminated by signal/, 'no crash');

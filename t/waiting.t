@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# A waiting service: the super-server passes its listening socket, and pgssl is the listener. The shipped files under xinetd and two inetds, as shipped; systemd's
-# protocol (LISTEN_FDS); a start that fails; signals. (t/waiting_systemd.t has the units, t/idle_exit.t the end by --idle-exit.)
+# A waiting service: the super-server passes its listening socket, and pgssl is the listener. The
+# shipped files under xinetd and two inetds, as shipped; systemd's protocol (LISTEN_FDS); a start
+# that fails; signals. (t/waiting_systemd.t has the units, t/idle_exit.t the end by --idle-exit.)
 # never: A byte read from a listening socket.
 # sabotage: s/^\t\tlisten_turn_one_away();$// wrapper.c
 # sabotage: inetd.conf.example s/\twait.6000\t/\tnowait.6000\t/
@@ -38,7 +39,8 @@ sub unix_listener {
 	return $s;
 }
 
-# pgssl as systemd starts it: `sockets` from descriptor 3 on, LISTEN_FDS and LISTEN_PID; listen_pid: another process; in: standard input.
+# pgssl as systemd starts it: `sockets` from descriptor 3 on, LISTEN_FDS and LISTEN_PID; listen_pid:
+# another process; in: standard input.
 sub passed {
 	my ($sockets, %o) = @_;
 	my $self = T::Serve::service(pg => $pg, %o);
@@ -79,7 +81,8 @@ for my $name (sort keys %start) {
 		stop($s->{pid});
 	};
 
-	# Without a listener that takes the client, the super-server would start pgssl for it again and again.
+	# Without a listener that takes the client, the super-server would start pgssl for it again
+	# and again.
 	subtest "a start that fails under $name" => sub {
 		my $s = $start{$name}->(pem => $broken);
 		like(query($s->port)->{err}, qr/alert internal error/, 'the client gets an alert') for 1 .. 3;
@@ -242,7 +245,8 @@ sub ended_well {
 	ok($conn->got_close_notify, $what);
 }
 
-# A terminal's Ctrl-C, or systemd's KillMode=control-group: all processes get the signal, but only the listener decides.
+# A terminal's Ctrl-C, or systemd's KillMode=control-group: all processes get the signal, but only
+# the listener decides.
 subtest 'SIGTERM to the whole process group' => sub {
 	my $listener = tcp_listener();
 	my $s = passed([$listener], args => ['--grace=600']);

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
-# The shipped pgssl-wait.socket and pgssl-wait.service, installed as README says, under a systemd that is process 1: started by the first client, reloaded, stopped
-# without cutting sessions, ended when idle and started again.
+# The shipped pgssl-wait.socket and pgssl-wait.service, installed as README says, under a systemd
+# that is process 1: started by the first client, reloaded, stopped without cutting sessions, ended
+# when idle and started again.
 # sabotage: contrib/systemd/pgssl-wait.service s/^ExecReload=.*//
 # sabotage: contrib/systemd/pgssl-wait.service s/--grace=20/--grace=0/
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/

@@ -76,7 +76,7 @@ subtest 'no private key in a session with GSSAPI encryption' => sub {
 	search($s, $cert, qr/token-of-PostgreSQL/);
 };
 
-# The first copy of the key, which the listener had read, stayed in memory: the session wiped its own.
+# The copy of the key that the listener had read stayed in memory: the session wiped only its own.
 subtest 'no private key in a session that a listener serves because it cannot start' => sub {
 	plan skip_all => 'needs root to read memory' unless is_root();
 	my $cert = make_cert(name => 'memstart');

@@ -140,7 +140,7 @@ void tls_fetch_algorithms(void)
 	static const char *const digests[] = {"SHA256", "SHA384"};
 	unsigned char byte;
 
-	/* To make a hybrid key looks up what it is made of. */
+	/* Generating a hybrid key looks up its two parts too. */
 	EVP_PKEY_free(EVP_PKEY_Q_keygen(NULL, NULL, "X25519MLKEM768"));
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
 		EVP_KEYMGMT_free(EVP_KEYMGMT_fetch(NULL, keys[i], NULL));

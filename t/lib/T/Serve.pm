@@ -133,7 +133,8 @@ sub started {
 	return $o->{ports} ? @all : $all[0];
 }
 
-# The arguments that a shipped file has, with our certificate and PostgreSQL's port, and what the test adds. Client mode's are replaced.
+# The arguments that a shipped file has, with our certificate and PostgreSQL's port, and what the
+# test adds. Client mode's are replaced.
 sub shipped_args {
 	my ($self, $args, %o) = @_;
 	return join ' ', @{ $self->{args} } if $o{client};
@@ -142,8 +143,8 @@ sub shipped_args {
 	return join ' ', $args, '-o', $self->{log}, '-D', 'debug', @{ $o{args} || [] };
 }
 
-# xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d, with program, user, port and paths put in, and
-# `args` added. ports => [...]: a service for each.
+# xinetd in the foreground. shipped => 'pgssl': the project's own file of that name in xinetd.d,
+# with program, user, port and paths put in, and `args` added. ports => [...]: a service for each.
 sub serve_xinetd {
 	my (%o) = @_;
 	my @all = services_of(%o);
@@ -168,8 +169,9 @@ sub xinetd_entry {
 	return $entry;
 }
 
-# The binary of openbsd-inetd, or inetd => 'inetutils'. argv: the words of inetd.conf after the program's path, argv[0] first. shipped => 'nowait' or
-# 'wait': that line of inetd.conf.example, with port, user and paths put in, and `args` added. ports => [...]: a line for each.
+# The binary of openbsd-inetd, or inetd => 'inetutils'. argv: the words of inetd.conf after the
+# program's path, argv[0] first. shipped => 'nowait' or 'wait': that line of inetd.conf.example,
+# with port, user and paths put in, and `args` added. ports => [...]: a line for each.
 sub serve_inetd {
 	my (%o) = @_;
 	my @all = services_of(%o);
