@@ -377,6 +377,27 @@ bool tls_connect(struct tls *t, struct stream *raw, deadline when, struct error 
 	       fail(e, EX_UNAVAILABLE, "the server has no certificate");
 }
 
+bool tls_try_handshake(struct tls *t, struct error *e)
+{
+	SSL *client = SSL_new(t->ctx);
+	BIO *a = NULL, *b = NULL;
+	bool done = false;
+
+	SSL_set_ssl_method(client, TLS_client_method());
+	SSL_set_verify(client, SSL_VERIFY_NONE, NULL);
+	BIO_new_bio_pair(&a, 0, &b, 0);
+	SSL_set_bio(client, a, a);
+	SSL_set_bio(t->ssl, b, b);
+	ERR_clear_error();
+	for (int i = 0; i < 100 && !done && ERR_peek_error() == 0; i++) {
+		done = SSL_connect(client) == 1;
+		done = SSL_accept(t->ssl) == 1 && done;
+	}
+	SSL_free(client);
+	tls_wipe_key(t);
+	return done || fail(e, EX_CONFIG, "%s", tls_reason("no reason given"));
+}
+
 const char *tls_failure(const struct tls *t)
 {
 	return t->failure;

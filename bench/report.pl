@@ -124,7 +124,7 @@ sub write_markdown {
 my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'],
 	[tlswrapper => 'tlswr.'], ['pgssl-x' => 'pgssl'], ['pgssl-w' => 'pgssl'],
 	['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
-my @plain_under = qw(TLS xinetd daemon xinetd xinetd x.,wait systemd daemon);
+my @plain_under = ('TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', 'x.,wait', 'systemd', 'daemon');
 my @plain_rows = (
 	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'],
 		[burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],

@@ -7,13 +7,11 @@
  */
 #include "check/check.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include <openssl/conf.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -38,12 +36,6 @@ static const char *dn(const X509_NAME *name)
 static const char *subject(const X509 *x)
 {
 	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
-}
-
-static void append_item(char list[LIST_SIZE], const char *label, const char *text)
-{
-	strlcat(list, label, LIST_SIZE);
-	strlcat(list, text, LIST_SIZE);
 }
 
 /* Fewer than `soon` days left are a warning. */
@@ -115,33 +107,17 @@ static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, c
 
 /* ---- the server's certificate ---- */
 
-/* As openssl-x509(1) writes it, after a comma. */
-static bool append_name(int type, const ASN1_STRING *value, void *list)
-{
-	const char *label = type == GEN_DNS ? ", DNS:" : type == GEN_URI ? ", URI:" : ", email:";
-	const char *bytes = (const char *)ASN1_STRING_get0_data(value);
-	int len = ASN1_STRING_length(value);
-	char text[256];
-
-	if (type == TLS_BAD_ADDRESS)
-		check_warning("names: an iPAddress has %d bytes, not 4 or 16", len);
-	else if (type == GEN_IPADD)
-		append_item(list, ", IP:",
-			    inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text));
-	else
-		append_item(list, label, log_escape(text, sizeof text, bytes, (size_t)len));
-	return false;
-}
-
 static void report_leaf(X509 *leaf)
 {
 	EVP_PKEY *key = X509_get0_pubkey(leaf);
 	char names[LIST_SIZE] = "", size[64];
 
 	check_ok("subject: %s", subject(leaf));
-	tls_each_alt_name(leaf, append_name, names);
+	int bad = tls_write_alt_names(leaf, names, sizeof names);
+	if (bad != 0)
+		check_warning("names: an iPAddress has %d bytes, not 4 or 16", bad);
 	if (names[0] != '\0')
-		check_ok("names: %s", names + strlen(", "));
+		check_ok("names: %s", names);
 	else
 		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
 			      "clients refuse");
@@ -290,7 +266,7 @@ static void report_trust(const char *ca, const char *crl)
 	X509_STORE_free(store);
 }
 
-/* ---- the settings and a trial handshake ---- */
+/* ---- the settings ---- */
 
 /* What server and client share is all that the server has: their settings are the same. */
 static void report_settings(SSL *server, const char *groups)
@@ -312,35 +288,10 @@ static void report_settings(SSL *server, const char *groups)
 	if (ciphers[0] != '\0')
 		check_ok("TLS 1.2 ciphers: %.*s", (int)strlen(ciphers) - 1, ciphers);
 	for (int i = 0, group; (group = (int)SSL_get_shared_group(server, i)) != 0; i++)
-		append_item(list, ":", SSL_group_to_name(server, group));
+		snprintf(list + strlen(list), sizeof list - strlen(list), ":%s",
+			 SSL_group_to_name(server, group));
 	if (groups != NULL || list[0] != '\0')
 		check_ok("groups: %s", groups != NULL ? groups : list + strlen(":"));
-}
-
-/* With a client of the same settings, in memory. */
-static void report_handshake(SSL *server, const struct options *o)
-{
-	SSL *client = SSL_new(SSL_get_SSL_CTX(server));
-	BIO *a = NULL, *b = NULL;
-	bool done = false;
-
-	SSL_set_ssl_method(client, TLS_client_method());
-	SSL_set_verify(client, SSL_VERIFY_NONE, NULL);
-	BIO_new_bio_pair(&a, 0, &b, 0);
-	SSL_set_bio(client, a, a);
-	SSL_set_bio(server, b, b);
-	ERR_clear_error();
-	for (int i = 0; i < 100 && !done && ERR_peek_error() == 0; i++) {
-		done = SSL_connect(client) == 1;
-		done = SSL_accept(server) == 1 && done;
-	}
-	report_settings(server, o->groups);
-	if (done)
-		check_ok("trial handshake: %s, %s", SSL_get_version(server),
-			 SSL_get_cipher_name(server));
-	else
-		check_error("trial handshake: failed: %s", tls_reason("no reason given"));
-	SSL_free(client);
 }
 
 /* tls_open does what a connection does; then each file by itself, for more than its first error. */
@@ -362,6 +313,9 @@ void check_tls(const struct options *o)
 	if (!open)
 		return;
 	check_ok("private key: it belongs to the certificate; its owner and mode are right");
-	report_handshake(t->ssl, o);
-	tls_wipe_key(t);
+	if (tls_try_handshake(t, &e))
+		check_ok("trial handshake: %s, %s", tls_version(t), tls_cipher(t));
+	else
+		check_error("trial handshake: failed: %s", e.text);
+	report_settings(t->ssl, o->groups);
 }

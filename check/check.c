@@ -56,16 +56,6 @@ static void report_file(const char *what, const char *path)
 	free(real);
 }
 
-static void report_files(const struct options *o)
-{
-	for (int i = 0; i < OPTIONS_CERTS; i++)
-		report_file("certificate", o->cert[i]);
-	report_file("private key", o->key);
-	report_file("authorities", o->ca);
-	report_file("revocation lists", o->crl);
-	report_file("ident map", o->ident_map);
-}
-
 /* ---- PostgreSQL: what it asks of a stranger, it asks of every client ---- */
 
 static struct address_list addresses;
@@ -182,7 +172,12 @@ int check_run(const struct options *o)
 	struct identmap *map;
 	struct error e;
 
-	report_files(o);
+	for (int i = 0; i < OPTIONS_CERTS; i++)
+		report_file("certificate", o->cert[i]);
+	report_file("private key", o->key);
+	report_file("authorities", o->ca);
+	report_file("revocation lists", o->crl);
+	report_file("ident map", o->ident_map);
 	check_tls(o); /* step 3 */
 	if (o->map != NULL && !identmap_load(o->ident_map, o->map, &map, &e))
 		check_error("%s", e.text);

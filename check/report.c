@@ -12,14 +12,11 @@ static unsigned line_counts[LOG_DEBUG];
 /* Flushes each line: it keeps its place among the log's, and is there if the next trial hangs. */
 void check_line(int level, const char *fmt, ...)
 {
-	static const char *const words[] = {[LOG_ERR] = "ERROR",
-					    [LOG_WARNING] = "WARNING",
-					    [LOG_NOTICE] = "note",
-					    [LOG_INFO] = "ok"};
+	static const char *const words[] = {"ERROR", "WARNING", "note", "ok"};
 	va_list args;
 
 	line_counts[level]++;
-	printf("%-8s ", words[level]);
+	printf("%-8s ", words[level - LOG_ERR]);
 	va_start(args, fmt);
 	vprintf(fmt, args);
 	va_end(args);

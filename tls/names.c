@@ -4,7 +4,9 @@
  */
 #include "tls/internal.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -57,4 +59,43 @@ bool tls_each_alt_name(const X509 *x, tls_alt_name *each, void *arg)
 	}
 	GENERAL_NAMES_free(names);
 	return found;
+}
+
+struct name_list {
+	char *text;
+	size_t size;
+	int bad_length;
+};
+
+static bool append_name(int type, const ASN1_STRING *value, void *arg)
+{
+	struct name_list *list = arg;
+	const char *label = type == GEN_DNS ? "DNS:" : type == GEN_URI ? "URI:" : "email:";
+	const char *bytes = (const char *)ASN1_STRING_get0_data(value);
+	int len = ASN1_STRING_length(value);
+	char text[256];
+
+	if (type == TLS_BAD_ADDRESS) {
+		list->bad_length = len;
+		return false;
+	}
+	if (type == GEN_IPADD) {
+		label = "IP:";
+		inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text);
+	} else {
+		log_escape(text, sizeof text, bytes, (size_t)len);
+	}
+	strlcat(list->text, list->text[0] != '\0' ? ", " : "", list->size);
+	strlcat(list->text, label, list->size);
+	strlcat(list->text, text, list->size);
+	return false;
+}
+
+int tls_write_alt_names(const X509 *x, char *buf, size_t size)
+{
+	struct name_list list = {buf, size, 0};
+
+	*buf = '\0';
+	tls_each_alt_name(x, append_name, &list);
+	return list.bad_length;
 }

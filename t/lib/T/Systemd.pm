@@ -2,7 +2,8 @@
 #
 # T::Systemd - a systemd as process 1 of namespaces of its own (mount, pid, net, uts, ipc, cgroup).
 #
-#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);    net => 'host': in the network of the caller
+#   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
+#       net => 'host': in the network of the caller
 #   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
 #   $host->inside(SHELL COMMANDS)                          a test that they succeed
