@@ -123,8 +123,8 @@ sub write_markdown {
 
 my @plain_columns = ([native => 'native'], ['stunnel-x' => 'stunnel'], ['stunnel-d' => 'stunnel'],
 	[tlswrapper => 'tlswr.'], ['pgssl-x' => 'pgssl'], ['pgssl-w' => 'pgssl'],
-	['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl -d']);
-my @plain_under = ('TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', 'x.,wait', 'systemd', 'daemon');
+	['pgssl-s' => 'pgssl'], ['pgssl-d' => 'pgssl']);
+my @plain_under = ('TLS', 'xinetd', 'daemon', 'xinetd', 'xinetd', 'wait', 'systemd', '-d');
 my @plain_rows = (
 	[setup_ecdsa => 'set-up, ms'], [rate => 'connections a second'],
 		[burst => '200 at once, the last, ms'], [pgbench_1 => 'pgbench -S, 1 client, ms'],
@@ -136,16 +136,17 @@ my @plain_rows = (
 sub middle_of { my ($measure, $name) = @_; return (spread(@{ values_of($measure, $name) }))[0] }
 
 sub write_plain {
-	my @lines = (sprintf("    %-25s%s\n", '', join '', map { sprintf '%9s', $_->[1] } @plain_columns), sprintf("    %-25s%s\n\n", '', join '', map { sprintf '%9s', $_ } @plain_under));
+	my @lines = (sprintf("    %-25s%s\n", '', join '', map { sprintf '%8s', $_->[1] } @plain_columns), sprintf("    %-25s%s\n\n", '', join '', map { sprintf '%8s', $_ } @plain_under));
 	for my $r (grep { $sample{ $_->[0] } } @plain_rows) {
 		push @lines, sprintf "    %-25s%s\n", $r->[1], join '',
-			map { sprintf '%9s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
+			map { sprintf '%8s', number(middle_of($r->[0], $_->[0])) } @plain_columns;
 	}
 	push @lines, "\n    Set-up, ms\n\n";
+	my %ms = map { $_->{name} => middle_of('setup_ecdsa', $_->{name}) } seen('setup_ecdsa');
+	my ($longest) = sort { $b <=> $a } values %ms;
 	for my $c (seen('setup_ecdsa')) {
-		my $ms = middle_of('setup_ecdsa', $c->{name});
-		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms,
-			'#' x (2.5 * $ms + 0.5);
+		my $ms = $ms{ $c->{name} };
+		push @lines, sprintf "    %-31s%5.1f  %s\n", $c->{label}, $ms, '#' x (50 * $ms / $longest + 0.5);
 	}
 	spew('readme.txt', map { s/ +$//mr } @lines);
 }
