@@ -4,7 +4,7 @@
 # names, and that texts and program agree.
 # sabotage: 1i #include "wire/startup.h" net/splice.c
 # sabotage: s|^#include <poll.h>|& /* .................................................................................... */| net/splice.c
-# sabotage: $a static int on_signal(void)\n{\n\treturn 0;\n} log.c
+# sabotage: $a static int note_signal(void)\n{\n\treturn 0;\n} log.c
 # sabotage: s/The private key in memory after/The private keys in memory after/ DESIGN
 use lib 't/lib';
 use T;

@@ -3,7 +3,6 @@
 # Limits for what a session costs in system calls and memory. They are a tenth above the values that
 # were measured when they were set. `make bench` measures times.
 # sabotage: s/(void)malloc_trim(0);/;/ net/splice.c
-# sabotage: s/while (more \&\& d->len < BUFFER_SIZE)/if (more)/ net/splice.c
 # sabotage: s/if (deadline_left(next) > 0)/if (false)/ net/stream.c
 # sabotage: s/if (is_loopback(sa))/if (false)/ net/address.c
 # sabotage: s/if (sp->spin_us > 0)/if (true)/ net/splice.c

@@ -8,7 +8,7 @@
  *	memstream_init(&m, bytes, length);
  *	m.chunk = 1;             a read gives at most 1 byte (0: as many as asked for)
  *	m.stutter = true;        every other read and write first answers IO_WANT_READ or _WRITE
-*	m.after = IO_WANT_READ;  silence after the input (default IO_END; IO_FAILED: a reset)
+ *	m.after = IO_WANT_READ;  silence after the input (default IO_END; IO_FAILED: a reset)
  *	m.write_chunk = 3;       a write accepts at most 3 bytes (0: all)
  *	m.out_room = 100;        the sink accepts 100 bytes in all (at most MEMSTREAM_OUT), then
  *	                         answers m.out_after (IO_WANT_WRITE: full, IO_FAILED: gone)
@@ -19,6 +19,7 @@
  *	code_under_test(&m.stream, ...);
  *	memstream_left(&m)       bytes of the input that were not read
  *	m.out, m.out_len, m.shut what was written, and whether our direction was ended
+ *	m.writes                 how many writes accepted something
  *	memstream_close(&m);
  *
  * For poll() the descriptor is /dev/null, which is always ready. A stream that is silent or full
@@ -47,6 +48,7 @@ struct memstream {
 	size_t out_room;
 	unsigned char out[MEMSTREAM_OUT];
 	size_t out_len, unsent;
+	unsigned writes;
 	bool shut;
 	int null_fd;
 	bool read_stuttered, write_stuttered;
@@ -99,6 +101,7 @@ static inline enum io_status memstream_write(struct stream *s, const void *buf, 
 	*put = memstream_min(size, m->out_room - m->out_len);
 	memcpy(m->out + m->out_len, buf, *put);
 	m->out_len += *put;
+	m->writes++;
 	if (m->hold)
 		m->unsent += *put;
 	return IO_DONE;

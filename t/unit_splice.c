@@ -5,6 +5,7 @@
  *
  * sabotage: net/splice.c s/up->ended ? SPLICE_CLIENT_CLOSED : SPLICE_BACKEND_CLOSED/SPLICE_BACKEND_CLOSED/
  * sabotage: net/splice.c s/d->read_wants_write = true;/;/
+ * sabotage: net/splice.c s/while (more \&\& d->len < BUFFER_SIZE)/if (more)/
  * sabotage: net/splice.c s/d->write_wants_read = io == IO_WANT_READ;/d->write_wants_read = false;/
  * sabotage: net/splice.c s/\*d->count += n;/;/
  * sabotage: net/splice.c s/if (data_buffered(up, down)) {$/if (false) {/
@@ -123,11 +124,12 @@ static void test_both_ways(void)
 	static const struct {
 		const char *name;
 		size_t chunk, write_chunk;
-		bool stutter, hold;
-	} ways[] = {{"at once", 0, 0, false, false},
-		    {"bytewise", 1, 1, false, false},
-		    {"with pauses", 3, 2, true, false},
-		    {"buffered", 5, 0, false, true}};
+		bool stutter, hold, buffered;
+	} ways[] = {{"at once", 0, 0, false, false, false},
+		    {"bytewise", 1, 1, false, false, false},
+		    {"with pauses", 3, 2, true, false, false},
+		    {"held back", 5, 0, false, true, false},
+		    {"in records", 5, 0, false, false, true}};
 
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
 		begin();
@@ -135,12 +137,15 @@ static void test_both_ways(void)
 		client.write_chunk = backend.write_chunk = ways[i].write_chunk;
 		client.stutter = backend.stutter = ways[i].stutter;
 		client.hold = ways[i].hold;
+		client.buffered = backend.buffered = ways[i].buffered;
 		struct splice sp = run(5000);
 		ok(up_arrived() && down_arrived(), "%s: everything arrives, both ways",
 		   ways[i].name);
 		ok(sp.received == sizeof asked && sp.sent == sizeof told, "%s: counted",
 		   ways[i].name);
 		ok(client.unsent == 0, "%s: nothing stays buffered", ways[i].name);
+		ok(!ways[i].buffered || (client.writes == 1 && backend.writes == 1),
+		   "%s: what several reads give leaves in one write", ways[i].name);
 		ok(!client.shut, "%s: the client's stream is not shut", ways[i].name);
 		ended(&sp, SPLICE_CLIENT_CLOSED, ways[i].name);
 	}
