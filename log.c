@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "path.h"
+
 static struct {
 	int fd; /* -1: syslog */
 	bool is_file, is_journal;
@@ -46,14 +48,16 @@ static bool stderr_is_journal(void)
 
 bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e)
 {
+	const char *why;
+
 	sink.level = level;
 	sink.name = service;
 	tzset(); /* else the first line opens /etc/localtime */
 	if (file != NULL) {
-		sink.fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+		sink.fd = path_append(file, &why);
 		if (sink.fd < 0)
 			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file,
-				    strerror(errno));
+				    why);
 		sink.is_file = true;
 	} else if (use_stderr) {
 		sink.fd = STDERR_FILENO;

@@ -20,7 +20,8 @@
  * Open the log: append to `file` if not NULL (created with mode 0640), else use standard error if
  * `use_stderr`, else syslog, facility daemon, under the name `service` (not copied). Drop lines
  * above `level` (LOG_EMERG to LOG_DEBUG). Everything that a later line needs is opened here, since
- * step 5 closes the file system. Fails only if `file` cannot be opened.
+ * step 5 closes the file system. Fails only if `file` cannot be opened, or if others could have
+ * made it lead elsewhere.
  */
 bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	      struct error *e) MUST_USE;

@@ -9,13 +9,14 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <libutil.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "path.h"
 
 static struct pidfh *handle;
 static pid_t owner;
@@ -30,20 +31,18 @@ static bool is_directory(const char *where)
 	return (len > 0 && where[len - 1] == '/') || (stat(where, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
-/* Split `path`. Later links of others in front of the directory then change nothing. */
-static bool resolve_directory(void)
+/* Split `path`. Later links in front of the directory then change nothing. */
+static const char *resolve_directory(void)
 {
 	char parent[PATH_MAX], name[PATH_MAX];
 
 	strlcpy(parent, path, sizeof parent);
 	strlcpy(name, path, sizeof name);
 	strlcpy(directory, dirname(parent), sizeof directory);
-	if (realpath(directory, parent) == NULL) /* check_directory says why */
-		return true;
-	strlcpy(directory, parent, sizeof directory);
+	const char *why = path_resolve(directory);
 	int n = snprintf(path, sizeof path, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory,
 			 basename(name));
-	return n >= 0 && (size_t)n < sizeof path;
+	return why == NULL && (size_t)n >= sizeof path ? "the path is too long" : why;
 }
 
 /* `id` is ".PID" or "". */
@@ -61,16 +60,8 @@ static bool set_path(const char *where, const char *host, const char *port, cons
 		n = snprintf(path, sizeof path, "%s", where);
 	else
 		n = snprintf(path, sizeof path, "%.*s%s.pid", (int)stem, where, id);
-	if (n < 0 || (size_t)n >= sizeof path || !resolve_directory())
-		return fail(e, EX_CANTCREAT, "-P %s: the path is too long", where);
-	return true;
-}
-
-static bool others_can_write(const struct stat *st)
-{
-	bool sticky = (st->st_mode & S_ISVTX) != 0;
-
-	return st->st_uid != 0 || ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0 && !sticky);
+	const char *why = (size_t)n < sizeof path ? resolve_directory() : "the path is too long";
+	return why == NULL || fail(e, EX_CANTCREAT, "-P %s: %s", where, why);
 }
 
 /*
@@ -79,20 +70,16 @@ static bool others_can_write(const struct stat *st)
  */
 static bool check_as_root(struct error *e)
 {
-	char above[PATH_MAX], *d = above;
-	struct stat st;
+	char copy[PATH_MAX];
 
-	strlcpy(above, directory, sizeof above);
-	while (stat(d, &st) == 0 && !others_can_write(&st)) {
-		if (strcmp(d, "/") == 0)
-			return true;
-		d = dirname(d);
-	}
-	return fail(
-	    e, EX_CANTCREAT,
-	    "others than root can write to pid file directory \"%s\": give it to root, mode "
-	    "0755, or choose another one",
-	    d);
+	strlcpy(copy, directory, sizeof copy);
+	const char *found = path_replaceable(copy);
+	return found == NULL ||
+	       fail(
+		   e, EX_CANTCREAT,
+		   "others than root can write to pid file directory \"%s\": give it to root, mode "
+		   "0755, or choose another one",
+		   found);
 }
 
 static bool check_directory(struct error *e)

@@ -190,7 +190,7 @@ static void open_tls(struct session *s)
 	s->tls_error = e; /* the client gets it in step 7, when it can read an answer */
 }
 
-/* ---- 4: look-ups and sockets. If they fail, the client is told in step 8, under TLS. ---- */
+/* ---- 4: look-ups. If that of -r fails, the client is told in step 8, under TLS. ---- */
 
 static void look_up(struct session *s)
 {
@@ -205,6 +205,9 @@ static void look_up(struct session *s)
 		fail_here(s, &e);
 }
 
+/* ---- 5: sandbox ---- */
+
+/* A failure is told in step 8, like one of step 4. */
 static void open_sockets(struct session *s)
 {
 	if (s->backend_error.status == 0 &&
@@ -212,7 +215,22 @@ static void open_sockets(struct session *s)
 		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
 }
 
-/* ---- 5: sandbox ---- */
+/*
+ * A packet filter by user sees who made a socket. So the final user makes them, except with -T,
+ * which needs a capability that root loses here.
+ */
+static void drop_privileges(struct session *s)
+{
+	struct error e;
+
+	if (s->options.transparent)
+		open_sockets(s);
+	if (!sandbox_drop_privileges(&s->who, &e))
+		fail_here(s, &e);
+	listen_tie_child();
+	if (!s->options.transparent)
+		open_sockets(s);
+}
 
 static void enter_sandbox(struct session *s)
 {
@@ -223,9 +241,7 @@ static void enter_sandbox(struct session *s)
 
 	if (address_peer_danger(&s->addresses, s->who.uid, danger, sizeof danger))
 		log_peer_line(LOG_WARNING, "%s", danger);
-	if (!sandbox_drop_privileges(&s->who, &e))
-		fail_here(s, &e);
-	listen_tie_child();
+	drop_privileges(s);
 	sock_local(STDIN_FILENO, &local);
 	if (!s->from_listener && o->pidfile != NULL &&
 	    !pidfile_create(o->pidfile, local.host, local.port, &e))
@@ -311,13 +327,12 @@ int main(int argc, char **argv, char **envp)
 	struct found_stderr found = prepare_process(argc, argv, envp); /* 0 */
 	read_options(&s, argc, argv, found);                           /* 1 */
 	if (options_listener(&s.options))
-		listen_run(&s); /* 3 and the look-ups of 4, once; returns in each child */
+		listen_run(&s); /* 3 and 4, once; returns in each child */
 	greet(&s);              /* 2 */
 	if (!s.from_listener) {
 		open_tls(&s); /* 3 */
 		look_up(&s);  /* 4 */
 	}
-	open_sockets(&s);        /* 4 */
 	enter_sandbox(&s);       /* 5: from here on client bytes are parsed */
 	s.mode->negotiate(&s);   /* 6 */
 	s.mode->shake_hands(&s); /* 7 */

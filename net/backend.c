@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * net/backend.c - the connection to the backend (steps 4 and 7).
+ * net/backend.c - the connection to the backend (steps 5 and 7).
  *
  * The sockets are ours alone, so TCP sockets may be non-blocking. connect() on a Unix socket waits
  * only while the backlog is full, bounded by SO_SNDTIMEO; a non-blocking one would get EAGAIN and
@@ -20,7 +20,7 @@
 
 #define LEAST_SHARE_MS 1000 /* for each address, when little time is left */
 
-/* All of it now: step 5 closes setsockopt(). */
+/* All of it now: the filter of step 5 closes setsockopt(). */
 static bool configure_tcp(int fd, const struct address *to, const struct options *o,
 			  struct error *e)
 {

@@ -2,7 +2,7 @@
  *
  * net/backend.h - the connection to the backend: sockets and connect.
  *
- * backend_open (step 4) makes the sockets; after step 5 they are only bound and connected. Never
+ * backend_open makes the sockets in step 5, after which they are only bound and connected. Never
  * reads or writes data.
  */
 #ifndef PGSSL_NET_BACKEND_H
