@@ -6,7 +6,6 @@
  * may block; and it parses what a name server sends. So a process that was forked before, and that
  * has neither the key nor a client, does it as the user of the sessions. It ends with the listener.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -34,12 +33,11 @@ static deadline next_question;
 
 static bool needs_resolver(const char *connect)
 {
-	struct in6_addr number;
-	char host[256];
+	char host[256], number[sizeof((struct sock_name *)0)->host];
 
 	address_host(connect, host, sizeof host);
 	return strchr(connect, ':') != NULL && connect[0] != '/' &&
-	       inet_pton(AF_INET, host, &number) != 1 && inet_pton(AF_INET6, host, &number) != 1;
+	       !address_is_number(host, number, sizeof number);
 }
 
 /* ---- the other process ---- */

@@ -94,7 +94,31 @@ void address_host(const char *text, char *host, size_t size)
 
 	host[0] = '\0';
 	if (split_address("-r", text, &p, &e) && p.host[0] != '/')
-		snprintf(host, size, "%s", p.host[0] != '\0' ? p.host : "localhost");
+		address_bare_name(p.host[0] != '\0' ? p.host : "localhost", host, size);
+}
+
+void address_bare_name(const char *host, char *name, size_t size)
+{
+	size_t len = strlen(host);
+
+	snprintf(name, size, "%.*s", (int)(len > 1 && host[len - 1] == '.' ? len - 1 : len), host);
+}
+
+bool address_is_number(const char *host, char *number, size_t size)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *found;
+	struct sock_name name;
+	char bare[256];
+
+	address_bare_name(host, bare, sizeof bare);
+	bare[strcspn(bare, "%")] = '\0'; /* the interface may be missing */
+	number[0] = '\0';
+	if (getaddrinfo(bare, NULL, &hints, &found) != 0)
+		return false;
+	sock_format(found->ai_addr, found->ai_addrlen, &name);
+	freeaddrinfo(found);
+	snprintf(number, size, "%s", name.host);
+	return true;
 }
 
 static void add_address(struct address_list *list, const void *sa, socklen_t len)
@@ -104,7 +128,8 @@ static void add_address(struct address_list *list, const void *sa, socklen_t len
 	if (list->count == ADDRESS_MAX || len > sizeof a->sa)
 		return;
 	memcpy(&a->sa, sa, len);
-	a->len = len;
+	sock_unmap(&a->sa);
+	a->len = a->sa.ss_family == AF_INET ? sizeof(struct sockaddr_in) : len;
 	list->count++;
 }
 
@@ -112,8 +137,15 @@ static void add_address(struct address_list *list, const void *sa, socklen_t len
 static int add_resolved(struct address_list *list, const char *host, const char *port, int flags)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *found;
+	char bare[256];
 	int status = getaddrinfo(host, port, &hints, &found);
 
+	/* A dot at the end means something to DNS, but not to /etc/hosts. */
+	if (status != 0 && host != NULL) {
+		address_bare_name(host, bare, sizeof bare);
+		if (strcmp(bare, host) != 0)
+			status = getaddrinfo(bare, port, &hints, &found);
+	}
 	if (status != 0)
 		return status;
 	for (const struct addrinfo *ai = found; ai != NULL; ai = ai->ai_next)
@@ -128,9 +160,12 @@ static bool find_unix(struct address_list *list, const struct address_parts *p, 
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct stat st;
 	bool directory = stat(p->host, &st) == 0 && S_ISDIR(st.st_mode);
-	int n = snprintf(un.sun_path, sizeof un.sun_path, directory ? "%s/.s.PGSQL.%s" : "%s",
-			 p->host, p->port);
+	uint16_t port = 0;
 
+	if (directory && !find_port(p->port, &port, e))
+		return false;
+	int n = snprintf(un.sun_path, sizeof un.sun_path, directory ? "%s/.s.PGSQL.%u" : "%s",
+			 p->host, port);
 	if (n < 0 || (size_t)n >= sizeof un.sun_path)
 		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes",
 			    p->host, sizeof un.sun_path - 1);
@@ -165,32 +200,30 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 /* -I: only an address of the same family can be bound. Drop the others; one must remain. */
 static bool find_local(struct address_list *list, const char *local, struct error *e)
 {
+	static struct address_list locals;
 	unsigned kept = 0;
 
 	if (address_is_unix(list))
 		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local,
 			    list->name);
+	locals.count = 0;
+	int status = add_resolved(&locals, local, NULL, 0);
 	for (unsigned i = 0; i < list->count; i++) {
 		struct address *a = &list->all[i];
-		struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = a->sa.ss_family};
-		struct addrinfo *found;
-		int status = getaddrinfo(local, NULL, &hints, &found);
+		unsigned k = 0;
 
-		if (status != 0) {
-			fail(e, EX_NOHOST,
-			     "-I %s: %s (an address of this machine and of -r's kind is needed)",
-			     local, gai_strerror(status));
+		while (k < locals.count && locals.all[k].sa.ss_family != a->sa.ss_family)
+			k++;
+		if (k == locals.count)
 			continue;
-		}
-		memcpy(&a->local, found->ai_addr, found->ai_addrlen);
-		a->local_len = found->ai_addrlen;
-		freeaddrinfo(found);
+		a->local = locals.all[k].sa;
+		a->local_len = locals.all[k].len;
 		list->all[kept++] = *a;
 	}
 	list->count = kept;
-	if (kept > 0)
-		e->status = 0;
-	return kept > 0;
+	return kept > 0 || fail(e, EX_NOHOST,
+				"-I %s: %s (an address of this machine and of -r's kind is needed)",
+				local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
 }
 
 bool address_look_up(struct address_list *list, const struct options *o, struct error *e)

@@ -30,8 +30,20 @@ struct address_list {
 /* Step 1: check the syntax of `text`, the argument of -r. Never blocks. Fails with EX_USAGE. */
 bool address_check(const char *text, struct error *e) MUST_USE;
 
-/* Copy the host of a valid address: "localhost" for a bare port, "" for a Unix socket. */
+/*
+ * Copy the host of a valid address, without a dot at its end: "localhost" for a bare port, "" for a
+ * Unix socket.
+ */
 void address_host(const char *text, char *host, size_t size);
+
+/* Copy `host` without a dot at its end. */
+void address_bare_name(const char *host, char *name, size_t size);
+
+/*
+ * Is `host` an address, not a name? If so, `number` gets its usual form: without a zone, and IPv4
+ * instead of IPv4-mapped IPv6. Never blocks.
+ */
+bool address_is_number(const char *host, char *number, size_t size);
 
 /*
  * Look up -r, and -I for each of its addresses. Blocks as long as the resolver does. Fails with

@@ -4,6 +4,8 @@
 # warning if PostgreSQL is on another machine.
 # sabotage: s/deadline share = .*/deadline share = b->when;/ net/backend.c
 # sabotage: s/to->local_len != 0 \&\& bind/false \&\& bind/ net/backend.c
+# sabotage: s/sock_unmap(&a->sa);/;/ net/address.c
+# sabotage: s/if (status != 0 \&\& host != NULL)/if (false)/ net/address.c
 use lib 't/lib';
 use T;
 
@@ -23,10 +25,12 @@ subtest 'a port alone: 127.0.0.1 first, then ::1' => sub {
 # results.
 sub with_names {
 	my ($hosts, $first) = @_;
-	spew("$TMP/hosts", $hosts);
-	spew("$TMP/gai.conf", $first ? "precedence $first 100\nprecedence ::ffff:0:0/96 10\n" : '');
-	my $mounts = "mount --bind $TMP/hosts /etc/hosts && mount --bind $TMP/gai.conf /etc/gai.conf && exec \"\$@\"";
-	return (wrap => [ qw(unshare -m sh -c), $mounts, 'sh' ]);
+	my %file = (hosts => $hosts, 'nsswitch.conf' => "hosts: files\nservices: files\n",
+		services => 'pg-test ' . $v4->port . "/tcp\n",
+		'gai.conf' => $first ? "precedence $first 100\nprecedence ::ffff:0:0/96 10\n" : '');
+	spew("$TMP/$_", $file{$_}) for keys %file;
+	my $mounts = join ' && ', map { "mount --bind $TMP/$_ /etc/$_" } sort keys %file;
+	return (wrap => [ qw(unshare -m sh -c), "$mounts && exec \"\$@\"", 'sh' ]);
 }
 
 subtest 'a name with two addresses' => sub {
@@ -36,6 +40,47 @@ subtest 'a name with two addresses' => sub {
 			connect => 'both:' . $case->[0]->port);
 		is(through($s)->{out}, "$case->[1]\n", "PostgreSQL on $case->[1] only");
 	}
+};
+
+# One address, in the forms in which people type it.
+my %forms = (
+	'a dot at the end' => [ 'pg.example.', 'from.example.' ],
+	'capitals' => [ 'PG.Example', 'FROM.Example' ],
+	'an underscore' => [ 'my_pg', 'my_from' ],
+	'an IPv4-mapped address' => [ '[::ffff:127.0.0.1]', '::ffff:127.0.0.9' ],
+	'an address with a dot at the end' => [ '127.0.0.1.', '127.0.0.9.' ],
+);
+
+subtest 'names as people type them, with a service as the port: -r, -I and -d' => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my @names = with_names("127.0.0.1 pg.example my_pg\n127.0.0.9 from.example my_from\n");
+	for my $form (sort keys %forms) {
+		my ($to, $from) = @{ $forms{$form} };
+		my $s = serve_listen(@names, bind => $to, connect => "$to:pg-test", args => [ '-I', $from ]);
+		is(through($s)->{out}, "127.0.0.9\n", $form);
+		like($s->log, qr/listening on IPv4 address "127\.0\.0\.1"/, '-d');
+		unlike($s->log, qr/not on this machine/, 'no warning');
+	}
+	my $d = run([ @{ $names[1] }, $PGSSL, '-f', '-p', server_pem()->{pem}, '-d', '127.0.0.1:pg-test' ], quiet => 1);
+	like($d->{err}, qr/could not listen on address 127\.0\.0\.1, port ${\$v4->port}: Address already in use/, 'a service in -d');
+	my $unix = serve_listen(@names, connect => "$v4->{socket}:pg-test");
+	is(psql('select 1', port => $unix->port)->{out}, "1\n", 'a service with the directory of a Unix socket');
+};
+
+subtest 'an address with a zone: -r, -I and -d' => sub {
+	plan skip_all => 'needs root and network namespaces' unless can_netns();
+	my ($host, $other) = (net_host(), net_host());
+	my ($link) = net_link($host, 'fe80::7/64 fe80::9/64', $other, '');
+	my $hba = "local all all trust\nhost all all fe80::/64 trust\n";
+	my $pg = start_pg(netns => $host, listen => "fe80::7%$link", hba => $hba);
+	my $to = "[fe80::7%$link]";
+	my $s = serve_listen(netns => $host, bind => $to, connect => "$to:" . $pg->port, args => [ '-I', "fe80::9%$link" ]);
+	my $r = psql($sql, netns => $host, host => "fe80::7%$link", port => $s->port);
+	is($r->{out}, "fe80::9\n", 'a session') or diag($r->{err});
+	unlike($s->log, qr/not on this machine/, 'no warning');
+	my $one = session(netns => $host, connect => "$to:" . $pg->port);
+	ok($one->conn->login, 'a session without a listener');
+	$one->logged(qr/connection authorized: .* backend_port=\d/);
 };
 
 subtest '-I' => sub {

@@ -3,6 +3,9 @@
 # Client mode: server certificates of all kinds with each --sslmode, judged as libpq does. The local
 # client gets each failure as FATAL 08006 with the reason.
 # sabotage: tls/client.c s/return type == GEN_IPADD ||.*/return false;/
+# sabotage: tls/client.c s/strchr(wanted, '_') == NULL/true/
+# sabotage: tls/client.c s/rest > wanted \&\& strchr(rest + 1, '.') != NULL/true/
+# sabotage: net/address.c s/bare\[strcspn(bare, "%")\] = .*/;/
 # sabotage: options.c s/o->sslmode = SSLMODE_VERIFY_CA;/;/
 # sabotage: tls/client.c s/sslmode == SSLMODE_VERIFY_FULL/sslmode == SSLMODE_UNSET/
 use lib 't/lib';
@@ -122,6 +125,42 @@ my %names = (
 	'IP as SAN DNS' => [ { cn => 'x', san => 'DNS:127.0.0.1' }, '127.0.0.1', 'in' ],
 	'wildcard: not for an address' => [ { cn => 'x', san => 'DNS:*.0.0.1' }, '127.0.0.1',
 		not_for('*.0.0.1', '127.0.0.1') ],
+	'a dot at the end' => [ { san => 'DNS:db.example.org' }, 'db.example.org.', 'in' ],
+	'one dot only' => [ { san => 'DNS:db.example.org' }, 'db.example.org..',
+		not_for('db.example.org', 'db.example.org.') ],
+	'a dot at the end of an address' => [ { cn => 'x', san => 'IP:192.0.2.7' }, '192.0.2.7.',
+		'in' ],
+	'a zone' => [ { cn => 'x', san => 'IP:fe80::7' }, 'fe80::7%eth0', 'in' ],
+	'a zone, IP in CN only' => [ { cn => 'fe80::7' }, 'FE80::7%eth0', 'in' ],
+	'a zone, SAN of another IP' => [ { cn => 'x', san => 'IP:fe80::8' }, 'fe80::7%eth0',
+		not_for('x', 'fe80::7%eth0') ],
+	'IPv4-mapped' => [ { cn => 'x', san => 'IP:192.0.2.7' }, '::FFFF:192.0.2.7', 'in' ],
+	'IPv4-mapped, in hexadecimal' => [ { cn => 'x', san => 'IP:192.0.2.7' }, '::ffff:c000:207',
+		'in' ],
+	'IPv4-mapped, IP in CN only' => [ { cn => '192.0.2.7' }, '::ffff:192.0.2.7', 'in' ],
+	'IPv4-mapped in SAN, too' => [ { cn => 'x', san => 'IP:::ffff:192.0.2.7' },
+		'::ffff:192.0.2.7', 'in' ],
+	'IPv4-mapped, SAN of another IP' => [ { cn => 'x', san => 'IP:192.0.2.8' },
+		'::ffff:192.0.2.7', not_for('x', '::ffff:192.0.2.7') ],
+	'IPv6 in CN, as it was typed' => [ { cn => '2001:db8:0::1' }, '2001:DB8:0::1', 'in' ],
+	'an underscore' => [ { san => 'DNS:my_db.example.org' }, 'My_DB.example.org', 'in' ],
+	'an underscore, wildcard' => [ { san => 'DNS:*.example.org' }, 'my_db.example.org', 'in' ],
+	'an underscore behind the wildcard' => [ { san => 'DNS:a.org,DNS:*.MY_net.example.org' },
+		'db.my_net.example.org', 'in' ],
+	'an underscore, wildcard in CN' => [ { cn => '*.example.org' }, 'my_db.example.org', 'in' ],
+	'an underscore, wildcard in CN, SAN of another' => [
+		{ cn => '*.example.org', san => 'DNS:a.example.org' }, 'my_db.example.org',
+		not_for('a.example.org', 'my_db.example.org') ],
+	'an underscore, wildcard: one label' => [ { san => 'DNS:*.example.org' },
+		'my_db.a.example.org', not_for('*.example.org', 'my_db.a.example.org') ],
+	'an underscore, wildcard: of another' => [ { san => 'DNS:*.example.com' },
+		'my_db.example.org', not_for('*.example.com', 'my_db.example.org') ],
+	'an underscore, wildcard: two labels behind it' => [ { san => 'DNS:*.my_net' }, 'db.my_net',
+		not_for('*.my_net', 'db.my_net') ],
+	'an underscore, wildcard: not without a label' => [ { san => 'DNS:*.my_net.org' },
+		'my_net.org', not_for('*.my_net.org', 'my_net.org') ],
+	'an underscore, wildcard: only a whole label' => [ { san => 'DNS:m*.example.org' },
+		'my_db.example.org', not_for('m*.example.org', 'my_db.example.org') ],
 	'SAN IP, but a name is expected' => [ { cn => 'x', san => 'IP:127.0.0.1' }, 'localhost',
 		not_for('x', 'localhost') ],
 );
@@ -257,5 +296,15 @@ subtest 'SNI and ALPN' => sub {
 	is(slurp("$fake->{base}.2.hello"), 'postgresql -', 'is not sent');
 	is(outcome($fake, { host => 'localhost' }), 'in', 'the host of -r');
 	is(slurp("$fake->{base}.3.hello"), 'postgresql localhost', 'is sent as SNI');
+	my $n = 3;
+	for my $case ([ 'DB.Example.org.', 'db.example.org' ], [ 'my_db.example.org', 'my_db.example.org' ],
+		[ 'fe80::7%eth0', '-' ], [ '::ffff:192.0.2.7', '-' ], [ '192.0.2.7.', '-' ]) {
+		is(outcome($fake, "--servername=$case->[0]"), 'in', $case->[0]);
+		is(slurp("$fake->{base}." . ++$n . '.hello'), "postgresql $case->[1]", "SNI: $case->[1]");
+	}
+	is(outcome($fake, { host => 'LOCALHOST.' }, ca($root), '--sslmode=verify-ca'), 'in', 'the host of -r');
+	is(slurp("$fake->{base}." . ++$n . '.hello'), 'postgresql localhost', 'is sent as SNI');
+	is(outcome($fake, { host => '[::ffff:127.0.0.1]' }, ca($root)), 'in', 'an address of -r');
+	is(slurp("$fake->{base}." . ++$n . '.hello'), 'postgresql -', 'is no SNI');
 };
 done_testing;

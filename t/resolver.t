@@ -181,6 +181,14 @@ subtest 'the process that looks up names has little' => sub {
 	pass('it ends with a listener that is killed');
 };
 
+subtest 'an address needs no such process' => sub {
+	for my $host ('127.0.0.2', '127.0.0.2.', '[::ffff:127.0.0.2]') {
+		my $s = serve_listen(connect => "$host:" . $two->port);
+		is(there($s)->{out}, "127.0.0.2\n", $host);
+		is(scalar(grep { slurp("/proc/$_/cmdline") =~ /looking up names/ } $s->sessions), 0, 'none');
+	}
+};
+
 # A process that stays must not hold the starter's output: whoever reads it would wait for ever.
 subtest 'in the background it keeps nothing of the starter' => sub {
 	my ($hosts, @wrap) = with_names("127.0.0.2 moving\n");
