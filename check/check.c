@@ -4,6 +4,7 @@
  */
 #include "check/check.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <libgen.h>
 #include <pwd.h>
@@ -16,6 +17,7 @@
 #include "auth/identmap.h"
 #include "net/address.h"
 #include "net/backend.h"
+#include "net/sock.h"
 #include "pidfile.h"
 #include "sandbox/sandbox.h"
 #include "wire/startup.h"
@@ -165,6 +167,78 @@ static bool try_login(struct login *l, const struct options *o)
 	return ok;
 }
 
+/* ---- the pid file, and the address of -d ---- */
+
+/* A session goes on without its pid file. */
+static void report_pidfile(const struct options *o)
+{
+	struct error e;
+
+	if (!pidfile_create(o->pidfile, "localhost", "check", &e))
+		check_warning("pid files: %s", e.text);
+	else
+		check_ok("pid files: \"%s\" can be written", o->pidfile);
+	pidfile_delete();
+}
+
+/* The parent does not, unless somebody else has it, for whom this sets *held. */
+static void report_parent_pidfile(const struct options *o, const char *port, struct error *held)
+{
+	char host[256];
+
+	*held = (struct error){.status = 0};
+	if (o->pidfile == NULL)
+		return;
+	address_host(o->listen, host, sizeof host);
+	if (pidfile_create_parent(o->pidfile, host, port, held))
+		check_ok("pid file: \"%s\" can be written", o->pidfile);
+	else
+		check_line(held->status == EX_TEMPFAIL ? LOG_WARNING : LOG_ERR, "%s", held->text);
+	pidfile_delete();
+}
+
+/* True if the parent can start with this address. */
+static bool report_address(const struct address *a, bool needed, const struct error *held)
+{
+	struct sock_name name;
+	int fd = sock_bind(&a->sa, a->len), reason = errno;
+	bool missing = reason == EAFNOSUPPORT || reason == EADDRNOTAVAIL;
+	bool running = reason == EADDRINUSE && held->status == EX_TEMPFAIL;
+
+	sock_format((const struct sockaddr *)&a->sa, a->len, &name);
+	if (fd >= 0) {
+		close(fd);
+		check_ok("listener: address %s, port %s is free", name.host, name.port);
+		return true;
+	}
+	check_line(running              ? LOG_WARNING
+		   : missing && !needed ? LOG_NOTICE
+					: LOG_ERR,
+		   "listener: address %s, port %s: %s%s", name.host, name.port, strerror(reason),
+		   running                ? ": right if this very listener runs already"
+		   : reason == EADDRINUSE ? ": another program has the port, or this very listener"
+					  : "");
+	return !missing;
+}
+
+/* What the parent of -d does first, as the user who starts it. */
+static void report_listener(const struct options *o)
+{
+	struct address_list list;
+	struct sock_name name;
+	struct error e;
+	bool any = false;
+
+	if (!address_look_up_listen(&list, o, &e)) {
+		check_error("%s", e.text);
+		return;
+	}
+	sock_format((struct sockaddr *)&list.all[0].sa, list.all[0].len, &name);
+	report_parent_pidfile(o, name.port, &e);
+	for (unsigned i = 0; i < list.count; i++)
+		any |= report_address(&list.all[i], i + 1 == list.count && !any, &e);
+}
+
 int check_run(const struct options *o)
 {
 	struct sandbox_needs needs = {.log_to_file = true};
@@ -178,6 +252,8 @@ int check_run(const struct options *o)
 	report_file("authorities", o->ca);
 	report_file("revocation lists", o->crl);
 	report_file("ident map", o->ident_map);
+	if (o->listen != NULL)
+		report_listener(o);
 	check_tls(o); /* step 3 */
 	if (o->map != NULL && !identmap_load(o->ident_map, o->map, &map, &e))
 		check_error("%s", e.text);
@@ -195,11 +271,8 @@ int check_run(const struct options *o)
 		check_error("%s", e.text);
 		return check_end();
 	}
-	if (o->pidfile != NULL && !pidfile_create(o->pidfile, "localhost", "check", &e))
-		check_warning("pid files: %s", e.text);
-	else if (o->pidfile != NULL)
-		check_ok("pid files: \"%s\" can be written", o->pidfile);
-	pidfile_delete();
+	if (o->pidfile != NULL && o->listen == NULL)
+		report_pidfile(o);
 	for (int i = 0; i < 3; i++)
 		if (logins[i].user != NULL && !try_login(&logins[i], o))
 			break;

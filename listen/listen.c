@@ -47,24 +47,6 @@ static void add_socket(int fd, const struct options *o)
 	listeners[listener_count++] = (struct pollfd){.fd = fd, .events = POLLIN};
 }
 
-static int bind_one(const struct address *a)
-{
-	int yes = 1, fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return -1;
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-	if (a->sa.ss_family == AF_INET6) /* IPv4 has a socket of its own */
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
-	/* The kernel cuts the backlog to net.core.somaxconn. */
-	if (bind(fd, (const struct sockaddr *)&a->sa, a->len) == 0 && listen(fd, INT_MAX) == 0)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
-}
-
 /*
  * One of several kinds of address may be missing on this machine. A port in use is an error; `held`
  * may know which process has it.
@@ -73,9 +55,10 @@ static bool add_listener(const struct options *o, const struct address *a, bool 
 			 const struct error *held, struct error *e)
 {
 	struct sock_name name;
-	int fd = bind_one(a);
+	int fd = sock_bind(&a->sa, a->len);
 
-	if (fd >= 0) {
+	/* The kernel cuts the backlog to net.core.somaxconn. */
+	if (fd >= 0 && listen(fd, INT_MAX) == 0) {
 		add_socket(fd, o);
 		return true;
 	}

@@ -6,10 +6,12 @@
  */
 #include "net/sock.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PROBES         6
 #define PROBE_INTERVAL 10     /* seconds */
@@ -48,6 +50,23 @@ void sock_orphan(int fd, int seconds)
 	/* Linux drops an orphaned socket once the interval is at its limit (tcp_orphan_retries). */
 	if (seconds != 0)
 		set_option(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS);
+}
+
+int sock_bind(const struct sockaddr_storage *sa, socklen_t len)
+{
+	int fd = socket(sa->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -1;
+	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (sa->ss_family == AF_INET6) /* IPv4 has a socket of its own */
+		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (bind(fd, (const struct sockaddr *)sa, len) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
 }
 
 bool sock_take_if(int fd, const unsigned char *bytes, size_t size)

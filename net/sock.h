@@ -2,8 +2,8 @@
  *
  * net/sock.h - socket options, and the addresses of the two ends of a socket.
  *
- * Nothing here blocks or fails. Pipes and Unix sockets are left alone: standard input and output
- * need not be a TCP socket.
+ * Nothing here blocks, and only sock_bind fails. Pipes and Unix sockets are left alone: standard
+ * input and output need not be a TCP socket.
  */
 #ifndef PGSSL_NET_SOCK_H
 #define PGSSL_NET_SOCK_H
@@ -34,6 +34,9 @@ void sock_keepalive(int fd, int seconds);
 
 /* Before exit with data in transit: undo what makes the kernel drop it early. Same `seconds`. */
 void sock_orphan(int fd, int seconds);
+
+/* Make a socket with the address `sa`, for listen(). -1 and errno if it cannot be had. */
+int sock_bind(const struct sockaddr_storage *sa, socklen_t len);
 
 /* The remote and the local end of a connection. */
 void sock_peer(int fd, struct sock_name *name);

@@ -3,6 +3,8 @@
 # --check: all lines for a good installation, and the right line for each problem. The exit status
 # is 0, or 78 if connections would fail.
 # sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
+# sabotage: check/check.c s/missing \&\& !needed/missing/
+# sabotage: check/check.c s/held->status == EX_TEMPFAIL ? LOG_WARNING/false ? LOG_WARNING/
 # sabotage: check/certificates.c s/days < soon ? LOG_WARNING/days < 0 ? LOG_WARNING/
 # sabotage: check/certificates.c s/X509_verify_cert(ctx) == 1/X509_verify_cert(ctx) < 2/
 use lib 't/lib';
@@ -235,6 +237,28 @@ expect('options contradict openssl.cnf',
 expect('ciphers for another key type',
 	with_cert($good, '--max-protocol=TLSv1.2', '-C', 'ECDHE-RSA-AES128-GCM-SHA256'), 78,
 	qr/^ERROR    trial handshake: failed: no shared cipher$/m);
+
+# --- the listener's address and pid file
+my $free = free_port();
+my $at = "address 127\\.0\\.0\\.1, port";
+sub parent { my ($d, @args) = @_; return with_cert($good, '-d', $d, @args) }
+expect('-d: a free port', parent("127.0.0.1:$free", '-P', "$TMP/parent.pid"), 0,
+	qr/^ok       listener: $at $free is free$/m,
+	qr/^ok       pid file: "\Q$TMP\E\/parent\.pid" can be written$/m);
+ok(!-e "$TMP/parent.pid", 'it is removed');
+expect('-d: the port of another program', parent('127.0.0.1:' . $pg->port), 78,
+	qr/^ERROR    listener: $at \d+: Address already in use: another program has the port/m);
+expect('-d: an address of another machine', parent('192.0.2.123:9000'), 78,
+	qr/^ERROR    listener: address 192\.0\.2\.123, port 9000: Cannot assign requested address$/m);
+expect('-d: an unknown service', parent('127.0.0.1:nosuch'), 78,
+	qr/^ERROR    -d 127\.0\.0\.1:nosuch: \S/m);
+expect('-d: a pid file that cannot be written', parent("127.0.0.1:$free", '-P', "$TMP/none/p.pid"), 78,
+	qr/^ERROR    could not write pid file "\Q$TMP\E\/none\/p\.pid": No such file or directory$/m);
+my $running = serve_listen(pg => $pg, bind => '127.0.0.1', args => [ '-P', "$TMP/running.pid" ]);
+expect('-d: the listener runs', parent('127.0.0.1:' . $running->port, '-P', "$TMP/running.pid"), 0,
+	qr/^WARNING  pid file "\Q$TMP\E\/running\.pid" is held by process $running->{pid}$/m,
+	qr/^WARNING  listener: $at \d+: Address already in use: right if this very listener runs already$/m);
+ok(-e "$TMP/running.pid", 'its pid file stays');
 
 # --- PostgreSQL
 my $dead = free_port();

@@ -6,6 +6,7 @@
 # sabotage: contrib/systemd/pgssl-wait.service s/^ExecReload=.*//
 # sabotage: contrib/systemd/pgssl-wait.service s/--grace=20/--grace=0/
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/
+# sabotage: contrib/systemd/pgssl-wait.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
 # sabotage: s/if (!any \&\& end/if (any \&\& end/ listen/listen.c
 use lib 't/lib';
 use T;
