@@ -73,12 +73,8 @@ is(failed(), '', 'with the shipped unit, failed instances are not kept');
 like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... but the journal has them');
 
 subtest 'a passphrase command with three programs, and a PostgreSQL whose socket is in /tmp' => sub {
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.socket",
-		"[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
-	spew("/proc/$host->{pid}/root/etc/systemd/system/postgres.service",
-		"[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
+	$host->postgres_in_tmp;
 	drop_in('secret', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -p /etc/pgssl/secret.pem '--passphrase-command=echo sesame | cat | head -1' -r /tmp\n");
-	inside('systemctl start postgres.socket');
 	is(query()->{out}, "42\n", 'psql');
 };
 

@@ -118,6 +118,13 @@ subtest 'a start that fails' => sub {
 	is(query()->{out}, "42\n", 'the next client finds it mended');
 };
 
+subtest 'a PostgreSQL whose socket is in /tmp' => sub {
+	$host->postgres_in_tmp;
+	$host->drop_in('pgssl-wait.service', 'idle', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r /tmp\n");
+	$host->systemctl(qw(restart pgssl-wait.service));
+	is(query()->{out}, "42\n", 'psql');
+};
+
 subtest 'systemd-analyze security' => sub {
 	my $security = T::run([ qw(systemd-analyze security --offline=true), "$ROOT/contrib/systemd/pgssl-wait.service" ], quiet => 1);
 	plan skip_all => 'systemd-analyze knows no --offline' unless $security->{out} =~ /exposure level.*: (\d+\.\d+)/;

@@ -124,6 +124,15 @@ sub install_units {
 	$self->inside("cd /usr/local/share/doc/pgssl/examples/systemd\nsystemd-sysusers \$PWD/pgssl.sysusers\nchgrp pgssl /etc/pgssl/*\ncp @units /etc/systemd/system/\nsystemctl daemon-reload");
 }
 
+# A PostgreSQL built from source has its Unix socket in /tmp. This leads to the one on port 5432.
+sub postgres_in_tmp {
+	my ($self) = @_;
+	my $units = "/proc/$self->{pid}/root/etc/systemd/system";
+	T::spew("$units/postgres.socket", "[Socket]\nListenStream=/tmp/.s.PGSQL.5432\n");
+	T::spew("$units/postgres.service", "[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432\n");
+	$self->inside('systemctl start postgres.socket');
+}
+
 # The messages in the journal that the arguments of journalctl select.
 sub journal {
 	my ($self, @args) = @_;
