@@ -165,7 +165,7 @@ subtest '--sessions=/run/pgssl as root' => sub {
 	my $s = session(argv => [ arguments('-p /etc/pgssl/pgssl.pem -r 5432 -P/run/pgssl/') ], wrap => [ traced('nobody', hidden => 1) ]);
 	ok($s->conn->login, 'a session of nobody');
 	my ($pid) = T::descendants($s->{pid});
-	my $r = T::run([ 'nsenter', '-m', '-t', $pid, traced('root'), $PGSSL, '--sessions=/run/pgssl' ]);
+	my $r = T::run([ qw(nsenter -m -r -t), $pid, traced('root'), $PGSSL, '--sessions=/run/pgssl' ]);
 	like($r->{out}, qr/^$pid pgssl: alice sales /m, 'it is listed') or diag($r->{err});
 	check_trace();
 };
