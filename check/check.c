@@ -200,10 +200,18 @@ int check_run(const struct options *o)
 	else if (o->pidfile != NULL)
 		check_ok("pid files: \"%s\" can be written", o->pidfile);
 	pidfile_delete();
+	if (o->log == NULL && !o->foreground && !log_syslogd_listens())
+		check_warning("log: nobody listens on /dev/log, and what goes to syslog is lost: "
+			      "give -o FILE");
 	for (int i = 0; i < 3; i++)
 		if (logins[i].user != NULL && !try_login(&logins[i], o))
 			break;
-	ok = sandbox_enter(&needs, &e); /* last, since the rest is not possible inside it */
-	check_line(ok ? LOG_INFO : LOG_ERR, "sandbox: %s", ok ? "entered" : e.text);
+	if (!sandbox_enter(&needs, &e)) /* last, since the rest is not possible inside it */
+		check_error("sandbox: %s", e.text);
+	else if (sandbox_missing() != NULL)
+		check_note("sandbox: this kernel has no %s; the other layers are entered",
+			   sandbox_missing());
+	else
+		check_ok("sandbox: entered");
 	return check_end();
 }
