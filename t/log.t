@@ -78,7 +78,7 @@ my @probes = (
 sub taken {
 	my ($conn) = @_;
 	my $from = sprintf '%04X', $conn->local_port;
-	wait_for('the bytes to be read', sub { slurp('/proc/net/tcp') =~ /:$from 01 \w+:00000000 / });
+	wait_for('the bytes to be read', sub { slurp('/proc/net/tcp') =~ /:$from 0[15] \w+:00000000 / });
 }
 
 sub leave {
@@ -141,16 +141,19 @@ subtest 'a client that is gone before it is looked at' => sub {
 		like($s->log, qr/\A[^\n]* client left without a startup packet host=\Q$host\E\n\z/, "host=$host");
 	}
 	my $d = serve_listen(pg => $pg);
-	kill 'STOP', $d->{pid};
-	my $k = connect_to($d->port);
-	my $port = $k->local_port;
-	$k->reset;
-	kill 'CONT', $d->{pid};
-	$d->logged(qr/ client left without a startup packet host=127\.0\.0\.1 port=$port$/);
+	for my $bytes ('', ssl_request()) {
+		kill 'STOP', $d->{pid};
+		my $k = connect_to($d->port);
+		my $port = $k->local_port;
+		$k->raw_send($bytes);
+		$k->reset;
+		kill 'CONT', $d->{pid};
+		$d->logged(qr/ client left without a startup packet host=127\.0\.0\.1 port=$port$/);
+	}
 };
 
-subtest 'a client that breaks off inside a message is one line' => sub {
-	for my $case ([ 'an SSLRequest', "\0\0\0" ], [ 'a ClientHello', "\x16\x03\x01\x02\0\1\0" ], [ 'a PROXY header', "PROX", @proxy ]) {
+subtest 'a client that breaks the protocol, or breaks off inside a message, is one line' => sub {
+	for my $case ([ 'HTTP', "GET / HTTP/1.0\r\n" ], [ 'HTTP after SSLRequest', ssl_request() . "GET / HTTP/1.0\r\n" ], [ 'an SSLRequest', "\0\0\0" ], [ 'a ClientHello', "\x16\x03\x01\x02\0\1\0" ], [ 'a PROXY header', "PROX", @proxy ]) {
 		my ($what, $bytes, %o) = @$case;
 		for my $end (qw(close reset)) {
 			my $s = session(pg => $pg, args => [ @{ $o{args} || [] } ]);
