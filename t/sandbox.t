@@ -13,7 +13,7 @@ use lib 't/lib';
 use T;
 use T::X509;
 use IO::Socket::UNIX;
-use Socket qw(SOCK_DGRAM);
+use Socket qw(MSG_DONTWAIT SOCK_DGRAM);
 use strict;
 use warnings;
 
@@ -254,7 +254,7 @@ subtest 'syslogd stops or restarts: the session goes on, and a new syslogd gets 
 	my $receives = sub {
 		my ($s, $pattern) = @_;
 		my $line = '';
-		wait_for("$pattern in syslog", sub { $s->recv($line, 4096); $line =~ $pattern });
+		wait_for("$pattern in syslog", sub { $s->recv($line, 4096, MSG_DONTWAIT); $line =~ $pattern });
 		return $line;
 	};
 	my $mine = [ qw(unshare -m sh -c), "mount --bind $dev /dev && exec \"\$0\" \"\$@\"" ];
