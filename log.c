@@ -9,20 +9,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "path.h"
 
 static struct {
-	int fd; /* -1: syslog */
+	int fd;     /* -1: syslog */
+	int syslog; /* not connected: syslogd may replace its socket. 0: none */
 	bool is_file, is_journal;
 	int level;
 	const char *name;
 	char peer[320];
 } sink = {.fd = -1, .level = LOG_NOTICE, .name = "pgssl"};
+
+static const struct sockaddr_un syslogd = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
 bool fail(struct error *e, int status, const char *fmt, ...)
 {
@@ -63,17 +68,38 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 		sink.fd = STDERR_FILENO;
 		sink.is_journal = stderr_is_journal();
 	} else {
-		openlog(service, LOG_NDELAY | LOG_PID, LOG_DAEMON);
+		log_open_syslog();
 	}
 	return true;
 }
 
+void log_open_syslog(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	sink.syslog = fd > STDERR_FILENO ? fd : 0;
+	openlog(sink.name, LOG_NDELAY | LOG_PID, LOG_DAEMON);
+}
+
+int log_syslog_socket(void)
+{
+	return sink.syslog;
+}
+
+bool log_syslogd_listens(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool yes = connect(fd, (const struct sockaddr *)&syslogd, sizeof syslogd) == 0 ||
+		   errno == EPROTOTYPE; /* syslog() also takes a stream socket */
+
+	close(fd);
+	return yes;
+}
+
 void log_leave_stderr(void)
 {
-	if (sink.fd != STDERR_FILENO)
-		return;
-	openlog(sink.name, LOG_NDELAY | LOG_PID, LOG_DAEMON);
-	sink.fd = -1;
+	if (sink.fd == STDERR_FILENO)
+		sink.fd = -1;
 }
 
 bool log_is_file(void)
@@ -86,6 +112,24 @@ void log_set_peer(const char *host, const char *port)
 	const char *key = port[0] != '\0' ? " port=" : "";
 
 	snprintf(sink.peer, sizeof sink.peer, " host=%s%s%s", host, key, port);
+}
+
+/*
+ * syslog() connects, and cannot connect again after step 5. Naming the address in each message
+ * reaches a syslogd that has made a new socket since.
+ */
+static void write_syslog(int level, const char *text, const char *suffix)
+{
+	char date[32], line[3328];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	strftime(date, sizeof date, "%b %e %T", localtime_r(&now, &tm)); /* RFC 3164 */
+	snprintf(line, sizeof line, "<%d>%s %.100s[%d]: %s%s", LOG_DAEMON | level, date, sink.name,
+		 (int)getpid(), text, suffix);
+	if (sink.syslog == 0 || sendto(sink.syslog, line, strlen(line), MSG_NOSIGNAL,
+				       (const struct sockaddr *)&syslogd, sizeof syslogd) < 0)
+		syslog(level, "%s%s", text, suffix); /* syslogd may have a stream socket */
 }
 
 /* "2026-11-22 10:00:00.123 UTC ", as PostgreSQL's log_line_prefix '%m ' has it. */
@@ -134,7 +178,7 @@ static void PRINTF_LIKE(3, 0) log_v(int level, const char *suffix, const char *f
 	if (level <= sink.level) {
 		vsnprintf(text, sizeof text, fmt, args);
 		if (sink.fd < 0)
-			syslog(level, "%s%s", text, suffix);
+			write_syslog(level, text, suffix);
 		else
 			write_line(level, text, suffix);
 	}
@@ -165,7 +209,7 @@ const char *log_escape(char *buf, size_t size, const char *name, size_t len)
 
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)name[i];
-		bool plain = c > ' ' && c < 0x7f && c != '\\';
+		bool plain = c > ' ' && c < 0x7f && c != '\\' && c != '"';
 
 		if (at + (plain ? 1 : 4) >= size)
 			break;
@@ -202,9 +246,9 @@ void log_authorized(const struct log_session *s)
 	append_field(line, sizeof line, "tls", s->tls);
 	append_field(line, sizeof line, "cipher", s->cipher);
 	append_field(line, sizeof line, "group", s->group);
-	append_field(line, sizeof line, "subject", s->subject);
-	append_field(line, sizeof line, "issuer", s->issuer);
-	append_field(line, sizeof line, "serial", s->serial);
+	append_field(line, sizeof line, s->of_server ? "server_subject" : "subject", s->subject);
+	append_field(line, sizeof line, s->of_server ? "server_issuer" : "issuer", s->issuer);
+	append_field(line, sizeof line, s->of_server ? "server_serial" : "serial", s->serial);
 	log_line(LOG_NOTICE, "connection %s:%s", s->user != NULL ? "authorized" : "received", line);
 }
 

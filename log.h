@@ -44,8 +44,17 @@ noreturn void bug(const char *fmt, ...) PRINTF_LIKE(1, 2);
 bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	      struct error *e) MUST_USE;
 
+/* Before step 5, for log_leave_stderr: open what syslog needs. */
+void log_open_syslog(void);
+
 /* If the log goes to standard error, send it to syslog from now on. Opens nothing. */
 void log_leave_stderr(void);
+
+/* The socket that sends to syslog by sendto() with an address, for step 5. 0 if there is none. */
+int log_syslog_socket(void);
+
+/* Does anybody listen on /dev/log? */
+bool log_syslogd_listens(void);
 
 /* Is the log a file? Then step 5 must not limit file sizes to 0. */
 bool log_is_file(void);
@@ -60,9 +69,9 @@ void log_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void log_peer_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /*
- * Copy `len` bytes of `name` to `buf` with blanks, backslashes and everything but printable ASCII
- * as \xHH, so that a stranger's name cannot forge a field or control a terminal. Cut to `size`,
- * always NUL-terminated. Returns `buf`.
+ * Copy `len` bytes of `name` to `buf` with blanks, backslashes, double quotes and everything but
+ * printable ASCII as \xHH, so that a stranger's name cannot forge a field or control a terminal.
+ * Cut to `size`, always NUL-terminated. Returns `buf`.
  */
 const char *log_escape(char *buf, size_t size, const char *name, size_t len);
 
@@ -74,7 +83,8 @@ struct log_session {
 	const char *user, *database, *application_name;
 	const char *backend_port; /* the one that PostgreSQL sees as the client's */
 	const char *tls, *cipher, *group;
-	const char *subject, *issuer, *serial; /* of the client's certificate */
+	const char *subject, *issuer, *serial; /* of the certificate of the peer */
+	bool of_server;                        /* in client mode: it is the server's */
 	int64_t started_ms;                    /* CLOCK_MONOTONIC */
 	uint64_t received, sent;
 	const char *reason;

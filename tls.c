@@ -84,6 +84,7 @@ static int bio_read(BIO *bio, char *buf, int len)
 	}
 	switch (t->raw->verbs->read(t->raw, buf, (size_t)len, &n)) {
 	case IO_DONE:
+		t->heard = true;
 		return (int)n;
 	case IO_WANT_READ:
 		BIO_set_retry_read(bio);
@@ -291,8 +292,7 @@ void tls_send_internal_error(struct stream *raw, deadline when)
 	/* RFC 8446, 5.1 and 6: alert, TLS 1.2 on the wire, length 2, fatal, internal_error. */
 	static const unsigned char alert[] = {21, 3, 3, 0, 2, 2, 80};
 
-	if (stream_write_all(raw, alert, sizeof alert, when) != IO_DONE)
-		log_peer_line(LOG_DEBUG, "the client did not take the alert");
+	(void)!stream_write_all(raw, alert, sizeof alert, when);
 }
 
 /* ---- the handshake ---- */
@@ -332,8 +332,11 @@ static bool handshake_failed(const struct tls *t, enum io_status io, struct erro
 		return fail(e, status, "%s did not finish the TLS handshake in time", peer);
 	if (io == IO_TERMINATED)
 		return fail(e, status, "terminated by SIGTERM during the TLS handshake");
-	if (io == IO_END || t->failure[0] == '\0' ||
-	    ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+	bool gone = io == IO_END || t->failure[0] == '\0' ||
+		    ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+	if (gone && !client && !t->heard)
+		status = EX_OK;
+	if (gone)
 		return fail(e, status, "%s%s closed the connection during the handshake", prefix,
 			    peer);
 	return fail(e, status, "%s%s", prefix, t->failure);

@@ -46,7 +46,7 @@ void tls_send_internal_error(struct stream *raw, deadline when);
  * Step 7: the server's handshake over `raw`, which must outlive `t`. `direct`: the client began
  * without an SSLRequest. Blocks until `when` at most. The private key is wiped in any case. Fails
  * with EX_PROTOCOL, also for a timeout and SIGTERM; e->text says why, and whose certificate was
- * refused.
+ * refused. Fails with EX_OK if the client left without a byte, as health checks do after the 'S'.
  */
 bool tls_accept(struct tls *t, struct stream *raw, bool direct, deadline when,
 		struct error *e) MUST_USE;

@@ -143,20 +143,18 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 /* ---- 2: greet ---- */
 
 /* This parses nothing. With --gss and --proxy-protocol something else may come first. */
-static void answer_waiting_request(struct session *s)
+static bool take_waiting_request(const struct options *o)
 {
-	const struct options *o = &s->options;
-
-	if (!o->client && !o->gss && !o->proxy_protocol &&
-	    sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request))
-		session_promise_tls(s);
+	return !o->client && !o->gss && !o->proxy_protocol &&
+	       sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request);
 }
 
 /* If the client already asked for TLS, it builds its ClientHello while OpenSSL starts here. */
 static void greet(struct session *s)
 {
 	session_take_client(s);
-	answer_waiting_request(s);
+	if (take_waiting_request(&s->options))
+		session_promise_tls(s);
 }
 
 /* ---- 3: certificate and key, authorities, map ---- */
@@ -168,8 +166,9 @@ static noreturn void fail_here(struct session *s, const struct error *e)
 
 	log_peer_line(LOG_ERR, "%s", e->text);
 	if (!s->promised_tls &&
-	    stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS)) == IO_DONE)
-		answer_waiting_request(s);
+	    stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS)) == IO_DONE &&
+	    take_waiting_request(&s->options))
+		s->promised_tls = startup_answer(client, 'S', s->deadline) == IO_DONE;
 	if (s->promised_tls) {
 		/* libpq drops what arrives together with the 'S': wait for the ClientHello. */
 		(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));
@@ -190,17 +189,14 @@ static void open_tls(struct session *s)
 	s->tls_error = e; /* the client gets it in step 7, when it can read an answer */
 }
 
-/* ---- 4: look-ups. If that of -r fails, the client is told in step 8, under TLS. ---- */
+/* ---- 4: look-ups. If that of -r fails, step 8 logs it and tells the client. ---- */
 
 static void look_up(struct session *s)
 {
 	struct error e;
 
-	if (!session_look_up_backend(s, &s->backend_error)) {
-		if (s->backend_error.status == EX_USAGE)
-			fail_here(s, &s->backend_error);
-		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
-	}
+	if (!session_look_up_backend(s, &s->backend_error) && s->backend_error.status == EX_USAGE)
+		fail_here(s, &s->backend_error);
 	if (!sandbox_find_user(s->options.user, s->options.group, &s->who, &e))
 		fail_here(s, &e);
 }
@@ -210,9 +206,8 @@ static void look_up(struct session *s)
 /* A failure is told in step 8, like one of step 4. */
 static void open_sockets(struct session *s)
 {
-	if (s->backend_error.status == 0 &&
-	    !backend_open(&s->connector, &s->addresses, &s->options, &s->backend_error))
-		log_peer_line(LOG_ERR, "%s", s->backend_error.text);
+	if (s->backend_error.status == 0)
+		(void)!backend_open(&s->connector, &s->addresses, &s->options, &s->backend_error);
 }
 
 /*
@@ -255,6 +250,7 @@ static void enter_sandbox(struct session *s)
 	    .bind = o->transparent,
 	    .yield = o->spin > 0,
 	    .log_to_file = log_is_file(),
+	    .syslog = log_syslog_socket(),
 	};
 	/* Also wipes the arguments and the environment, of which libbsd made copies. */
 	setproctitle("startup %s", s->peer.host);
@@ -284,6 +280,7 @@ static void describe_session(const struct session *s, struct log_session *line)
 		line->subject = peer.subject;
 		line->issuer = peer.issuer;
 		line->serial = peer.serial;
+		line->of_server = s->options.client;
 	}
 }
 

@@ -273,10 +273,18 @@ int check_run(const struct options *o)
 	}
 	if (o->pidfile != NULL && o->listen == NULL)
 		report_pidfile(o);
+	if (o->log == NULL && !o->foreground && !log_syslogd_listens())
+		check_warning("log: nobody listens on /dev/log, and what goes to syslog is lost: "
+			      "give -o FILE");
 	for (int i = 0; i < 3; i++)
 		if (logins[i].user != NULL && !try_login(&logins[i], o))
 			break;
-	ok = sandbox_enter(&needs, &e); /* last, since the rest is not possible inside it */
-	check_line(ok ? LOG_INFO : LOG_ERR, "sandbox: %s", ok ? "entered" : e.text);
+	if (!sandbox_enter(&needs, &e)) /* last, since the rest is not possible inside it */
+		check_error("sandbox: %s", e.text);
+	else if (sandbox_missing() != NULL)
+		check_note("sandbox: this kernel has no %s; the other layers are entered",
+			   sandbox_missing());
+	else
+		check_ok("sandbox: entered");
 	return check_end();
 }

@@ -149,6 +149,9 @@ static void announce_listeners(void)
 	char text[sizeof(struct sockaddr_un) + 32];
 	struct sock_name name;
 
+	if (sandbox_missing() != NULL)
+		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other layers remain",
+			 sandbox_missing());
 	for (unsigned i = 0; i < listener_count; i++)
 		log_line(LOG_NOTICE, "listening on %s",
 			 describe_listener(listeners[i].fd, text, sizeof text));
@@ -175,6 +178,7 @@ static bool confine_parent(const struct session *s, struct error *e)
 	    .remove_in = pidfile_directory(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
+	    .syslog = log_syslog_socket(),
 	};
 
 	return sandbox_enter_parent(&needs, e);
@@ -257,7 +261,8 @@ static void take_client(int client)
 	close(client);
 }
 
-static void become_child(struct session *s, int client, enum refusal excess)
+static void become_child(struct session *s, int client, const struct sockaddr_storage *from,
+			 enum refusal excess)
 {
 	restore_signals();
 	close_listeners();
@@ -267,6 +272,7 @@ static void become_child(struct session *s, int client, enum refusal excess)
 	take_client(client);
 	setproctitle("starting");
 	s->from_listener = true;
+	s->source = *from;
 	s->excess = excess;
 	s->started_ms = deadline_in(0);
 	s->deadline = deadline_in((int64_t)s->options.handshake_timeout * 1000);
@@ -338,7 +344,7 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 	reload_if_changed(s, false);
 	pid_t pid = children_fork(&place);
 	if (pid == 0) {
-		become_child(s, client, place.excess);
+		become_child(s, client, &from, place.excess);
 		return true;
 	}
 	if (pid < 0)
@@ -457,6 +463,7 @@ static void serve_one(struct session *s, const struct error *e)
 		listen_turn_one_away(); /* the sockets may be of the wrong kind */
 		die(e->status, "%s", e->text);
 	}
+	s->source = from;
 	close_listeners();
 	resolver_close();
 	pidfile_delete();
@@ -535,8 +542,10 @@ void listen_run(struct session *s)
 	if (o->listen != NULL && name.port[0] != '\0')
 		die(EX_USAGE,
 		    "-d: standard input is a connection: a super-server starts pgssl without -d");
-	if (!o->foreground && !o->inherited)
+	if (!o->foreground && !o->inherited) {
 		background_begin();
+		log_open_syslog();
+	}
 	if (start_listening(s, &e)) {
 		if (!o->foreground && !o->inherited)
 			log_leave_stderr();

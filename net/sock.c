@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -92,6 +93,42 @@ void sock_unmap(struct sockaddr_storage *sa)
 	memcpy(sa, &v4, sizeof v4);
 }
 
+/* systemd sets REMOTE_ADDR and REMOTE_PORT, xinetd REMOTE_HOST; both write numbers. */
+static bool address_from_environment(struct sockaddr_storage *sa)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *found;
+	const char *host = getenv("REMOTE_ADDR"), *port = getenv("REMOTE_PORT");
+
+	hints.ai_socktype = SOCK_STREAM;
+	if (host == NULL)
+		host = getenv("REMOTE_HOST");
+	if (host == NULL || getaddrinfo(host, port, &hints, &found) != 0)
+		return false;
+	memcpy(sa, found->ai_addr, found->ai_addrlen);
+	freeaddrinfo(found);
+	return true;
+}
+
+void sock_client(int fd, struct sockaddr_storage *sa)
+{
+	socklen_t len = sizeof *sa;
+
+	*sa = (struct sockaddr_storage){.ss_family = AF_UNSPEC};
+	if (getpeername(fd, (struct sockaddr *)sa, &len) == 0 || errno != ENOTCONN)
+		return;
+	len = sizeof *sa;
+	if (getsockname(fd, (struct sockaddr *)sa, &len) != 0 || sa->ss_family == AF_UNIX ||
+	    address_from_environment(sa))
+		return;
+	*sa = (struct sockaddr_storage){.ss_family = AF_INET};
+}
+
+/* What sock_client makes of a TCP client that is gone. */
+static bool is_unknown(const struct sockaddr_in *in)
+{
+	return in->sin_family == AF_INET && in->sin_addr.s_addr == INADDR_ANY && in->sin_port == 0;
+}
+
 void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *name)
 {
 	struct sockaddr_storage copy = {0};
@@ -101,7 +138,8 @@ void sock_format(const struct sockaddr *sa, socklen_t len, struct sock_name *nam
 		return;
 	memcpy(&copy, sa, len);
 	sock_unmap(&copy);
-	if (getnameinfo((struct sockaddr *)&copy, sizeof copy, name->host, sizeof name->host,
+	if (is_unknown((const struct sockaddr_in *)&copy) ||
+	    getnameinfo((struct sockaddr *)&copy, sizeof copy, name->host, sizeof name->host,
 			name->port, sizeof name->port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		*name = (struct sock_name){.host = "[unknown]"};
 }

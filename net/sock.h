@@ -16,7 +16,8 @@
 #define TCP_RTO_MAX_MS 44 /* Linux 6.15; older kernels refuse it */
 #endif
 
-/* A host and port as numbers; "[local]" and "" if it is no TCP socket. */
+/* A host and port as numbers; "[local]" and "" if it is no TCP socket, "[unknown]" and "" for a TCP
+ * client that reset the connection before its address was asked for. */
 struct sock_name {
 	char host[108]; /* an IPv4-mapped IPv6 address is given as IPv4 */
 	char port[8];
@@ -37,6 +38,13 @@ void sock_orphan(int fd, int seconds);
 
 /* Make a socket with the address `sa`, for listen(). -1 and errno if it cannot be had. */
 int sock_bind(const struct sockaddr_storage *sa, socklen_t len);
+
+/*
+ * The address of the client on `fd`. The kernel forgets it when the client resets the connection;
+ * then it is the one that the super-server put into the environment, or AF_INET with port 0, which
+ * stands for a TCP client that is not known. AF_UNSPEC if `fd` is no socket.
+ */
+void sock_client(int fd, struct sockaddr_storage *sa);
 
 /* The remote and the local end of a connection. */
 void sock_peer(int fd, struct sock_name *name);

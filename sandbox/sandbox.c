@@ -217,14 +217,19 @@ static bool restrict_process(bool parent, struct error *e)
 	return true;
 }
 
-static void report_missing(bool landlock, bool seccomp)
+static const char *missing;
+
+static void note_missing(bool landlock, bool seccomp)
 {
-	if (!landlock || !seccomp)
-		log_line(LOG_NOTICE,
-			 "sandbox: this kernel has no %s; the other lines of defence hold",
-			 landlock  ? "seccomp"
-			 : seccomp ? "Landlock"
-				   : "Landlock and no seccomp");
+	missing = landlock && seccomp ? NULL
+		  : landlock          ? "seccomp"
+		  : seccomp           ? "Landlock"
+				      : "Landlock and no seccomp";
+}
+
+const char *sandbox_missing(void)
+{
+	return missing;
 }
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
@@ -238,7 +243,7 @@ bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 	/* After Landlock, which needs two descriptors for a moment. */
 	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &seccomp, e))
 		return false;
-	report_missing(landlock, seccomp);
+	note_missing(landlock, seccomp);
 	return true;
 }
 
@@ -250,6 +255,6 @@ bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 	    !set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e) || !restrict_process(true, e) ||
 	    !sandbox_landlock(needs, &landlock, e) || !sandbox_seccomp(needs, true, &seccomp, e))
 		return false;
-	report_missing(landlock, seccomp);
+	note_missing(landlock, seccomp);
 	return true;
 }

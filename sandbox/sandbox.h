@@ -48,6 +48,7 @@ struct sandbox_needs {
 	bool bind;         /* -T: bind() before connect(); in the parent of -d also -I */
 	bool yield;        /* --spin: sched_yield() */
 	bool log_to_file;  /* no RLIMIT_FSIZE; files on descriptors 1 and 2 are detected */
+	int syslog;        /* the only socket that may name an address in sendto(); 0: none */
 	/* The parent of -d: files that it reads again, in their directories or behind links. */
 	const char *const *read_again;
 	unsigned read_count;
@@ -56,10 +57,14 @@ struct sandbox_needs {
 /*
  * Set limits, wipe the environment (keep no pointer from getenv()), drop capabilities, become not
  * dumpable, set no_new_privs, enter Landlock and seccomp. With neither tcp_port nor unix_connect,
- * connect() is closed. If the kernel lacks Landlock or seccomp, one log line says so and the rest
- * still applies; if it has them and refuses, that is an error.
+ * connect() is closed. If the kernel lacks Landlock or seccomp, the rest still applies; if it has
+ * them and refuses, that is an error.
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
+
+/* After sandbox_enter or sandbox_enter_parent: the layers that the kernel lacks, else NULL. --check
+ * and the listener report them; a session does not, since each one would. */
+const char *sandbox_missing(void);
 
 /* The backend is connected: close connect() and bind(). */
 bool sandbox_connected(struct error *e) MUST_USE;

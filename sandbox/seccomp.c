@@ -102,7 +102,11 @@ static const struct sock_filter pump[] = {
     OLD(ALLOW(poll))
     LOAD(LOW(0)),
     LOAD_NUMBER,
-    KILL_UNLESS_NULL(sendto, 4), /* with MSG_FASTOPEN it would connect, perhaps past Landlock */
+};
+
+/* With an address and MSG_FASTOPEN, sendto() would connect, perhaps past Landlock. */
+static const struct sock_filter send_without_address[] = {
+    KILL_UNLESS_NULL(sendto, 4),
     ALLOW(sendto),
 };
 
@@ -324,6 +328,18 @@ static void append_session(struct filter *f, const struct sandbox_needs *needs)
 	APPEND(f, else_kill);
 }
 
+/* What sessions and the parent of -d have in common, the most frequent calls first. */
+static void append_first(struct filter *f, const struct sandbox_needs *needs)
+{
+	const struct sock_filter to_syslog[] = {ALLOW_IF(sendto, 0, (uint32_t)needs->syslog)};
+
+	APPEND(f, check_machine);
+	APPEND(f, pump);
+	if (needs->syslog != 0)
+		APPEND(f, to_syslog);
+	APPEND(f, send_without_address);
+}
+
 static bool filter_loaded; /* else sandbox_connected has nothing to add to */
 
 bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *entered,
@@ -336,8 +352,7 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 	filter_loaded = *entered;
 	if (!*entered)
 		return true;
-	APPEND(&f, check_machine);
-	APPEND(&f, pump);
+	append_first(&f, needs);
 	if (is_parent) {
 		APPEND(&f, parent);
 		APPEND(&f, session);

@@ -27,6 +27,17 @@ static noreturn void give_up(struct session *s, const char *why, int status)
 	session_leave(s, status);
 }
 
+static noreturn void refuse_without_tls(struct session *s)
+{
+	char detail[512];
+
+	snprintf(detail, sizeof detail, "%s: TLS is misconfigured here, see pgssl's log",
+		 s->options.connect);
+	if (s->startup.kind != STARTUP_CANCEL)
+		session_tell(s, REFUSE_BACKEND_TLS, detail, s->tls_error.status);
+	session_leave(s, s->tls_error.status);
+}
+
 /* Read exactly one byte of answer: what follows it must be TLS (CVE-2021-23222). */
 static void request_tls(struct session *s)
 {
@@ -65,8 +76,8 @@ static void client_shake_hands(struct session *s)
 
 	if (s->excess != REFUSE_NONE && s->startup.kind != STARTUP_CANCEL)
 		session_refuse(s, s->excess, NULL, EX_TEMPFAIL);
-	if (s->tls_error.status != 0)
-		give_up(s, "TLS is misconfigured here, see pgssl's log", s->tls_error.status);
+	if (s->tls_error.status != 0) /* step 3 wrote the log */
+		refuse_without_tls(s);
 	session_connect_backend(s);
 	if (s->backend_error.status != 0 && s->startup.kind == STARTUP_CANCEL)
 		session_forward_cancel(s); /* logs it */

@@ -50,8 +50,7 @@ static void answer_gss_request(struct session *s)
 {
 	char answer = s->options.gss && s->excess == REFUSE_NONE ? forward_gss_request(s) : 'N';
 
-	if (startup_answer(s->client, answer, s->deadline) != IO_DONE)
-		session_leave(s, EX_PROTOCOL);
+	session_answer(s, answer);
 	s->gss = answer == 'G';
 }
 
@@ -62,12 +61,13 @@ static void take_proxy_header(struct session *s)
 	struct error e;
 
 	if (!proxy_read(s->client, &client, s->deadline, &e)) {
+		if (e.status == EX_OK)
+			session_end_probe(s);
 		log_peer_line(client.spoke ? LOG_WARNING : LOG_DEBUG, "%s", e.text);
 		session_leave(s, e.status);
 	}
 	if (!client.given)
 		return;
-	log_peer_line(LOG_DEBUG, "PROXY header received");
 	session_set_peer(s, &client.address);
 }
 
@@ -112,6 +112,8 @@ static void server_shake_hands(struct session *s)
 		return;
 	}
 	if (!tls_accept(s->tls, s->client, s->place == STARTUP_DIRECT, s->deadline, &e)) {
+		if (e.status == EX_OK)
+			session_end_probe(s);
 		log_peer_line(LOG_WARNING, "%s", e.text);
 		session_leave(s, e.status);
 	}

@@ -23,8 +23,7 @@ noreturn void session_leave(struct session *s, int status)
 
 noreturn void session_tell(struct session *s, enum refusal why, const char *detail, int status)
 {
-	if (startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS)) != IO_DONE)
-		log_peer_line(LOG_DEBUG, "could not send the client the error message");
+	(void)!startup_refuse(s->client, why, detail, deadline_in(SESSION_LAST_WORDS_MS));
 	session_leave(s, status);
 }
 
@@ -37,18 +36,33 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 	session_tell(s, why, detail, status);
 }
 
+noreturn void session_end_probe(struct session *s)
+{
+	log_peer_line(LOG_DEBUG, "client left without a startup packet");
+	session_leave(s, EX_OK);
+}
+
 noreturn void session_end_startup(struct session *s)
 {
 	const struct startup *st = &s->startup;
 
 	if (st->kind == STARTUP_REFUSED)
 		session_refuse(s, st->why, st->detail, EX_PROTOCOL);
-	if (st->kind == STARTUP_NOTHING) { /* probes do that all day */
-		log_peer_line(LOG_DEBUG, "client left without a startup packet");
-		session_leave(s, EX_OK);
-	}
-	log_peer_line(LOG_WARNING, "%s", startup_broken_text(st));
+	const char *tls_error = s->tls != NULL ? tls_failure(s->tls) : "";
+	if (st->kind == STARTUP_NOTHING && tls_error[0] == '\0')
+		session_end_probe(s);
+	log_peer_line(LOG_WARNING, "%s%s%s", startup_broken_text(st),
+		      tls_error[0] != '\0' ? ": " : "", tls_error);
 	session_leave(s, EX_PROTOCOL);
+}
+
+void session_answer(struct session *s, char answer)
+{
+	s->startup.io = startup_answer(s->client, answer, s->deadline);
+	if (s->startup.io == IO_DONE)
+		return;
+	s->startup.kind = s->startup.io == IO_FAILED ? STARTUP_NOTHING : STARTUP_BROKEN;
+	session_end_startup(s);
 }
 
 void session_read_startup(struct session *s, enum startup_place place)
@@ -61,8 +75,7 @@ void session_read_startup(struct session *s, enum startup_place place)
 			return;
 		case STARTUP_SSL_REQUEST: /* inside TLS: from a psql behind a plain TLS tunnel */
 		case STARTUP_GSS_REQUEST:
-			if (startup_answer(s->client, 'N', s->deadline) != IO_DONE)
-				session_leave(s, EX_PROTOCOL);
+			session_answer(s, 'N');
 			break;
 		default:
 			session_end_startup(s);
@@ -121,12 +134,12 @@ void session_set_peer(struct session *s, const struct sockaddr_storage *address)
 
 void session_take_client(struct session *s)
 {
-	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
-	socklen_t len = sizeof sa;
+	struct sockaddr_storage sa = s->source;
 
 	fd_stream_init(&s->client_socket, STDIN_FILENO, STDOUT_FILENO);
 	s->client = &s->client_socket.stream;
-	(void)getpeername(STDIN_FILENO, (struct sockaddr *)&sa, &len);
+	if (sa.ss_family == AF_UNSPEC)
+		sock_client(STDIN_FILENO, &sa);
 	session_set_peer(s, &sa);
 	if (s->from_listener) /* its socket has these options, and accept() passed them on */
 		return;
@@ -137,8 +150,7 @@ void session_take_client(struct session *s)
 void session_promise_tls(struct session *s)
 {
 	s->promised_tls = true;
-	if (startup_answer(&s->client_socket.stream, 'S', s->deadline) != IO_DONE)
-		exit(EX_PROTOCOL);
+	session_answer(s, 'S');
 }
 
 void session_connect_backend(struct session *s)
@@ -150,8 +162,6 @@ void session_connect_backend(struct session *s)
 	if (backend_finish(&s->connector, &s->backend_error)) {
 		fd_stream_init(&s->backend_socket, s->connector.fd, s->connector.fd);
 		s->backend = &s->backend_socket.stream;
-	} else {
-		log_peer_line(LOG_DEBUG, "%s", s->backend_error.text);
 	}
 	if (!sandbox_connected(&e))
 		die(e.status, "%s", e.text);

@@ -98,7 +98,8 @@ void session_warn_remote(const struct session *s);
 /* Look up the backend; warn if it is not on this machine. Fails and blocks as address_look_up. */
 bool session_look_up_backend(struct session *s, struct error *e) MUST_USE;
 
-/* Take the client from standard input and output, with its address for the log. */
+/* Take the client from standard input and output. Its address is the connection's unless a listener
+ * has set s->source. */
 void session_take_client(struct session *s);
 
 /* Answer requests for encryption with 'N' until s->startup is a session or a cancel request. */
@@ -107,7 +108,10 @@ void session_read_startup(struct session *s, enum startup_place place);
 /* Set the client's address: the connection's own, then that of a PROXY header. */
 void session_set_peer(struct session *s, const struct sockaddr_storage *address);
 
-/* Answer an SSLRequest with 'S'. Ends the process if the client is gone. */
+/* Answer a request with one byte. Leaves if the client is gone, which probes do. */
+void session_answer(struct session *s, char answer);
+
+/* Answer an SSLRequest with 'S'. */
 void session_promise_tls(struct session *s);
 
 /* Wait until the backend is connected, and set s->backend or s->backend_error. Nothing is done if
@@ -133,6 +137,9 @@ noreturn void session_tell(struct session *s, enum refusal why, const char *deta
 
 /* The same, with a log line; it contains `detail` unescaped. */
 noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status);
+
+/* Leave with status 0 and a debug line: health checks break off in good order all day. */
+noreturn void session_end_probe(struct session *s);
 
 /* Leave because startup_read brought no request: the client left, broke off, or is refused. */
 noreturn void session_end_startup(struct session *s);

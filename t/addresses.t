@@ -113,6 +113,21 @@ subtest 'an address that cannot be used' => sub {
 		'and reports the reason');
 };
 
+subtest 'a failed look-up or address is one line in the log' => sub {
+	for my $o ([ connect => 'no.such.host.invalid:5432' ], [ connect => 'localhost:nosuchservice' ],
+		[ pg => $v4, args => [qw(-I ::1)] ], [ pg => $v4, args => [qw(-I 192.0.2.123)] ],
+		[ pg => $v4, args => [qw(-I no.such.host.invalid)] ], [ connect => '127.0.0.1:1' ]) {
+		for my $client (0, 1) {
+			my $s = serve(@$o, client => $client);
+			my $r = psql('select 1', port => $s->port, $client ? (sslmode => 'disable') : ());
+			is($r->{status}, 2, "@$o[0, 1], " . ($client ? 'client' : 'server') . ' mode: refused');
+			my @lines = log_lines($s->{log});
+			is(scalar @lines, 1, 'one line') or diag(join "\n", @lines);
+			like($lines[0], qr/could not connect to PostgreSQL at .* host=127\.0\.0\.1 port=\d+$/, 'with the client');
+		}
+	}
+};
+
 subtest 'a silent address leaves time for the others' => sub {
 	plan skip_all => 'needs root and network namespaces' unless can_netns();
 	my ($host, $mute) = (net_host(), net_host());

@@ -4,6 +4,9 @@
 # lines are written, and that none of them reaches the client.
 # never: A byte on descriptor 2 while it is the client
 # sabotage: s/bool plain = c > ' '/bool plain = c >= ' '/ log.c
+# sabotage: s/t->heard = true;// tls.c
+# sabotage: s/ || st->io == IO_FAILED;/;/ wire/startup.c
+# sabotage: s/s->source = \*from;// listen/listen.c
 use lib 't/lib';
 use T;
 use Socket;
@@ -47,20 +50,120 @@ subtest 'received and sent count the bytes of the session' => sub {
 subtest 'names cannot forge a field or a line' => sub {
 	my $s = session(pg => $pg);
 	$s->conn->login(user => "eve database=x\n\\\x1b[2J\xc3\xa4", database => 'a b',
-		application_name => "x\r\ny");
+		application_name => "x\r\n\"y");
 	$s->conn->close;
 	$s->wait;
 	my ($line) = log_lines($s->{log}, qr/connection authorized/);
-	like($line, qr/user=eve\\x20database=x\\x0a\\x5c\\x1b\[2J\\xc3\\xa4 database=a\\x20b application_name=x\\x0d\\x0ay host=/i, 'escaped');
+	like($line, qr/user=eve\\x20database=x\\x0a\\x5c\\x1b\[2J\\xc3\\xa4 database=a\\x20b application_name=x\\x0d\\x0a\\x22y host=/i, 'escaped');
 	ok(!grep({ !/^[\x20-\x7e]*$/ } log_lines($s->{log})), 'only printable ASCII');
 };
 
-subtest 'a probe is logged at level debug only' => sub {
-	for my $level (qw(debug info)) {
-		my $s = session(pg => $pg, args => [ '-D', $level ]);
-		$s->conn->close;
-		$s->wait;
-		is(!!log_lines($s->{log}), $level eq 'debug', "at level $level");
+# Balancers and scanners connect and leave all day, many of them with a reset. Whatever was in good
+# order before, the session ends with status 0 and one debug line with the client's address.
+my $v2 = "\r\n\r\n\0\r\nQUIT\n";
+my @proxy = (args => ['--proxy-protocol']);
+my @probes = (
+	[ 'nothing', sub { } ],
+	[ 'SSLRequest', sub { $_[0]->raw_send(ssl_request()); is($_[0]->recv(1), 'S', 'S') } ],
+	[ 'GSSENCRequest', sub { $_[0]->raw_send(gss_request()); is($_[0]->recv(1), 'N', 'N') } ],
+	[ 'TLS', sub { ok($_[0]->negotiate, 'TLS') } ],
+	[ 'client mode, SSLRequest', sub { $_[0]->raw_send(ssl_request()); is($_[0]->recv(1), 'N', 'N') }, client => 1 ],
+	[ '--proxy-protocol, nothing', sub { }, @proxy ],
+	[ 'PROXY UNKNOWN', sub { $_[0]->raw_send("PROXY UNKNOWN\r\n") }, @proxy ],
+	[ 'PROXY LOCAL', sub { $_[0]->raw_send($v2 . pack('CCn', 0x20, 0, 0)) }, @proxy ],
+	[ 'PROXY with an address', sub { $_[0]->raw_send("PROXY TCP4 192.0.2.7 192.0.2.1 99 5432\r\n") }, @proxy ],
+);
+
+# Wait until pgssl has read what the client sent.
+sub taken {
+	my ($conn) = @_;
+	my $from = sprintf '%04X', $conn->local_port;
+	wait_for('the bytes to be read', sub { slurp('/proc/net/tcp') =~ /:$from 0[15] \w+:00000000 / });
+}
+
+sub leave {
+	my ($s, $end) = @_;
+	$end eq 'reset' ? $s->conn->reset : $s->conn->close;
+	is($s->wait, 0, "$end: status 0");
+}
+
+subtest 'a probe is one debug line' => sub {
+	for my $probe (@probes) {
+		my ($what, $speak, %o) = @$probe;
+		for my $end (qw(close reset)) {
+			my $s = session(pg => $pg, %o);
+			wait_for('step 5', sub { slurp("/proc/$s->{pid}/cmdline") =~ /^pgssl: startup/ });
+			my $host = $what =~ /address/ ? 'host=192.0.2.7 port=99' : 'host=127.0.0.1 port=' . $s->conn->local_port;
+			$speak->($s->conn);
+			taken($s->conn);
+			leave($s, $end);
+			like($s->log, qr/\A[^\n]* client left without a startup packet \Q$host\E\n\z/, "$what, $end: one line");
+		}
+	}
+	my $s = session(pg => $pg, args => [qw(-D info)]);
+	leave($s, 'close');
+	is($s->log, '', 'none at level info');
+};
+
+subtest 'the same from a listener' => sub {
+	my %listeners = map { my $o = $_->[2] || ''; ($o => serve_listen(pg => $pg, @$_[ 2 .. $#$_ ])) } @probes;
+	my %count;
+	for my $probe (@probes) {
+		my ($what, $speak, $o) = @$probe;
+		my $d = $listeners{ $o || '' };
+		for my $end (qw(close reset)) {
+			my $conn = connect_to($d->port);
+			my $host = $what =~ /address/ ? 'host=192.0.2.7 port=99' : 'host=127.0.0.1 port=' . $conn->local_port;
+			$speak->($conn);
+			taken($conn);
+			$conn->$end;
+			$count{$d}++;
+			my @lines;
+			wait_for("a line, $what, $end", sub { @lines = log_lines($d->{log}, qr/host=/); @lines >= $count{$d} });
+			like($lines[-1], qr/ client left without a startup packet \Q$host\E$/, "$what, $end");
+		}
+	}
+	is(scalar(log_lines($_->{log}, qr/host=/)), $count{$_}, 'no other line') for values %listeners;
+};
+
+subtest 'a client that is gone before it is looked at' => sub {
+	my @wrap = (wrap => [ 'sh', '-c', "until test -e $TMP/gone; do sleep 0.02; done; exec \"\$@\"", 'sh' ]);
+	my @found = ([ {}, '[unknown]' ], [ { REMOTE_ADDR => '192.0.2.9', REMOTE_PORT => 7 }, '192.0.2.9 port=7' ],
+		[ { REMOTE_HOST => '::ffff:192.0.2.9' }, '192.0.2.9 port=0' ]);
+	for my $case (map { [ @$_, '' ], [ @$_, ssl_request() ] } @found) {
+		my ($env, $host, $bytes) = @$case;
+		my $s = session(pg => $pg, @wrap, env => $env);
+		$s->conn->raw_send($bytes);
+		$s->conn->reset;
+		spew("$TMP/gone", '');
+		is($s->wait, 0, 'status');
+		unlink "$TMP/gone";
+		like($s->log, qr/\A[^\n]* client left without a startup packet host=\Q$host\E\n\z/, "host=$host");
+	}
+	my $d = serve_listen(pg => $pg);
+	for my $bytes ('', ssl_request()) {
+		kill 'STOP', $d->{pid};
+		my $k = connect_to($d->port);
+		my $port = $k->local_port;
+		$k->raw_send($bytes);
+		$k->reset;
+		kill 'CONT', $d->{pid};
+		$d->logged(qr/ client left without a startup packet host=127\.0\.0\.1 port=$port$/);
+	}
+};
+
+subtest 'a client that breaks the protocol, or breaks off inside a message, is one line' => sub {
+	for my $case ([ 'HTTP', "GET / HTTP/1.0\r\n" ], [ 'HTTP after SSLRequest', ssl_request() . "GET / HTTP/1.0\r\n" ], [ 'an SSLRequest', "\0\0\0" ], [ 'a ClientHello', "\x16\x03\x01\x02\0\1\0" ], [ 'a PROXY header', "PROX", @proxy ]) {
+		my ($what, $bytes, %o) = @$case;
+		for my $end (qw(close reset)) {
+			my $s = session(pg => $pg, args => [ @{ $o{args} || [] } ]);
+			$s->conn->raw_send($bytes);
+			taken($s->conn);
+			$end eq 'reset' ? $s->conn->reset : $s->conn->close;
+			is($s->wait, 76, "$what, $end: status");
+			is(scalar(log_lines($s->{log}, qr/host=127/)), 1, 'one line');
+			is(scalar(log_lines($s->{log})), 1, 'and no other') or diag($s->log);
+		}
 	}
 };
 
@@ -115,6 +218,21 @@ subtest '-o takes precedence, and appends' => sub {
 # A private /dev/log: a tmpfs over /dev in a mount namespace, with a link to our socket.
 my $private = 'mount --make-rprivate / && mkdir -p "$T/dev" && mount --rbind /dev "$T/dev" && mount -t tmpfs none /dev && '
 	. 'for f in null zero random urandom; do touch /dev/$f && mount --bind "$T/dev/$f" /dev/$f; done && ln -s "$T/syslog" /dev/log && exec "$@"';
+
+subtest '--check says that nobody listens on /dev/log' => sub {
+	plan skip_all => 'needs root and mount namespaces'
+		unless is_root() && !T::run([ 'unshare', '-m', 'true' ], quiet => 1)->{status};
+	my @check = ('unshare', '-m', 'sh', '-c', $private, 'sh', $PGSSL, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port);
+	my $report = sub { T::run([ @check, @_ ], env => { T => $TMP }, quiet => 1)->{out} };
+	my $line = qr{^WARNING  log: nobody listens on /dev/log, .* give -o FILE$}m;
+	like($report->(), $line, 'said');
+	unlike($report->('-o', "$TMP/file.log"), $line, 'not with -o');
+	socket(my $syslog, AF_UNIX, SOCK_DGRAM, 0) or die;
+	bind($syslog, pack_sockaddr_un("$TMP/syslog")) or die;
+	chmod 0666, "$TMP/syslog";
+	unlike($report->(), $line, 'nor with a syslogd');
+	unlink "$TMP/syslog";
+};
 
 subtest 'syslog, facility daemon, if descriptor 2 is the client' => sub {
 	plan skip_all => 'needs root and mount namespaces'

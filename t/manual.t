@@ -33,7 +33,7 @@ ok $seen{$_}, "the manual has the section $_"
 	(my $rows = $man) =~ s/VERSION/%s/g;
 	$rows =~ s/ADDRESS: REASON/%s/g;
 	my $count = 0;
-	$rows =~ s/USER/%s/g;
+	$rows =~ s/USER|KIND/%s/g;
 	while ($table =~ /\{"(\w{5})",\s*"((?:[^"\\]|\\.)+)"/g) {
 		my ($state, $message) = ($1, $2);
 		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc

@@ -7,11 +7,13 @@
 # sabotage: sandbox/seccomp.c s/^    REFUSE(socket, EACCES),//
 # sabotage: log.c s/^\ttzset();.*//
 # sabotage: sandbox/seccomp.c s/^    ALLOW(shutdown),//
+# sabotage: log.c s/if (sink.syslog == 0 ||.*/if (true || sendto(0, line, strlen(line), MSG_NOSIGNAL,/
+# sabotage: sandbox/sandbox.c s/missing = landlock \&\& seccomp/missing = true/
 use lib 't/lib';
 use T;
 use T::X509;
 use IO::Socket::UNIX;
-use Socket qw(SOCK_DGRAM);
+use Socket qw(MSG_DONTWAIT SOCK_DGRAM);
 use strict;
 use warnings;
 
@@ -236,7 +238,7 @@ subtest '--check enters the sandbox' => sub {
 
 # The test is syslogd, with a private /dev in a mount namespace. When syslogd has gone, glibc tries
 # to open its socket again, which the filter refuses.
-subtest 'syslogd stops or restarts: log lines are lost, but not the session' => sub {
+subtest 'syslogd stops or restarts: the session goes on, and a new syslogd gets its last line' => sub {
 	plan(skip_all => 'needs root') unless is_root();
 	my $dev = "$TMP/dev";
 	mkdir $dev;
@@ -252,7 +254,7 @@ subtest 'syslogd stops or restarts: log lines are lost, but not the session' => 
 	my $receives = sub {
 		my ($s, $pattern) = @_;
 		my $line = '';
-		wait_for("$pattern in syslog", sub { $s->recv($line, 4096); $line =~ $pattern });
+		wait_for("$pattern in syslog", sub { $s->recv($line, 4096, MSG_DONTWAIT); $line =~ $pattern });
 		return $line;
 	};
 	my $mine = [ qw(unshare -m sh -c), "mount --bind $dev /dev && exec \"\$0\" \"\$@\"" ];
@@ -270,6 +272,45 @@ subtest 'syslogd stops or restarts: log lines are lost, but not the session' => 
 		$s->conn->rest;
 		is($s->wait, 0, 'it ends normally');
 		is($s->conn->got_close_notify, 1, 'with close_notify');
+		like($receives->($second, qr/disconnection/), qr/^<29>\w{3} [ \d]\d [\d:]{8} pgssl\[\d+\]: disconnection: /, 'the new syslogd gets the last line') if $again;
+	}
+	my $syslog = $syslogd->();
+	my $port = free_port();
+	my $file = "$TMP/background.pid";
+	is(T::run([ @$mine, $PGSSL, '-d', $port, '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port, "-P$file" ])->{status}, 0, '-d');
+	for (0, 1) {
+		ok(connect_to($port)->login, 'login');
+		$receives->($syslog, qr/connection authorized/);
+		$syslog->close;
+		$syslog = $syslogd->();
+		$receives->($syslog, qr/disconnection/);
+	}
+	stop(slurp($file) =~ /(\d+)/);
+	$receives->($syslog, qr/pgssl\[\d+\]: stopped/);
+};
+
+# Old kernels and containers. Only the listener and --check say so: sessions would each do.
+subtest 'a missing layer is reported once' => sub {
+	plan(skip_all => 'needs x86-64') unless (POSIX::uname())[4] eq 'x86_64';
+	# a filter under which landlock_create_ruleset (444) fails with ENOSYS or EOPNOTSUPP
+	for my $errno (38, 95) {
+		my @o = (pg => $pg, before => sub {
+			my $filter = pack '(SCCL)4', 0x20, 0, 0, 0, 0x15, 0, 1, 444, 0x06, 0, 0, 0x50000 | $errno, 0x06, 0, 0, 0x7fff0000;
+			syscall(157, 38, 1, 0, 0, 0) == 0 && syscall(157, 22, 2, pack('S x6 P', 4, $filter), 0, 0) == 0 or die "prctl: $!\n";
+		});
+		my $d = serve_listen(@o);
+		my $s = session(@o);
+		for my $conn ($s->conn, connect_to($d->port)) {
+			ok($conn->login, 'login');
+			$conn->close;
+		}
+		$d->logged(qr/disconnection/);
+		is(scalar(log_lines($d->{log}, qr/sandbox: this kernel has no Landlock; the other layers remain$/)), 1, 'the listener: one line');
+		$s->wait;
+		unlike($s->log, qr/sandbox/, 'a session: none');
+		my $r = T::run([ $PGSSL, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port ], @o);
+		like($r->{out}, qr/^note     sandbox: this kernel has no Landlock; the other layers are entered$/m, '--check');
+		unlike($r->{out}, qr/^ok +sandbox/m, 'and nothing else of it');
 	}
 };
 

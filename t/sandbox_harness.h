@@ -95,9 +95,10 @@ int __wrap_prctl(int option, ...)
 
 static char directory[] = "/tmp/pgssl.sandbox.XXXXXX";
 static char pids[64], elsewhere[64], inside[80];
-static int listener, pair[2], tcp, tcp2, dgram, null_fd;
+static int listener, pair[2], tcp, tcp2, dgram, to_syslog, null_fd;
 static bool keep_output;
 static struct sockaddr_in right, wrong;
+static struct sockaddr_un syslogd = {.sun_family = AF_UNIX};
 static struct sandbox_user user;
 
 static inline void prepare(void)
@@ -127,6 +128,11 @@ static inline void prepare(void)
 	if (bind(other, (struct sockaddr *)&wrong, len) != 0 || listen(other, 100) != 0)
 		abort();
 	getsockname(other, (struct sockaddr *)&wrong, &len);
+	snprintf(syslogd.sun_path, sizeof syslogd.sun_path, "%s/log", directory);
+	if (bind(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), PEER(syslogd)) != 0)
+		abort();
+	chmod(syslogd.sun_path, 0666);
+	to_syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
 /* A syslog socket whose daemon has exited: sending fails with ECONNREFUSED. */
@@ -162,7 +168,7 @@ static inline void prepare_child(void)
 
 static inline struct sandbox_needs needs(void)
 {
-	return (struct sandbox_needs){.tcp_port = ntohs(right.sin_port)};
+	return (struct sandbox_needs){.tcp_port = ntohs(right.sin_port), .syslog = to_syslog};
 }
 
 enum { NOT_ENTERED = 250, FALSE_RESULT = 251 };

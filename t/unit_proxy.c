@@ -238,7 +238,8 @@ static bool fails(const char *bytes, size_t len, const struct packaging *how, en
 	m.after = after;
 	bool done = proxy_read(&m.stream, &client, deadline_in(silent ? 0 : 60000), &e);
 	memstream_close(&m);
-	if (!done && e.status == EX_PROTOCOL && strstr(e.text, says) != NULL && !client.given &&
+	int status = len == 0 && !silent ? EX_OK : EX_PROTOCOL; /* a probe */
+	if (!done && e.status == status && strstr(e.text, says) != NULL && !client.given &&
 	    m.out_len == 0 && client.spoke == (len > 0))
 		return true;
 	note("%s (%d)", done ? "it was accepted" : e.text, e.status);

@@ -31,6 +31,8 @@ TRY(socket, socket(AF_INET, SOCK_STREAM, 0))
 TRY(connect_right, connect(tcp, PEER(right)))
 TRY(connect_wrong, connect(tcp, PEER(wrong)))
 TRY(fastopen, sendto(tcp, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, PEER(right)))
+TRY(to_syslog, sendto(to_syslog, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT, PEER(syslogd)))
+TRY(to_syslog_by_another, sendto(dgram, "x", 1, MSG_NOSIGNAL, PEER(syslogd)))
 TRY(bind, bind(tcp, PEER(((struct sockaddr_in){.sin_family = AF_INET}))))
 TRY(listen, listen(tcp, 1))
 TRY(accept, accept(listener, NULL, NULL))
@@ -229,6 +231,8 @@ static const struct {
     ROW(connect_right, "ok", "EACCES"),
     ROW(connect_wrong, "EACCES", "EACCES"),
     ROW(fastopen, "SIGSYS", "SIGSYS"),
+    ROW(to_syslog, "ok", "ok"),
+    ROW(to_syslog_by_another, "SIGSYS", "SIGSYS"),
     ROW(bind, "SIGSYS", "SIGSYS"),
     ROW(listen, "SIGSYS", "SIGSYS"),
     ROW(accept, "SIGSYS", "SIGSYS"),

@@ -21,6 +21,7 @@ struct tls {
 	bool direct;       /* the client began without an SSLRequest */
 	bool retry;        /* it could not be opened, perhaps because a file is being replaced */
 	char failure[128]; /* why the connection broke */
+	bool heard;        /* the peer has sent a byte */
 	unsigned reads;    /* of the transport, in the current call of OpenSSL */
 	bool more;         /* another read may succeed without new input */
 	bool out_failed;   /* the transport is broken */

@@ -51,11 +51,9 @@ static bool fail_read(const struct header *h, enum io_status io, struct error *e
 		return fail(e, EX_PROTOCOL, "%s: " CURE,
 			    spoke ? "the PROXY header began but did not end in time"
 				  : "no PROXY header came in time, nor any other byte");
-	if (io == IO_END)
-		return fail(e, EX_PROTOCOL, "connection ended %s",
-			    spoke ? "within the PROXY header"
-				  : "before any byte of a PROXY header");
-	return fail(e, EX_PROTOCOL, "connection broke before the PROXY header was read");
+	return fail(e, spoke ? EX_PROTOCOL : EX_OK, "connection %s %s",
+		    io == IO_END ? "ended" : "broke",
+		    spoke ? "within the PROXY header" : "before any byte of a PROXY header");
 }
 
 /* Read `n` more bytes. The caller ensures that they fit. */

@@ -21,8 +21,8 @@ struct proxy_client {
 
 /*
  * Read a header, which must be the first thing on `s`. Blocks until `when` at most. Fails with
- * EX_PROTOCOL (EX_TEMPFAIL for SIGTERM) and a text that says what was wrong. Send nothing to a peer
- * without a valid header: it is not our load balancer.
+ * EX_PROTOCOL (EX_TEMPFAIL for SIGTERM, EX_OK if the peer left without a byte) and a text that says
+ * what was wrong. Send nothing to a peer without a valid header: it is not our load balancer.
  */
 bool proxy_read(struct stream *s, struct proxy_client *client, deadline when,
 		struct error *e) MUST_USE;

@@ -42,6 +42,8 @@ static const struct {
 		"the cause: libpq's default, sslmode=prefer, tries again in clear after one."},
 	[REFUSE_REPEATED] = {"0A000",
 		"encryption has already been negotiated on this connection", NULL},
+	[REFUSE_AGAIN] = {"0A000", "%s encryption has already been refused on this connection",
+		NULL},
 	[REFUSE_VERSION] = {"0A000",
 		"unsupported frontend protocol %s: server supports 3.0 and later", NULL},
 	[REFUSE_VERSION_2] = {"0A000",
@@ -91,7 +93,8 @@ static bool read_packet(struct startup *st, struct stream *s, size_t size, deadl
 	st->len += got;
 	if (st->io == IO_DONE)
 		return true;
-	st->kind = st->len == 0 && st->io == IO_END ? STARTUP_NOTHING : STARTUP_BROKEN;
+	bool gone = st->io == IO_END || st->io == IO_FAILED;
+	st->kind = st->len == 0 && gone ? STARTUP_NOTHING : STARTUP_BROKEN;
 	return false;
 }
 
@@ -111,6 +114,13 @@ static void refuse_version(struct startup *st, uint32_t code)
 	refuse_packet(st, code == CODE(2, 0) ? REFUSE_VERSION_2 : REFUSE_VERSION);
 }
 
+/* Who asks a second time in the same place got an N: after an S or G the place is another one. */
+static void refuse_again(struct startup *st, enum startup_kind kind)
+{
+	strlcpy(st->detail, kind == STARTUP_GSS_REQUEST ? "GSSAPI" : "TLS", sizeof st->detail);
+	refuse_packet(st, REFUSE_AGAIN);
+}
+
 /* Is this request allowed here and now? */
 static bool accept_request(struct startup *st, const struct request *r, uint32_t len,
 			   enum startup_place place)
@@ -121,8 +131,10 @@ static bool accept_request(struct startup *st, const struct request *r, uint32_t
 		refuse_packet(st, REFUSE_LENGTH);
 	else if (r->kind == STARTUP_SESSION && place == STARTUP_CLEAR)
 		refuse_packet(st, REFUSE_NO_TLS);
-	else if ((r->places & place) == 0 || (r->once && (st->seen & bit) != 0))
+	else if ((r->places & place) == 0)
 		refuse_packet(st, REFUSE_REPEATED);
+	else if (r->once && (st->seen & bit) != 0)
+		refuse_again(st, r->kind);
 	else {
 		st->seen |= bit;
 		st->kind = r->kind;

@@ -33,7 +33,7 @@ enum startup_place {
 };
 
 enum startup_kind {
-	STARTUP_NOTHING,     /* the client left without sending a byte */
+	STARTUP_NOTHING,     /* the client left, or its stream failed, before the first byte */
 	STARTUP_DIRECT_TLS,  /* packet[0] is the first byte of TLS: put it back */
 	STARTUP_SSL_REQUEST, /* answer with startup_answer */
 	STARTUP_GSS_REQUEST,
@@ -47,7 +47,8 @@ enum startup_kind {
 enum refusal {
 	REFUSE_NONE,
 	REFUSE_NO_TLS,
-	REFUSE_REPEATED,
+	REFUSE_REPEATED, /* TLS or GSSAPI is there already */
+	REFUSE_AGAIN,    /* the first such request was answered N */
 	REFUSE_VERSION,
 	REFUSE_VERSION_2,
 	REFUSE_LENGTH,
