@@ -54,8 +54,8 @@ MODULES = listen/listen listen/inherit listen/children listen/resolver listen/re
 	check/check check/certificates check/report \
 	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
-	sandbox/sandbox sandbox/landlock sandbox/seccomp net/backend net/address net/sock net/splice net/stream \
-	options pidfile log path
+	sandbox/sandbox sandbox/landlock sandbox/seccomp sandbox/path net/backend net/address net/sock net/splice net/stream \
+	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)
 
 all: pgssl
@@ -131,14 +131,14 @@ counts-check:
 UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
-t/bin/unit_proxy: wire/proxy.o net/stream.o log.o path.o
-t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o path.o
-t/bin/unit_splice: net/splice.o net/stream.o log.o path.o
-t/bin/unit_identmap: auth/identmap.o log.o path.o
+t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
+t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
+t/bin/unit_splice: net/splice.o net/stream.o log.o
+t/bin/unit_identmap: auth/identmap.o log.o
 
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
-t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o path.o t/sandbox_harness.h
+t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: LDFLAGS += -Wl,--wrap=prctl,--wrap=syscall
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
@@ -188,8 +188,8 @@ FUZZ_SECONDS = 20
 fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
 	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
 
-t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c path.c
-t/bin/fuzz_identmap: auth/identmap.c log.c path.c
+t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c
+t/bin/fuzz_identmap: auth/identmap.c log.c
 
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin

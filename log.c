@@ -16,8 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "path.h"
-
 static struct {
 	int fd;     /* -1: syslog */
 	int syslog; /* not connected: syslogd may replace its socket. 0: none */
@@ -51,18 +49,13 @@ static bool stderr_is_journal(void)
 	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
-bool log_open(const char *file, bool use_stderr, const char *service, int level, struct error *e)
+void log_open(int fd, bool use_stderr, const char *service, int level)
 {
-	const char *why;
-
 	sink.level = level;
 	sink.name = service;
 	tzset(); /* else the first line opens /etc/localtime */
-	if (file != NULL) {
-		sink.fd = path_append(file, &why);
-		if (sink.fd < 0)
-			return fail(e, EX_CANTCREAT, "could not open log file \"%s\": %s", file,
-				    why);
+	if (fd >= 0) {
+		sink.fd = fd;
 		sink.is_file = true;
 	} else if (use_stderr) {
 		sink.fd = STDERR_FILENO;
@@ -70,7 +63,6 @@ bool log_open(const char *file, bool use_stderr, const char *service, int level,
 	} else {
 		log_open_syslog();
 	}
-	return true;
 }
 
 void log_open_syslog(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * log.h - errors, and the log: syslog, a file, or standard error.
+ * log.h - the log: syslog, a file, or standard error.
  *
  * Never writes to the client: step 0 made sure that descriptor 2 is not the client. Callers never
  * pass a secret or payload. A line blocks as long as the write does; errno is kept.
@@ -12,37 +12,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdnoreturn.h>
-#include <sysexits.h>
 #include <syslog.h>
 
-#define MUST_USE                __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
-
-/* What went wrong. `status` is a sysexits(3) value, `text` names cause and cure. */
-struct error {
-	int status;
-	char text[512];
-};
-
-/* Fill in `e`, and return false, so that a function can end with `return fail(e, ...)`. */
-bool fail(struct error *e, int status, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/* The world's fault: log one line and exit with `status`. */
-noreturn void die(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-/* Our fault: log "bug: ..." and exit with EX_SOFTWARE. */
-noreturn void bug(const char *fmt, ...) PRINTF_LIKE(1, 2);
+#include "error.h"
 
 /*
- * Open the log: append to `file` if not NULL (created with mode 0640), else use standard error if
- * `use_stderr`, else syslog, facility daemon, under the name `service` (not copied). Drop lines
- * above `level` (LOG_EMERG to LOG_DEBUG). Everything that a later line needs is opened here, since
- * step 5 closes the file system. Fails only if `file` cannot be opened, or if others could have
- * made it lead elsewhere.
+ * Open the log: the file `fd` (sandbox/path.h; -1: none), else standard error if `use_stderr`, else
+ * syslog, facility daemon, under the name `service` (not copied). Drop lines above `level`
+ * (LOG_EMERG to LOG_DEBUG). Everything that a later line needs is opened here, since step 5 closes
+ * the file system.
  */
-bool log_open(const char *file, bool use_stderr, const char *service, int level,
-	      struct error *e) MUST_USE;
+void log_open(int fd, bool use_stderr, const char *service, int level);
 
 /* Before step 5, for log_leave_stderr: open what syslog needs. */
 void log_open_syslog(void);

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "path.h"
+#include "sandbox/path.h"
 
 static struct pidfh *handle;
 static pid_t owner;

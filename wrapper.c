@@ -18,6 +18,7 @@
 #include "listen/listen.h"
 #include "log.h"
 #include "pidfile.h"
+#include "sandbox/path.h"
 #include "sandbox/sandbox.h"
 #include "session/session.h"
 
@@ -117,15 +118,17 @@ static void report_and_exit(const struct options *o)
 static void read_options(struct session *s, int argc, char **argv, struct found_stderr found)
 {
 	struct options *o = &s->options;
-	struct error usage = {.status = 0}, e;
+	struct error usage = {.status = 0};
+	const char *why;
 
 	s->started_ms = deadline_in(0);
 	bool ok = options_parse(o, argc, argv, listen_inherited(), &usage);
 	bool use_stderr = settle_stderr(found, options_listener(o));
-	if (!log_open(o->log, use_stderr, o->service, o->debug, &e)) {
-		(void)!log_open(NULL, use_stderr, o->service, o->debug, &usage);
+	int fd = o->log == NULL ? -1 : path_append(o->log, &why);
+	log_open(fd, use_stderr, o->service, o->debug);
+	if (o->log != NULL && fd < 0) {
 		listen_turn_one_away();
-		die(e.status, "%s", e.text);
+		die(EX_CANTCREAT, "could not open log file \"%s\": %s", o->log, why);
 	}
 	if (!ok || !address_check(o->connect, &usage)) {
 		listen_turn_one_away();

@@ -287,7 +287,7 @@ subtest 'a static name has one meaning' => sub {
 # Public names begin with the name of their file or directory. These prefixes are allowed as well.
 my %prefix = (
 	'wrapper.c' => ['main'],
-	'log.c' => [qw(fail die bug)],           # used in every file, so they are short
+	'log.c' => [qw(fail die bug)],           # used in every file (error.h), so they are short
 	'net/stream.c' => [qw(deadline fd_stream)], # named after the types in stream.h
 );
 

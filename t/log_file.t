@@ -3,7 +3,7 @@
 # -o FILE is opened as root. In a directory that others can write to, a link, a hard link or a FIFO
 # may have been put there to make root write elsewhere: it was followed, unless the kernel's
 # fs.protected_symlinks and the like forbade it. These do not cover the directories below but one.
-# sabotage: s/return !is_trusted(dir->st_uid) ||/return false \&\&/ path.c
+# sabotage: s/return !is_trusted(dir->st_uid) ||/return false \&\&/ sandbox/path.c
 use lib 't/lib';
 use T;
 use Cwd ();

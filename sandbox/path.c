@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
- * path.c - files that root opens, and directories that others can write to.
+ * sandbox/path.c - files that root opens, and directories that others can write to.
  *
  * The kernel's fs.protected_* settings can be off, and do not cover every such directory.
  */
-#include "path.h"
+#include "sandbox/path.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * path.h - files that root opens, and directories that others can write to.
+ * sandbox/path.h - files that root opens, and directories that others can write to.
  *
  * Others are all users but root and this one.
  */
-#ifndef PGSSL_PATH_H
-#define PGSSL_PATH_H
+#ifndef PGSSL_SANDBOX_PATH_H
+#define PGSSL_SANDBOX_PATH_H
 
 #include <limits.h>
 #include <stdbool.h>
