@@ -34,8 +34,9 @@ struct entry {
 	struct entry *next;
 	unsigned line;
 	char *field[FIELDS];
-	bool is_regex;
-	regex_t regex;
+	bool quoted[FIELDS];   /* its first character was: no keyword */
+	bool is_regex[FIELDS]; /* of IDENTITY and USER */
+	regex_t regex[FIELDS];
 };
 
 struct identmap {
@@ -176,9 +177,10 @@ static int next_token(const char **at, struct token *t)
  * Fill in the fields, which are the caller's to free; *count is 0 for a blank line. Tokens joined
  * by a comma are one field with several values, which no field here may have.
  */
-static bool split_line(const struct source *s, char *field[FIELDS], unsigned *count,
+static bool split_line(const struct source *s, struct entry *entry, unsigned *count,
 		       struct error *e)
 {
+	char **field = entry->field;
 	const char *at = s->line;
 	struct token t = {.comma = false};
 	bool another = false; /* value of the last field */
@@ -191,12 +193,17 @@ static bool split_line(const struct source *s, char *field[FIELDS], unsigned *co
 		if (another && *count <= FIELDS)
 			return fail_line(
 			    s, e, "multiple values in ident field: quote a name that has a comma");
-		if (!another && (*count)++ < FIELDS && (field[*count - 1] = strdup(t.text)) == NULL)
-			return fail_memory(e);
+		if (!another && (*count)++ < FIELDS) {
+			entry->quoted[*count - 1] = t.quoted;
+			if ((field[*count - 1] = strdup(t.text)) == NULL)
+				return fail_memory(e);
+		}
 		another = t.comma;
 	}
 	if (found < 0)
 		return fail_line(s, e, "authentication file token too long");
+	if (*count == 2 && strncmp(field[MAP], "include", strlen("include")) == 0)
+		return fail_line(s, e, "include is not supported: copy that file's lines");
 	if (*count > 0 && *count < FIELDS)
 		return fail_line(s, e,
 				 "missing entry at end of line: expected map, certificate's name, "
@@ -336,27 +343,42 @@ static const char *regex_doubt(const char *regex, bool captures)
 	return doubt;
 }
 
-static bool compile_identity(const struct source *s, struct entry *entry, struct error *e)
+/* The first \1 in the user, which stands for the match of the first group, or NULL. */
+static const char *back_reference(const struct entry *entry)
 {
-	const char *regex = entry->field[IDENTITY] + 1;
-	bool captures = strstr(entry->field[USER], "\\1") != NULL;
+	return entry->field[USER][0] == '/' ? NULL : strstr(entry->field[USER], "\\1");
+}
+
+/* A field that begins with a slash, even in quotes, is a regular expression. */
+static bool compile_field(const struct source *s, struct entry *entry, int i, struct error *e)
+{
+	const char *regex = entry->field[i] + 1;
 	char why[128];
 
-	if (entry->field[IDENTITY][0] != '/')
+	if (entry->field[i][0] != '/')
 		return true;
-	const char *doubt = regex_doubt(regex, captures);
+	const char *doubt = regex_doubt(regex, i == IDENTITY && back_reference(entry) != NULL);
 	if (doubt != NULL)
 		return fail(e, EX_CONFIG,
 			    "\"%.200s\" line %u: regular expression \"%.100s\" means something "
 			    "else to PostgreSQL: %s",
 			    s->file, s->number, regex, doubt);
-	int r = regcomp(&entry->regex, regex, REG_EXTENDED);
-	entry->is_regex = r == 0;
+	int r = regcomp(&entry->regex[i], regex, REG_EXTENDED);
+	entry->is_regex[i] = r == 0;
 	if (r == 0)
 		return true;
-	regerror(r, &entry->regex, why, sizeof why);
+	regerror(r, &entry->regex[i], why, sizeof why);
 	return fail(e, EX_CONFIG, "\"%.200s\" line %u: invalid regular expression \"%.100s\": %s",
 		    s->file, s->number, regex, why);
+}
+
+static bool compile_line(const struct source *s, struct entry *entry, struct error *e)
+{
+	if (!entry->quoted[USER] && entry->field[USER][0] == '+')
+		return fail_line(s, e,
+				 "+role: only PostgreSQL knows its members; name each user, or "
+				 "quote a user's name that begins with +");
+	return compile_field(s, entry, IDENTITY, e) && compile_field(s, entry, USER, e);
 }
 
 /* ---- the map ---- */
@@ -365,10 +387,11 @@ static void free_entry(struct entry *entry)
 {
 	if (entry == NULL)
 		return;
-	if (entry->is_regex)
-		regfree(&entry->regex);
-	for (int i = 0; i < FIELDS; i++)
+	for (int i = 0; i < FIELDS; i++) {
+		if (entry->is_regex[i])
+			regfree(&entry->regex[i]);
 		free(entry->field[i]);
+	}
 	free(entry);
 }
 
@@ -378,10 +401,10 @@ static bool add_line(const struct source *s, const char *name, struct identmap *
 {
 	struct entry *entry = calloc(1, sizeof *entry);
 	unsigned count = 0;
-	bool good = entry != NULL ? split_line(s, entry->field, &count, e) : fail_memory(e);
+	bool good = entry != NULL ? split_line(s, entry, &count, e) : fail_memory(e);
 
 	if (good && count > 0)
-		good = compile_identity(s, entry, e);
+		good = compile_line(s, entry, e);
 	if (!good || count == 0 || strcmp(entry->field[MAP], name) != 0) {
 		free_entry(entry);
 		return good;
@@ -453,18 +476,25 @@ static bool substituted(const struct entry *entry, const char *mark, const char 
 	       strcmp(user + before + len, mark + 2) == 0;
 }
 
+/* Is `user` a user of this line, in which no \1 is to be replaced? */
+static bool is_user(const struct entry *entry, const char *user)
+{
+	if (entry->is_regex[USER])
+		return regexec(&entry->regex[USER], user, 0, NULL, 0) == 0;
+	return (!entry->quoted[USER] && strcmp(entry->field[USER], "all") == 0) ||
+	       strcmp(entry->field[USER], user) == 0;
+}
+
 static enum verdict ask_entry(const struct identmap *map, const struct entry *entry,
 			      const char *identity, const char *user)
 {
-	const char *mark = strstr(entry->field[USER], "\\1");
+	const char *mark = back_reference(entry);
 	regmatch_t match[2];
 
-	if (!entry->is_regex)
-		return strcmp(entry->field[IDENTITY], identity) == 0 &&
-			       strcmp(entry->field[USER], user) == 0
-			   ? ALLOW
-			   : PASS;
-	int r = regexec(&entry->regex, identity, mark == NULL ? 0 : 2, match, 0);
+	if (!entry->is_regex[IDENTITY])
+		return strcmp(entry->field[IDENTITY], identity) == 0 && is_user(entry, user) ? ALLOW
+											     : PASS;
+	int r = regexec(&entry->regex[IDENTITY], identity, mark == NULL ? 0 : 2, match, 0);
 	if (r == REG_NOMATCH)
 		return PASS;
 	if (r != 0) {
@@ -473,7 +503,7 @@ static enum verdict ask_entry(const struct identmap *map, const struct entry *en
 		return REFUSE;
 	}
 	if (mark == NULL)
-		return strcmp(entry->field[USER], user) == 0 ? ALLOW : PASS;
+		return is_user(entry, user) ? ALLOW : PASS;
 	if (match[1].rm_so < 0) {
 		log_peer_line(LOG_WARNING,
 			      "\"%s\" line %u: regular expression \"%s\" has no subexpressions as "

@@ -2,10 +2,11 @@
  *
  * auth/identmap.h - pg_ident.conf maps: which PostgreSQL users may a certificate's name be?
  *
- * The dialect is PostgreSQL 15's (User Name Maps; src/backend/libpq/hba.c): comments, quoting, line
- * continuation, a regular expression after a slash in the certificate's field, \1 once in the
- * user's. Expressions are POSIX extended ones (regcomp(3)) in the C locale, where a character is a
- * byte. What PostgreSQL would read differently is refused, and so is @FILE.
+ * The dialect is that of PostgreSQL 16 to 18 (User Name Maps; src/backend/libpq/hba.c): comments,
+ * quoting, line continuation, a regular expression after a slash in both names, \1 once in the
+ * user's, and `all` for every user. Expressions are POSIX extended ones (regcomp(3)) in the C
+ * locale, where a character is a byte. What PostgreSQL would read differently is refused, and so
+ * are +role, @FILE and include.
  */
 #ifndef PGSSL_AUTH_IDENTMAP_H
 #define PGSSL_AUTH_IDENTMAP_H

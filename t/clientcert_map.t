@@ -2,6 +2,7 @@
 #
 # --ident-map and --map with real sessions: the map translates the certificate's name to the user.
 # The syntax of the file is tested by t/unit_identmap.c.
+# sabotage: auth/identmap.c s/if (entry->is_regex\[USER\])/if (false)/
 # sabotage: auth/certauth.c s/c->map != NULL ? identmap_allows(c->map, name, c->user) : //
 # sabotage: session/session.c s/identmap_load(o->ident_map, o->map/identmap_load(o->ident_map, "other"/
 use lib 't/lib';
@@ -27,9 +28,9 @@ other	/.*	alice
 EOT
 
 sub with {
-	my ($map, $clientname) = @_;
+	my ($map, $clientname, $other) = @_;
 	return serve(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full',
-		"--ident-map=$file", "--map=$map", $clientname ? "--clientname=$clientname" : () ]);
+		'--ident-map=' . ($other || $file), "--map=$map", $clientname ? "--clientname=$clientname" : () ]);
 }
 
 # The users that this certificate may log in as.
@@ -84,6 +85,56 @@ subtest 'SAN' => sub {
 	is(users($s, cn => 'x', san => 'URI:spiffe://example.org/robot,DNS:alice.example.org'),
 		'alice robot', 'a URI and a DNS name');
 	is(users($s, cn => 'alice.example.org', san => 'DNS:x'), '', 'not the CN');
+};
+
+# PostgreSQL itself is asked too where its version has the dialect.
+subtest 'the user is all or a regular expression' => sub {
+	my %client = map { ($_ => issue(issuer => $root, cn => $_)) } qw(alice alice@ex.org);
+	my $ssl = start_pg(ssl => issue(issuer => $root, cn => 'db'),
+		hba => "local all all trust\nhostssl all all 127.0.0.1/32 cert map=m\n",
+		conf => "ssl_ca_file='$root->{cert}'\n");
+	my $postgres = $ssl->version >= 16;
+	for my $server ($pg, $ssl) {
+		psql("create role \"$_\" login", host => $server->{socket}, port => $server->port,
+			user => 'postgres', sslmode => 'disable') for qw(all +staff);
+	}
+
+	# [line of the map, CN, user, whether PostgreSQL 16 and later admit it]
+	for my $case (
+		[ 'm alice all', 'alice', 'alice', 1 ],
+		[ 'm alice all', 'alice', '+staff', 1 ],
+		[ 'm alice all', 'alice@ex.org', 'alice', 0 ],
+		[ 'm alice "all"', 'alice', 'alice', 0 ],
+		[ 'm alice "all"', 'alice', 'all', 1 ],
+		[ 'm alice a"ll"', 'alice', 'alice', 1 ],
+		[ 'm alice ALL', 'alice', 'all', 0 ],
+		[ 'm alice /^al.*$', 'alice', 'alice', 1 ],
+		[ 'm alice "/^al.*$"', 'alice', 'all', 1 ],
+		[ 'm alice /^al.*$', 'alice', '+staff', 0 ],
+		[ 'm alice /^AL', 'alice', 'alice', 0 ],
+		[ 'm alice "+staff"', 'alice', '+staff', 1 ],
+		[ 'm alice "+staff"', 'alice', 'alice', 0 ],
+		[ 'm /^(.*)@ex\.org$ all', 'alice@ex.org', 'all', 1 ],
+		[ 'm /^(.*)@ex\.org$ /^al', 'alice@ex.org', 'alice', 1 ],
+		[ 'm /^(.*)@ex\.org$ /^al', 'alice', 'alice', 0 ],
+		[ 'm /^(.*)$ "\1"', 'alice', 'alice', 1 ],
+	) {
+		my ($line, $cn, $user, $in) = @$case;
+		my @as = (user => $user, dbname => 'postgres', cert => $client{$cn}{chain},
+			key => $client{$cn}{key});
+		my $want = $in ? "$user\n" : '';
+		my $service = with('m', undef, spew("$TMP/one_line", "$line\n"));
+		is(psql('select current_user', port => $service->port, @as)->{out}, $want,
+			"$line: $cn as $user: " . ($in ? 'in' : 'out'));
+		next unless $postgres;
+		$ssl->configure('pg_ident.conf', "$line\n");
+		is(psql('select current_user', port => $ssl->port, @as)->{out}, $want,
+			'PostgreSQL: the same');
+	}
+	note('PostgreSQL ' . $ssl->version . ' has an older dialect') unless $postgres;
+	my $s = with('m', undef, spew("$TMP/one_line", "m alice +staff\n"));
+	ok(!connect_to($s->port)->negotiate, '+role: no handshake');
+	$s->logged(qr/line 1: \+role: only PostgreSQL knows its members; name each user/);
 };
 
 subtest 'with an unusable map no client gets in' => sub {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/unit_identmap.c - ident maps: the syntax and matching of PostgreSQL 15, and which files are
- * refused.
+ * t/unit_identmap.c - ident maps: the syntax and matching of PostgreSQL 16 to 18, and which files
+ * are refused.
  *
  * sabotage: auth/identmap.c s/groups == 1 /groups == 9 /
  * sabotage: auth/identmap.c s/return REFUSE;/return PASS;/
+ * sabotage: auth/identmap.c s/(!entry->quoted\[USER\] \&\& strcmp/(strcmp/
  */
 #include "auth/identmap.h"
 
@@ -108,6 +109,34 @@ static const struct match {
     {"m /^(ab)+$ c\n", "abab", "c", true},
     {"m /^([a-z]+)(\\.[a-z]+)+$ \\1\n", "al.b.c", "al", true},
     {"m a \\1\n", "a", "\\1", true},
+    /* the user: all and regular expressions */
+    {"m a all\n", "a", "bob", true},
+    {"m a all\n", "a", "all", true},
+    {"m a all\n", "b", "bob", false},
+    {"m a a\"ll\"\n", "a", "bob", true},
+    {"m a \"all\"\n", "a", "bob", false},
+    {"m a \"all\"\n", "a", "all", true},
+    {"m a \"\"all\n", "a", "bob", false},
+    {"m a ALL\n", "a", "bob", false},
+    {"m a all2\n", "a", "bob", false},
+    {"m /^(.*)@x$ all\n", "a@x", "bob", true},
+    {"m /^(.*)@x$ all\n", "a@y", "bob", false},
+    {"m /^(.*)$ \\1\n", "all", "bob", false},
+    {"m /^(.*)$ \\1\n", "/.*", "bob", false},
+    {"m /^(.*)$ +\\1\n", "a", "+a", false}, /* an error */
+    {"m /^(.*)$ \"+\\1\"\n", "a", "+a", true},
+    {"m a \"+staff\"\n", "a", "+staff", true},
+    {"m a b+c\n", "a", "b+c", true},
+    {"m a /^b\n", "a", "bob", true},
+    {"m a /^b\n", "a", "alice", false},
+    {"m a /^b\n", "c", "bob", false},
+    {"m a \"/^b\"\n", "a", "bob", true},
+    {"m a /\n", "a", "bob", true},
+    {"m a /^b$\n", "a", "b\nc", false},
+    {"m a /^x\nm a bob\n", "a", "bob", true},
+    {"m /^(a)$ /^b\\\\1$\n", "a", "b\\1", true},
+    {"m /^(a)$ /^b\\\\1$\n", "a", "ba", false},
+    {"m /^(a)+$ /^b\n", "aa", "bob", true},
     /* an error ends the search, as in PostgreSQL */
     {"m /^a \\1\nm a b\n", "a", "b", false},
     {"m /^x \\1\nm a b\n", "a", "b", true},
@@ -163,6 +192,15 @@ static const struct refusal {
     {B("m /a$b b\n"), "$ that is not at an end"},
     {B("m /(ab)+c \\1\n"), "group of \\1 repeated"},
     {B("m /(a)(|(b)*)+ \\1\n"), "a repeated group"},
+    {B("m a b\nx a +staff\n"), "line 2: +role: only PostgreSQL knows"},
+    {B("m a +\n"), "line 1: +role"},
+    {B("m a +\"staff\"\n"), "line 1: +role"},
+    {B("m a /(\n"), "line 1: invalid regular expression \"(\""},
+    {B("m a \"/(\"\n"), "line 1: invalid regular expression \"(\""},
+    {B("m a /\\d\n"), "backslash before a letter"},
+    {B("m /^(.*)$ /\\1\n"), "backslash before a letter"},
+    {B("include other.conf\n"), "line 1: include is not supported"},
+    {B("m a b\ninclude_dir d\n"), "line 2: include is not supported"},
 };
 
 static void test_matches(void)

@@ -100,6 +100,15 @@ sub start {
 	}, 60);
 }
 
+# Write pg_hba.conf or pg_ident.conf, and have it read before the next connection.
+sub configure {
+	my ($self, $file, $text) = @_;
+	T::spew("$self->{data}/$file", $text);
+	my $before = () = $self->log =~ /received SIGHUP/g;
+	kill 'HUP', $self->{pid};
+	T::wait_for('PostgreSQL to reload', sub { $before < (() = $self->log =~ /received SIGHUP/g) });
+}
+
 sub stop {
 	my ($self, $signal) = @_;
 	my $pid = delete $self->{pid} or return;
