@@ -58,25 +58,39 @@ static void report_file(const char *what, const char *path)
 
 /* ---- PostgreSQL: what it asks of a stranger, it asks of every client ---- */
 
-static struct address_list addresses;
+#define ANYBODY     "pgssl_check" /* need not exist */
+#define REPLICATION " for replication"
+
+/* Lines of pg_hba.conf may differ for the superuser, for a database of the user's name and for
+ * another one. Replication always has its own. */
 static struct login {
-	const char *user; /* "": ask for GSSAPI encryption instead; NULL: ask nothing */
-	struct backend backend;
-} logins[3];
+	const char *user; /* NULL: ask for GSSAPI encryption instead */
+	const char *database, *what;
+} logins[] = {{"postgres", "postgres", ""},
+	      {ANYBODY, ANYBODY, ""},
+	      {ANYBODY, "template1", " to database \"template1\""},
+	      {"postgres", NULL, REPLICATION},
+	      {ANYBODY, NULL, REPLICATION},
+	      {NULL, NULL, NULL}};
+static struct address_list addresses;
+enum { LOGINS = sizeof logins / sizeof *logins };
+static struct backend backends[LOGINS];
+static int backends_ready;
 
 /* Step 4: make the sockets. */
 static void prepare_logins(const struct options *o, uid_t uid)
 {
 	const char *self = user_from_uid(uid, 0); /* whom a "peer" line sees */
-	const char *users[] = {"postgres", strcmp(self, "postgres") != 0 ? self : NULL,
-			       o->gss ? "" : NULL};
+	int count = o->gss ? LOGINS : LOGINS - 1;
 	char danger[256];
 	struct error e;
 
+	if (strcmp(self, "postgres") != 0)
+		logins[1].user = logins[1].database = self;
 	bool ok = address_look_up(&addresses, o, &e);
-	for (int i = 0; i < 3 && ok; i++)
-		if ((ok = backend_open(&logins[i].backend, &addresses, o, &e)))
-			logins[i].user = users[i];
+	while (ok && backends_ready < count)
+		if ((ok = backend_open(&backends[backends_ready], &addresses, o, &e)))
+			backends_ready++;
 	if (!ok)
 		check_error("PostgreSQL at %s", e.text);
 	else if (address_peer_danger(&addresses, uid, danger, sizeof danger))
@@ -87,10 +101,10 @@ static void prepare_logins(const struct options *o, uid_t uid)
 			      addresses.name);
 }
 
-#define LOGIN "login of user \"%s\": PostgreSQL "
+#define LOGIN "login of user \"%s\"%s: PostgreSQL "
 
 /* Trust or peer: the certificate decides who gets in, or nothing does. */
-static void report_open_door(const char *user, enum clientcert clientcert)
+static void report_open_door(const struct login *l, enum clientcert clientcert)
 {
 	const char *who = clientcert == CLIENTCERT_UNSET
 			      ? "EVERYBODY who reaches pgssl"
@@ -102,28 +116,31 @@ static void report_open_door(const char *user, enum clientcert clientcert)
 	if (clientcert == CLIENTCERT_VERIFY_FULL)
 		check_note(LOGIN "asks for nothing: the certificate that --clientcert=verify-full "
 				 "demands is the only proof",
-			   user);
+			   l->user, l->what);
 	else
-		check_warning(LOGIN "lets it in WITHOUT ANY PROOF, and so %s: pg_hba.conf has %s; "
-				    "change it to scram-sha-256",
-			      user, who, line);
+		check_warning(LOGIN "lets it in WITHOUT ANY PROOF, and so %s%s: pg_hba.conf has "
+				    "%s; change it to scram-sha-256",
+			      l->user, l->what, who,
+			      l->database != NULL ? "" : ", who can copy all data", line);
 }
 
-static bool report_login(const char *user, const struct options *o, struct stream *s, deadline when)
+static bool report_login(const struct login *l, const struct options *o, struct stream *s,
+			 deadline when)
 {
 	struct startup_reply reply;
-	char type = startup_ask(&reply, s, user, "postgres", when);
+	char type = startup_ask(&reply, s, l->user, l->database, when);
 	const char *method = type == 'R' ? startup_method_text(reply.method) : NULL;
 
 	if (type == 'R' && reply.method == 0)
-		report_open_door(user, o->clientcert);
+		report_open_door(l, o->clientcert);
 	else if (type == 'R') /* 5: MD5 */
 		check_line(method != NULL && reply.method > 5 ? LOG_INFO : LOG_NOTICE,
-			   LOGIN "asks for %s", user,
+			   LOGIN "asks for %s", l->user, l->what,
 			   method != NULL ? method : "something that pgssl does not know");
 	else if (type == 'E') /* SQLSTATE class 28: invalid authorization */
 		check_line(strncmp(reply.sqlstate, "28", 2) == 0 ? LOG_NOTICE : LOG_WARNING,
-			   LOGIN "refuses: %s (%s)", user, reply.message, reply.sqlstate);
+			   LOGIN "refuses: %s (%s)", l->user, l->what, reply.message,
+			   reply.sqlstate);
 	else
 		check_error("PostgreSQL at %s: what answers there does not speak its protocol, or "
 			    "not in time: is -r right?",
@@ -145,23 +162,23 @@ static bool report_gss(struct stream *s, deadline when)
 }
 
 /* Step 7. False if the next login would only fail in the same way. */
-static bool try_login(struct login *l, const struct options *o)
+static bool try_login(const struct login *l, struct backend *b, const struct options *o)
 {
 	struct fd_stream fs;
 	struct error e;
 
-	if (!backend_finish(&l->backend, &e)) {
+	if (!backend_finish(b, &e)) {
 		check_error("PostgreSQL cannot be reached at %s: is it running, and is -r right?",
 			    e.text);
 		return false;
 	}
 	if (l == logins)
 		check_ok("PostgreSQL: connected to %s", addresses.name);
-	deadline when = deadline_in(l->backend.timeout_ms);
-	fd_stream_init(&fs, l->backend.fd, l->backend.fd);
-	bool ok = l->user[0] == '\0' ? report_gss(&fs.stream, when)
-				     : report_login(l->user, o, &fs.stream, when);
-	close(l->backend.fd);
+	deadline when = deadline_in(b->timeout_ms);
+	fd_stream_init(&fs, b->fd, b->fd);
+	bool ok =
+	    l->user == NULL ? report_gss(&fs.stream, when) : report_login(l, o, &fs.stream, when);
+	close(b->fd);
 	return ok;
 }
 
@@ -200,9 +217,8 @@ int check_run(const struct options *o)
 	else if (o->pidfile != NULL)
 		check_ok("pid files: \"%s\" can be written", o->pidfile);
 	pidfile_delete();
-	for (int i = 0; i < 3; i++)
-		if (logins[i].user != NULL && !try_login(&logins[i], o))
-			break;
+	for (int i = 0; i < backends_ready && try_login(&logins[i], &backends[i], o); i++)
+		;
 	ok = sandbox_enter(&needs, &e); /* last, since the rest is not possible inside it */
 	check_line(ok ? LOG_INFO : LOG_ERR, "sandbox: %s", ok ? "entered" : e.text);
 	return check_end();

@@ -10,7 +10,7 @@
 /*
  * Take steps 3 to 7 of a connection in their order, without a client and with the sandbox last, and
  * print a report to standard output. Drops privileges for good: the caller can only exit with the
- * result, EX_OK or EX_CONFIG. May block for the passphrase command, the resolver, and three times
+ * result, EX_OK or EX_CONFIG. May block for the passphrase command, the resolver, and six times
  * for --connect-timeout.
  */
 int check_run(const struct options *o) MUST_USE;

@@ -290,6 +290,39 @@ expect('--gss', check('-p', $good, '-r', $service->port, '--gss'), 0,
 	qr/^ok       --gss: PostgreSQL accepts GSSAPI encryption$/m)
 	if T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /gssapi/;
 
+# pg_basebackup could copy the cluster without a password, and --check reported no error. The lines
+# for replication, for the database of the user's name and for another one may differ.
+my $password = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+sub hba {
+	my ($lines, @args) = @_;
+	$service->configure('pg_hba.conf', $lines);
+	return check('-p', $good, '-r', $service->port, @args);
+}
+my $everybody = qr/PostgreSQL lets it in WITHOUT ANY PROOF, and so EVERYBODY who reaches pgssl/;
+expect('trust for replication',
+	hba($password . "host replication all 127.0.0.1/32 trust\n"), 0,
+	qr/^WARNING  login of user "postgres" for replication: $everybody, who can copy all data: pg_hba\.conf has trust/m,
+	qr/^WARNING  login of user "pgssl_check" for replication: $everybody/m,
+	qr/^ok       login of user "postgres": /m, qr/^0 errors, 2 warnings/m);
+expect('trust for replication of others than the superuser',
+	hba($password . "host replication postgres 127.0.0.1/32 reject\nhost replication all 127.0.0.1/32 trust\n"),
+	0, qr/^note     login of user "postgres" for replication: PostgreSQL refuses: /m,
+	qr/^WARNING  login of user "pgssl_check" for replication: $everybody/m);
+expect('a password for replication',
+	hba($password . "host replication all 127.0.0.1/32 scram-sha-256\n"), 0,
+	qr/^ok       login of user "postgres" for replication: PostgreSQL asks for a password/m,
+	qr/^0 errors, 0 warnings/m);
+expect('no line for replication', hba($password), 0,
+	qr/^note     login of user "postgres" for replication: PostgreSQL refuses: no pg_hba\.conf entry for replication connection/m,
+	qr/^0 errors, 0 warnings/m);
+expect('trust for the database of the user',
+	hba("local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost sameuser all 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"),
+	0, qr/^WARNING  login of user "\Q$nobody\E": $everybody/m, qr/^0 errors, 1 warning:/m);
+expect('trust for other databases',
+	hba("local all all trust\nhost postgres,sameuser all 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"),
+	0, qr/^WARNING  login of user "pgssl_check" to database "template1": $everybody/m,
+	qr/^0 errors, 1 warning:/m);
+
 my $socket = "$pg->{socket}:" . $pg->port;
 expect('a Unix socket, trust', check('-p', $good, '-r', $socket, '--gss'), 0,
 	qr/^WARNING  login of user "postgres": .*trust for this socket, or peer/m,

@@ -374,11 +374,13 @@ char startup_ask(struct startup_reply *r, struct stream *backend, const char *us
 {
 	unsigned char packet[1024], m[RELAY_MAX + 2] = {0}; /* so that each string has an end */
 	size_t size = sizeof packet - 8, len;
-	bool whole;
+	bool whole, replication = database == NULL;
 
 	len = (size_t)snprintf((char *)packet + 8, size,
-			       "user%c%s%cdatabase%c%s%capplication_name%cpgssl --check%c", 0, user,
-			       0, 0, database, 0, 0, 0);
+			       "user%c%s%cdatabase%c%s%capplication_name%cpgssl --check%c%s%c%s%c",
+			       0, user, 0, 0, replication ? "replication" : database, 0, 0, 0,
+			       replication ? "replication" : "client_encoding", 0,
+			       replication ? "true" : "UTF8", 0);
 	put_be32(packet, 8 + len + 1); /* snprintf's NUL ends the packet */
 	put_be32(packet + 4, CODE(3, 0));
 	if (len >= size || stream_write_all(backend, packet, 8 + len + 1, when) != IO_DONE ||
