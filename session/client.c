@@ -85,6 +85,7 @@ static void client_shake_hands(struct session *s)
 static void client_admit(struct session *s)
 {
 	const struct startup *st = &s->startup;
+	bool plus_removed = false;
 
 	if (st->kind == STARTUP_CANCEL)
 		session_forward_cancel(s);
@@ -92,7 +93,11 @@ static void client_admit(struct session *s)
 	enum io_status io = stream_write_all(s->backend, st->packet, st->len, s->deadline);
 	/* After a failed write read on: TLS 1.3's alert about our certificate comes only now. */
 	if (io == IO_DONE || io == IO_FAILED)
-		io = startup_relay_authentication(s->backend, s->client, s->deadline);
+		io =
+		    startup_relay_authentication(s->backend, s->client, &plus_removed, s->deadline);
+	if (io == IO_DONE && plus_removed &&
+	    !startup_relay_scram(s->client, s->backend, &io, s->deadline))
+		session_refuse(s, REFUSE_CHANNEL_BINDING, NULL, EX_PROTOCOL);
 	if (io != IO_DONE)
 		give_up(s, lost_because(s, io), EX_UNAVAILABLE);
 }

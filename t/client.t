@@ -7,6 +7,7 @@
 # never: Plaintext to or from the client where TLS was promised.
 # sabotage: wire/startup.c s/len = remove_scram_plus(m, len);/;/
 # sabotage: session/client.c s/if (answer != 'S')/if (answer == 'E')/
+# sabotage: session/client.c s/plus_removed \&\&/false \&\&/
 use lib 't/lib';
 use T;
 use T::ClientMode;
@@ -81,6 +82,23 @@ subtest 'every password method' => sub {
 		for qw(disable prefer);
 	like(try_psql($xinetd, PGCHANNELBINDING => 'require'), qr/channel binding required/,
 		'channel_binding=require: psql refuses');
+};
+
+# psql has TLS and could use channel binding, but is not offered it. PostgreSQL refused it without a
+# hint: "SCRAM channel binding negotiation error".
+subtest 'SCRAM behind another pgssl' => sub {
+	my $far = serve(pg => $xinetd);
+	my @far = (sslmode => 'require');
+	like(try_psql($far, @far), qr/^FATAL:  SCRAM channel binding cannot work: TLS ends between you and PostgreSQL \| HINT:  Use channel_binding=disable\.$/,
+		'the hint');
+	$xinetd->logged(qr/SCRAM channel binding cannot work/);
+	is(try_psql($far, @far, PGCHANNELBINDING => 'disable'), $in, 'it helps');
+	like(try_psql($far, @far, PGCHANNELBINDING => 'disable', password => 'wrong'), $wrong,
+		'a wrong password');
+	is(try_psql($far, @far, user => $_), $in, "$_: other methods need none")
+		for qw(md5 clear);
+	like(try_psql($far, @far, password => undef), qr/fe_sendauth: no password supplied/,
+		'no password');
 };
 
 subtest "errors of PostgreSQL itself" => sub {

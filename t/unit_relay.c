@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC
  *
  * t/unit_relay.c - client mode removes SCRAM-SHA-256-PLUS from the backend's first messages, and
- * changes nothing else.
+ * changes nothing else. It refuses a client that misses it, since the backend would.
  *
- * sabotage: wire/startup.c s/SCRAM-SHA-256-PLUS";/SCRAM-SHA-512-PLUS";/
+ * sabotage: wire/startup.c s/SCRAM "-PLUS";/"SCRAM-SHA-512-PLUS";/
+ * sabotage: wire/startup.c s/m\[flag\] == 'y'/m[flag] == 'z'/
  * sabotage: wire/startup.c s/while (whole \&\& /while (/
  */
 #include "wire/startup.h"
@@ -88,8 +89,10 @@ static bool relays(const unsigned char *in, size_t len, const unsigned char *wan
 	backend.chunk = client.write_chunk = how->chunk;
 	backend.stutter = client.stutter = how->stutter;
 	backend.after = after;
-	enum io_status io = startup_relay_authentication(
-	    &backend.stream, &client.stream, deadline_in(after == IO_WANT_READ ? 0 : 60000));
+	bool removed;
+	enum io_status io =
+	    startup_relay_authentication(&backend.stream, &client.stream, &removed,
+					 deadline_in(after == IO_WANT_READ ? 0 : 60000));
 	memstream_close(&backend);
 	memstream_close(&client);
 	bool good = io == result && memstream_left(&backend) == left &&
@@ -181,27 +184,108 @@ static void test_client_gone(void)
 {
 	static struct memstream backend, client;
 	unsigned char in[64];
+	bool removed;
 	size_t len = message(in, 'R', SASL PLUS SCRAM "\0", 38);
 
 	memstream_init(&client, "", 0);
 	client.out_room = 4;
 	client.out_after = IO_FAILED;
 	memstream_init(&backend, in, len);
-	ok(startup_relay_authentication(&backend.stream, &client.stream, deadline_in(60000)) ==
-	       IO_DONE,
+	ok(startup_relay_authentication(&backend.stream, &client.stream, &removed,
+					deadline_in(60000)) == IO_DONE,
 	   "relayed: a write to a vanished client is left to the relay");
 	memstream_close(&backend);
 	memstream_init(&backend, in, len);
 	client.out_after = IO_WANT_WRITE;
-	ok(startup_relay_authentication(&backend.stream, &client.stream, deadline_in(0)) ==
-	       IO_TIMEOUT,
+	ok(startup_relay_authentication(&backend.stream, &client.stream, &removed,
+					deadline_in(0)) == IO_TIMEOUT,
 	   "relayed: a client that does not read");
 	memstream_close(&backend);
 	memstream_close(&client);
 }
 
+/* The client's answer to AuthenticationSASL: forwarded unless it misses channel binding. */
+static const struct answer {
+	const char *name, *body;
+	size_t len;
+	bool refused;
+} answers[] = {
+    {"y: refused", B("SCRAM-SHA-256\0\0\0\0\x0by,,n=,r=abc"), true},
+    {"y and an authorization identity: refused", B("SCRAM-SHA-256\0\0\0\0\x0ey,a=x,n=,r=abc"),
+     true},
+    {"n: no channel binding", B("SCRAM-SHA-256\0\0\0\0\x0bn,,n=,r=abc"), false},
+    {"p: a mechanism that was not offered",
+     B("SCRAM-SHA-256-PLUS\0\0\0\0\x18p=tls-server-end-point,,"), false},
+    {"another mechanism", B("OAUTHBEARER\0\0\0\0\1\0\0y,,"), false},
+    {"no response", B("SCRAM-SHA-256\0\xff\xff\xff\xff"), false},
+    {"a password", B("yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\0"), false},
+    {"nothing", B(""), false},
+};
+
+static bool relays_answer(const struct answer *row, const struct packaging *how)
+{
+	static struct memstream backend, client;
+	unsigned char in[128];
+	size_t len = message(in, 'p', row->body, row->len);
+	size_t want = row->refused ? 0 : len;
+	enum io_status io = IO_DONE;
+
+	memcpy(in + len, "behind", 6); /* not to be read */
+	memstream_init(&client, in, len + 6);
+	memstream_init(&backend, "", 0);
+	client.chunk = backend.write_chunk = how->chunk;
+	client.stutter = backend.stutter = how->stutter;
+	bool forwarded =
+	    startup_relay_scram(&client.stream, &backend.stream, &io, deadline_in(60000));
+	memstream_close(&client);
+	memstream_close(&backend);
+	return forwarded == !row->refused && io == IO_DONE && memstream_left(&client) == 6 &&
+	       backend.out_len == want && memcmp(backend.out, in, want) == 0;
+}
+
+static void test_answers(void)
+{
+	for (size_t i = 0; i < COUNT(answers); i++) {
+		bool good = true;
+
+		for (size_t k = 0; k < COUNT(packagings); k++)
+			good &= relays_answer(&answers[i], &packagings[k]);
+		ok(good, "the client's answer: %s", answers[i].name);
+	}
+}
+
+/* What came of an answer is forwarded, since the relay continues behind it. */
+static void test_answer_cuts(void)
+{
+	static const enum io_status afters[] = {IO_END, IO_FAILED, IO_WANT_READ};
+	static struct memstream backend, client;
+	unsigned char in[128];
+	size_t all = message(in, 'p', answers[0].body, answers[0].len);
+
+	for (size_t a = 0; a < COUNT(afters); a++) {
+		bool good = true;
+
+		for (size_t len = 0; len < all; len++) {
+			enum io_status io = IO_TIMEOUT;
+
+			memstream_init(&client, in, len);
+			memstream_init(&backend, "", 0);
+			client.after = afters[a];
+			good &= startup_relay_scram(&client.stream, &backend.stream, &io,
+						    deadline_in(a == 2 ? 0 : 60000)) &&
+				io == IO_DONE && backend.out_len == len &&
+				memcmp(backend.out, in, len) == 0;
+			memstream_close(&client);
+			memstream_close(&backend);
+		}
+		ok(good, "the client's answer: cut at every byte, %d", afters[a]);
+	}
+}
+
 int main(void)
 {
+	test_answers();
+	test_answer_cuts();
 	test_relay();
 	test_relay_cuts();
 	test_relay_sizes();

@@ -15,6 +15,7 @@
 #define MESSAGE_HEAD        5    /* type and length of a message */
 #define RELAY_MAX           8192 /* longer messages are not looked into */
 #define AUTHENTICATION_SASL 10
+#define SCRAM               "SCRAM-SHA-256"
 
 #define UNENCRYPTED (STARTUP_CLEAR | STARTUP_DIRECT | STARTUP_LOCAL)
 #define EVERYWHERE  (UNENCRYPTED | STARTUP_NEGOTIATED)
@@ -56,6 +57,9 @@ static const struct {
 	[REFUSE_BACKEND] = {"57P03", "could not connect to PostgreSQL at %s", NULL},
 	[REFUSE_BACKEND_TLS] = {"08006",
 		"could not establish a TLS connection to PostgreSQL at %s", NULL},
+	[REFUSE_CHANNEL_BINDING] = {"28000",
+		"SCRAM channel binding cannot work: TLS ends between you and PostgreSQL",
+		"Use channel_binding=disable."},
 	[REFUSE_TOO_MANY] = {"53300", "sorry, too many clients already", NULL},
 	[REFUSE_TOO_MANY_OF_SOURCE] = {"53300", "too many connections from this address",
 				       "See --max-per-source in pgssl's manual."},
@@ -288,7 +292,7 @@ enum io_status startup_refuse(struct stream *s, enum refusal why, const char *de
 /* Remove SCRAM-SHA-256-PLUS from the names in an AuthenticationSASL. Returns the new length. */
 static size_t remove_scram_plus(unsigned char *m, size_t len)
 {
-	static const char plus[] = "SCRAM-SHA-256-PLUS";
+	static const char plus[] = SCRAM "-PLUS";
 	size_t at = MESSAGE_HEAD + 4;
 
 	while (at < len && m[at] != '\0') { /* an empty name ends the list */
@@ -314,11 +318,11 @@ static bool is_sasl_request(const unsigned char *m, size_t len)
 }
 
 /* Read one message. If it is too long or malformed, read only the head; `whole` is then false. */
-static enum io_status read_backend_message(struct stream *backend, unsigned char *m, size_t *len,
-					   bool *whole, deadline when)
+static enum io_status read_message(struct stream *from, unsigned char *m, size_t *len, bool *whole,
+				   deadline when)
 {
 	size_t body;
-	enum io_status io = stream_read_exactly(backend, m, MESSAGE_HEAD, len, when);
+	enum io_status io = stream_read_exactly(from, m, MESSAGE_HEAD, len, when);
 
 	*whole = false;
 	if (io != IO_DONE)
@@ -326,31 +330,60 @@ static enum io_status read_backend_message(struct stream *backend, unsigned char
 	size_t size = (size_t)get_be32(m + 1) + 1;
 	if (size < MESSAGE_HEAD || size > RELAY_MAX)
 		return IO_DONE;
-	io = stream_read_exactly(backend, m + MESSAGE_HEAD, size - MESSAGE_HEAD, &body, when);
+	io = stream_read_exactly(from, m + MESSAGE_HEAD, size - MESSAGE_HEAD, &body, when);
 	*len += body;
 	*whole = io == IO_DONE;
 	return io;
 }
 
 enum io_status startup_relay_authentication(struct stream *backend, struct stream *client,
-					    deadline when)
+					    bool *plus_removed, deadline when)
 {
 	unsigned char m[RELAY_MAX];
-	size_t len;
+	size_t len, all;
 	bool whole;
 
+	*plus_removed = false;
 	do {
-		enum io_status io = read_backend_message(backend, m, &len, &whole, when);
+		enum io_status io = read_message(backend, m, &len, &whole, when);
 		if (io != IO_DONE)
 			return io;
+		all = len;
 		if (whole && is_sasl_request(m, len))
 			len = remove_scram_plus(m, len);
+		*plus_removed = len < all;
 		io = stream_write_all(client, m, len, when);
 		if (io != IO_DONE)
 			return io == IO_FAILED ? IO_DONE : io;
 		/* Go on after NoticeResponse and NegotiateProtocolVersion. */
 	} while (whole && (m[0] == 'N' || m[0] == 'v'));
 	return IO_DONE;
+}
+
+/* RFC 5802, 7: "y" means that the client could bind, and thinks that the server cannot. */
+static bool misses_channel_binding(const unsigned char *m, size_t len)
+{
+	size_t flag = MESSAGE_HEAD + sizeof SCRAM + 4; /* after name and length of the response */
+
+	return m[0] == 'p' && len > flag && m[flag] == 'y' &&
+	       memcmp(m + MESSAGE_HEAD, SCRAM, sizeof SCRAM) == 0;
+}
+
+bool startup_relay_scram(struct stream *client, struct stream *backend, enum io_status *result,
+			 deadline when)
+{
+	unsigned char m[RELAY_MAX];
+	size_t len;
+	bool whole;
+
+	/* A client that is gone, slow or odd is left to the relay. */
+	if (read_message(client, m, &len, &whole, when) == IO_DONE && whole &&
+	    misses_channel_binding(m, len))
+		return false;
+	*result = stream_write_all(backend, m, len, when);
+	if (*result == IO_FAILED) /* its last words are to be read */
+		*result = IO_DONE;
+	return true;
 }
 
 const char *startup_broken_text(const struct startup *st)
@@ -384,7 +417,7 @@ char startup_ask(struct startup_reply *r, struct stream *backend, const char *us
 	put_be32(packet, 8 + len + 1); /* snprintf's NUL ends the packet */
 	put_be32(packet + 4, CODE(3, 0));
 	if (len >= size || stream_write_all(backend, packet, 8 + len + 1, when) != IO_DONE ||
-	    read_backend_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
+	    read_message(backend, m, &len, &whole, when) != IO_DONE || !whole ||
 	    (m[0] == 'R' && len < MESSAGE_HEAD + 4))
 		return 0;
 	*r = (struct startup_reply){.method = get_be32(m + MESSAGE_HEAD)};

@@ -57,6 +57,7 @@ enum refusal {
 	REFUSE_CERTIFICATE,
 	REFUSE_BACKEND,
 	REFUSE_BACKEND_TLS,
+	REFUSE_CHANNEL_BINDING,
 	REFUSE_TOO_MANY,
 	REFUSE_TOO_MANY_OF_SOURCE,
 };
@@ -105,7 +106,16 @@ enum io_status startup_refuse(struct stream *s, enum refusal why, const char *de
  * status of the backend's stream; the client got whole messages only and can be sent an error.
  */
 enum io_status startup_relay_authentication(struct stream *backend, struct stream *client,
-					    deadline when) MUST_USE;
+					    bool *plus_removed, deadline when) MUST_USE;
+
+/*
+ * The same if SCRAM-SHA-256-PLUS was removed: relay the client's answer, or what comes of it until
+ * `when`. *result is IO_DONE if the rest can be relayed unchanged, else the status of the backend's
+ * stream. False, and nothing was forwarded, if the client supports channel binding: the backend
+ * would end the login, and what could persuade it is covered by the client's proof of its password.
+ */
+bool startup_relay_scram(struct stream *client, struct stream *backend, enum io_status *result,
+			 deadline when) MUST_USE;
 
 /* The message of a refusal, for the log. Returns `buf`. */
 const char *startup_refusal_text(enum refusal why, const char *detail, char *buf, size_t size);
