@@ -8,6 +8,7 @@
 #include "tls.h"
 #include "tls/internal.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +22,12 @@
 /* Reads of the transport in one call of OpenSSL, which would go on as long as KeyUpdates come. */
 #define READS_MAX 4
 #define BULK_SIZE 65536 /* size of a read once the handshake is done */
+/* A ClientHello that uses OpenSSL's lists badly costs 80 ms of processor time with 64 KiB. Clients
+ * send up to 5, or 20 if they name many authorities. */
+#define HELLO_MAX 32768
+/* A KeyUpdate costs ten times as much as a record of data, and OpenSSL takes any number. */
+#define KEY_UPDATES_PER_S 32
+#define THROTTLE_PAUSE_MS 100 /* how late a throttled session may notice a deadline or SIGTERM */
 /* Files that may be being replaced are read again, for a quarter of a second or so. */
 #define RETRIES        10
 #define RETRY_PAUSE_NS (25 * 1000000L)
@@ -71,6 +78,37 @@ static int bio_write(BIO *bio, const char *buf, int len)
 	return (int)n;
 }
 
+/* OpenSSL calls this for each message. */
+static void note_message(int written, int version, int type, const void *bytes, size_t len,
+			 SSL *ssl, void *arg)
+{
+	int message = len > 0 ? *(const unsigned char *)bytes : -1;
+	struct tls *t = arg;
+
+	(void)version, (void)ssl;
+	if (written != 0 || type != SSL3_RT_HANDSHAKE)
+		return;
+	if (message == SSL3_MT_CLIENT_HELLO)
+		t->hello_len = len;
+	if (message == SSL3_MT_KEY_UPDATE && t->key_updates++ == 0)
+		t->key_updates_until = deadline_in(1000);
+}
+
+/* A peer that floods us with KeyUpdates is read from only once a second. */
+static bool throttle(struct tls *t)
+{
+	int left = t->key_updates > 0 ? deadline_left(t->key_updates_until) : 0;
+
+	if (left == 0)
+		t->key_updates = 0;
+	if (t->key_updates <= KEY_UPDATES_PER_S)
+		return false;
+	if (left > THROTTLE_PAUSE_MS)
+		left = THROTTLE_PAUSE_MS;
+	(void)ppoll(NULL, 0, &(struct timespec){.tv_nsec = left * 1000000L}, NULL);
+	return true;
+}
+
 static int bio_read(BIO *bio, char *buf, int len)
 {
 	struct tls *t = BIO_get_data(bio);
@@ -78,7 +116,7 @@ static int bio_read(BIO *bio, char *buf, int len)
 
 	BIO_clear_retry_flags(bio);
 	BIO_clear_flags(bio, BIO_FLAGS_IN_EOF);
-	if (t->reads++ == READS_MAX) { /* let the caller check its deadline */
+	if (t->reads++ == READS_MAX || throttle(t)) { /* let the caller check its deadline */
 		BIO_set_retry_read(bio);
 		return -1;
 	}
@@ -205,13 +243,21 @@ static const struct stream_verbs tls_verbs = {tls_read, tls_write, tls_pending, 
 
 /* ---- the context ---- */
 
-/* --alpn=require: a direct client must ask for PostgreSQL, as no browser does (ALPACA attack). */
-static int require_alpn(SSL *ssl, int *alert, void *arg)
+/* Limit its length. --alpn=require: a direct client must ask for PostgreSQL, as no browser does
+ * (ALPACA attack). */
+static int check_hello(SSL *ssl, int *alert, void *arg)
 {
 	struct tls *t = arg;
 	const unsigned char *extension;
 	size_t len;
 
+	if (t->hello_len > HELLO_MAX) {
+		*alert = SSL_AD_DECODE_ERROR;
+		fail(&tls_refusal, EX_PROTOCOL,
+		     "could not accept TLS connection: ClientHello of %zu bytes is too long",
+		     t->hello_len);
+		return SSL_CLIENT_HELLO_ERROR;
+	}
 	if (!t->direct || t->options->alpn != ALPN_REQUIRE ||
 	    SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation,
 				      &extension, &len) == 1)
@@ -230,6 +276,7 @@ static void init_library(void)
 	tls_install_wiping();
 	/* No clean-up at exit: the kernel does it faster. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+	tls_read_site_policy();
 }
 
 static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
@@ -241,7 +288,9 @@ static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 		return fail(e, EX_SOFTWARE,
 			    "could not initialise OpenSSL (is openssl.cnf in order?): %s",
 			    tls_reason("no reason given"));
-	SSL_CTX_set_client_hello_cb(t->ctx, require_alpn, t);
+	SSL_CTX_set_client_hello_cb(t->ctx, check_hello, t);
+	SSL_CTX_set_msg_callback(t->ctx, note_message);
+	SSL_CTX_set_msg_callback_arg(t->ctx, t);
 	if (!tls_apply_settings(t->ctx, o, e))
 		return false;
 	t->retry = !tls_load_trust(t->ctx, o, e);

@@ -3,6 +3,7 @@
 # Client certificates of all kinds with each --clientcert and sslmode: the exact error that psql
 # shows. Revocation lists, unusual names, authorities that cannot be read.
 # sabotage: tls/peer.c s/SSL_VERIFY_PEER | //
+# sabotage: tls/peer.c s/SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);/;/
 # sabotage: tls/peer.c s/X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL/X509_V_FLAG_CRL_CHECK/
 # sabotage: tls/peer.c s/type != V_ASN1_PRINTABLESTRING/false/
 # sabotage: auth/certauth.c s/strcmp(name, c->user) == 0/true/
@@ -17,7 +18,8 @@ my $root = issue(cn => 'Root', ca => 1);
 my $middle = issue(issuer => $root, cn => 'Middle', ca => 1);
 my $other = issue(cn => 'Other', ca => 1);
 my $deep = $root;
-$deep = issue(issuer => $deep, cn => "Level $_", ca => 1) for 1 .. 8;
+$deep = issue(issuer => $deep, cn => "Level $_", ca => 1) for 1 .. 10;
+my $deeper = issue(issuer => $deep, cn => 'Level 11', ca => 1);
 
 # The outcome of one connection: 'in', or psql's message.
 sub outcome {
@@ -80,6 +82,7 @@ my %matrix = (
 	'intermediate sent' => [ issue(issuer => $middle, cn => 'alice'), 'in', 'in', 'in' ],
 	'intermediate not sent' => [ \%chainless, ($unknown) x 3 ],
 	'long chain' => [ issue(issuer => $deep, cn => 'alice'), 'in', 'in', 'in' ],
+	'11 intermediates' => [ issue(issuer => $deeper, cn => 'alice'), ($unknown) x 3 ],
 	'RSA' => [ issue(issuer => $root, cn => 'alice', key => 'RSA'), 'in', 'in', 'in' ],
 	'RSA-PSS' => [ issue(issuer => $root, cn => 'alice', key => 'RSA-PSS'), 'in', 'in', 'in' ],
 	'Ed25519' => [ issue(issuer => $root, cn => 'alice', key => 'ed25519'), 'in', 'in', 'in' ],

@@ -3,9 +3,11 @@
 # A ClientHello that arrives in several TCP segments or TLS records. With the key share of a hybrid
 # group it is longer than a TCP segment, which other servers and middleboxes did not expect. Here it
 # has up to 20 kB, follows an SSLRequest or starts direct TLS, and comes over a socket or pipes.
+# sabotage: s/t->hello_len > HELLO_MAX/false/ tls.c
 # sabotage: s/if (io != IO_WANT_READ \&\& io != IO_WANT_WRITE)/if (io != IO_WANT_WRITE)/ tls.c
 use lib 't/lib';
 use T;
+use T::Handshake;
 
 my $fake = after_startup(sub { syswrite $_[0], 'from the backend' });
 
@@ -162,5 +164,14 @@ subtest 'HelloRetryRequest' => sub {
 			args => ['--groups=P-384'], retried => 1);
 		cmp_ok($lengths[1], '>=', 1536, "of @lengths bytes");
 	}
+};
+
+# With 64 KiB of groups and key shares OpenSSL needed 80 ms to find none that it knows.
+subtest 'longer than 32 KiB' => sub {
+	my $s = serve(pg => $fake);
+	my ($below, $above) = handshakes(map { $s->port . " postgres -pad $_" } 30_000, 33_000);
+	like($below, qr/^done/, 'less');
+	like($above, qr/^failed/, 'more');
+	$s->logged(qr/could not accept TLS connection: ClientHello of 3\d{4} bytes is too long/);
 };
 done_testing;

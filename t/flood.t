@@ -2,9 +2,10 @@
 #
 # A client that always has more data to read: no read ever waits, so code that checks deadlines and
 # SIGTERM only while it waits never checks them. They must take effect all the same.
-# sabotage: s/if (t->reads++ == READS_MAX)/if (false)/ tls.c
+# sabotage: s/t->reads++ == READS_MAX || throttle(t)/false/ tls.c
 # sabotage: s/return left == 0 ? IO_TIMEOUT/return false ? IO_TIMEOUT/ net/stream.c
 # sabotage: s/if (ready > 0 \&\& end_signal_pending())/if (false)/ net/stream.c
+# sabotage: s/t->key_updates <= KEY_UPDATES_PER_S/true/ tls.c
 use lib 't/lib';
 use T;
 use T::X509;
@@ -39,6 +40,18 @@ subtest 'KeyUpdates before the startup packet' => sub {
 	nap(0.2);
 	kill 'TERM', $s->{pid};
 	ends($s, $client, qr/SIGTERM/, 76, 'SIGTERM ends the session');
+};
+
+# A KeyUpdate costs ten times as much as its record, so a flood kept a processor busy until the
+# time-out.
+subtest 'a flood of KeyUpdates is throttled' => sub {
+	my $cpu = sub { my (undef, undef, $user, $system) = times; $user + $system };
+	my $before = $cpu->();
+	my ($s, $client) = flooded(['keyupdates'], pg => fake_backend(),
+		args => ['--handshake-timeout=3']);
+	ends($s, $client, qr/did not send its startup packet in time/, 76, 'it goes on for 3 s');
+	cmp_ok($cpu->() - $before, '<', 1, 'processor time of both sides');
+	note($cpu->() - $before);
 };
 
 subtest 'data or KeyUpdates in a session' => sub {

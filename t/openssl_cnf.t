@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: ISC
 #
 # pgssl obeys openssl.cnf as `openssl s_server` does: providers, random generators, protocol
-# versions, ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers and
-# VerifyMode.
+# versions, ciphers and groups. The exceptions are versions below TLS 1.2, weak ciphers, VerifyMode,
+# and finite-field groups and ciphers that are not named.
 # sabotage: s/SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION/true/ tls/settings.c
 # sabotage: s/SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);/;/ tls/settings.c
 # sabotage: s/SSL_CTX_set_cipher_list(ctx, list + (list\[0\] == ':')) != 1/false/ tls/settings.c
+# sabotage: s/group\[0\] == 1/group[0] == 9/ tls/settings.c
+# sabotage: s/(dhe \&\& exchange == NID_kx_dhe)/exchange == NID_kx_dhe/ tls/settings.c
+# sabotage: s/at\[-1\] != 'C'/false/ tls/settings.c
 use lib 't/lib';
 use T;
 use T::Handshake;
@@ -64,6 +67,23 @@ like_s_server('Ciphersuites', system_default('Ciphersuites = TLS_CHACHA20_POLY13
 like_s_server('Groups', system_default('Groups = P-384:P-256'), { map { ("$_ -groups X25519" => 'failed', "$_ -groups X25519:P-384:P-256" => 'done') } $tls12, $tls13 });
 like_s_server('SignatureAlgorithms', system_default('SignatureAlgorithms = rsa_pss_rsae_sha512'),
 	{ "$tls13 -sigalgs rsa_pss_rsae_sha256" => 'failed', "$tls13 -sigalgs rsa_pss_rsae_sha512" => 'done' }, pem => $rsa);
+
+# A prepared ClientHello for ffdhe8192 costs a server a hundred times as much as one for X25519.
+my $dhe = 'DHE-RSA-AES128-GCM-SHA256';
+my %ffdhe = map { ("$tls13 -groups ffdhe$_" => 'failed') } 2048, 3072, 4096, 6144, 8192;
+my %finite = (%ffdhe, "$tls12 -cipher DHE" => 'failed', "$tls13 -groups X25519:ffdhe2048" => 'done',
+	"$tls12 -cipher DHE:ECDHE" => 'done');
+like_s_server("no finite fields by default: @$_", system_default(@$_), \%finite, pem => $rsa, only => 1)
+	for [], ['CipherString = DEFAULT:!kDHE:-DHE'], [ 'CipherString = ALL:@SECLEVEL=1', 'Groups = X25519:P-256' ];
+like_s_server("finite fields with $_", system_default($_),
+	{ %ffdhe, "$tls13 -groups ffdhe2048" => 'done', "$tls12 -cipher DHE" => 'failed' }, pem => $rsa,
+	only => 1) for 'Groups = P-256:ffdhe2048', '1.cURVES = ffdhe2048';
+like_s_server('the same in s_server', system_default('Groups = P-256:ffdhe2048'),
+	{ "$tls13 -groups ffdhe2048" => 'done', "$tls13 -groups ffdhe3072" => 'failed' });
+like_s_server("CipherString = $_", system_default("CipherString = $_"), { "$tls12 -cipher $dhe" => 'done' }, pem => $rsa)
+	for "ECDHE+AESGCM:$dhe", 'kDHE+AESGCM', 'ECDHE EDH';
+like_s_server('options that name finite fields', system_default(), { %ffdhe, "$tls13 -groups ffdhe4096" => 'done', "$tls12 -cipher $dhe" => 'done' },
+	pem => $rsa, args => [ '--groups=X25519:ffdhe4096', '-C', "ECDHE+AESGCM:$dhe" ], only => 1);
 
 subtest 'options override openssl.cnf' => sub {
 	my $env = system_default('MinProtocol = TLSv1.3', 'MaxProtocol = TLSv1.3',

@@ -18,12 +18,15 @@ struct tls {
 	SSL *ssl;
 	struct stream *raw;
 	const struct options *options;
-	bool direct;       /* the client began without an SSLRequest */
-	bool retry;        /* it could not be opened, perhaps because a file is being replaced */
-	char failure[128]; /* why the connection broke */
-	unsigned reads;    /* of the transport, in the current call of OpenSSL */
-	bool more;         /* another read may succeed without new input */
-	bool out_failed;   /* the transport is broken */
+	bool direct;          /* the client began without an SSLRequest */
+	bool retry;           /* it could not be opened, perhaps because a file is being replaced */
+	char failure[128];    /* why the connection broke */
+	unsigned reads;       /* of the transport, in the current call of OpenSSL */
+	size_t hello_len;     /* of the last ClientHello */
+	unsigned key_updates; /* within a second, which ends at the next */
+	deadline key_updates_until;
+	bool more;              /* another read may succeed without new input */
+	bool out_failed;        /* the transport is broken */
 	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
 	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
 };
@@ -83,6 +86,9 @@ bool tls_read_passphrase(const char *command, char *buf, size_t size, struct err
 extern const unsigned char tls_alpn[];
 #define TLS_ALPN_LEN 11
 
+/* Read openssl.cnf once, for what tls_apply_settings must know of it. */
+void tls_read_site_policy(void);
+
 /* The settings of both modes. Fails with EX_CONFIG or EX_USAGE. */
 bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
 
@@ -91,7 +97,7 @@ bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_
 
 /* ---- peers and their names, which are a stranger's text (peer.c, names.c) ---- */
 
-/* Why the peer's certificate was refused; status 0 if it was not. One process has one peer. */
+/* Why the peer was refused in the handshake; status 0 if it was not. One process has one peer. */
 extern struct error tls_refusal;
 
 /*

@@ -17,6 +17,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#define CHAIN_MAX 10   /* intermediates that a client may send; OpenSSL would take 100 */
 #define NAME_SIZE 1025 /* identmap takes names of up to 1024 bytes; a longer one is no name */
 
 /* ---- trust ---- */
@@ -118,6 +119,7 @@ static void request_client_cert(SSL_CTX *ctx)
 	sk_X509_pop_free(all, X509_free);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, verify_client);
 	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server */
+	SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);
 }
 
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)

@@ -4,16 +4,86 @@
  *
  * Distributions and operators set their policy in openssl.cnf, which comes first. What pgssl
  * promises narrows it, and an option overrules both.
+ *
+ * A server offers finite-field Diffie-Hellman (ffdhe groups, DHE ciphers) only if openssl.cnf or an
+ * option names it. A client that asks for ffdhe8192 with a prepared ClientHello costs a server a
+ * hundred times as much as one that asks for X25519, and itself nothing (D(HE)at attack).
  */
 #include "tls/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include <openssl/conf.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/objects.h>
 #include <openssl/rand.h>
+
+/* ---- what openssl.cnf names ---- */
+
+static struct {
+	bool ffdhe, dhe;
+} site;
+
+static bool names_ffdhe(const char *groups)
+{
+	return strcasestr(groups, "ffdhe") != NULL;
+}
+
+/* Has this list of ciphers one of DHE, as a name (DHE-RSA-...) or a keyword (kDHE, EDH)? */
+static bool names_dhe(const char *ciphers)
+{
+	char *copy = strdup(ciphers), *rest = copy, *word, *at;
+	bool found = false;
+
+	while (!found && (word = strsep(&rest, ":, ;")) != NULL)
+		found = strchr("!-+", word[0]) == NULL &&
+			(strstr(word, "EDH") != NULL ||
+			 ((at = strstr(word, "DHE")) != NULL && (at == word || at[-1] != 'C')));
+	free(copy);
+	return found;
+}
+
+static const char *conf_string(const CONF *conf, const char *section, const char *name)
+{
+	return section == NULL ? NULL : NCONF_get_string(conf, section, name);
+}
+
+/* Look at a command of the section. As for OpenSSL, a prefix up to a dot does not count. */
+static void read_site_command(const CONF_VALUE *command)
+{
+	const char *dot = strchr(command->name, '.');
+	const char *name = dot != NULL ? dot + 1 : command->name;
+
+	if (strcasecmp(name, "Groups") == 0 || strcasecmp(name, "Curves") == 0)
+		site.ffdhe = names_ffdhe(command->value);
+	else if (strcasecmp(name, "CipherString") == 0)
+		site.dhe = names_dhe(command->value);
+}
+
+/* OpenSSL applies these commands to each SSL_CTX, and does not tell which. */
+void tls_read_site_policy(void)
+{
+	char *file = CONF_get1_default_config_file();
+	CONF *conf = NCONF_new(NULL);
+	STACK_OF(CONF_VALUE) *commands = NULL;
+
+	if (file != NULL && conf != NULL && NCONF_load(conf, file, NULL) == 1) {
+		const char *section = conf_string(conf, "default", "openssl_conf");
+		section = conf_string(conf, section, "ssl_conf");
+		section = conf_string(conf, section, "system_default");
+		commands = section == NULL ? NULL : NCONF_get_section(conf, section);
+	}
+	for (int i = 0; i < sk_CONF_VALUE_num(commands); i++)
+		read_site_command(sk_CONF_VALUE_value(commands, i));
+	NCONF_free(conf);
+	OPENSSL_free(file);
+	ERR_clear_error();
+}
+
+/* ---- versions, ciphers and groups ---- */
 
 /* TLS 1.2 at least, unless openssl.cnf asks for more; an option overrules it. */
 static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e)
@@ -39,23 +109,23 @@ static bool set_protocols(SSL_CTX *ctx, const struct options *o, struct error *e
 	return true;
 }
 
-static bool is_forward_secret_aead(const SSL_CIPHER *cipher)
+static bool is_forward_secret_aead(const SSL_CIPHER *cipher, bool dhe)
 {
 	int exchange = SSL_CIPHER_get_kx_nid(cipher);
 
 	return SSL_CIPHER_is_aead(cipher) == 1 &&
-	       (exchange == NID_kx_ecdhe || exchange == NID_kx_dhe);
+	       (exchange == NID_kx_ecdhe || (dhe && exchange == NID_kx_dhe));
 }
 
 /* Of what openssl.cnf allows for TLS 1.2 keep the forward-secret AEAD ciphers. */
-static bool set_default_ciphers(SSL_CTX *ctx, struct error *e)
+static bool set_default_ciphers(SSL_CTX *ctx, bool dhe, struct error *e)
 {
 	STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ctx);
 	char list[4096] = "";
 
 	for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
 		const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
-		if (!is_forward_secret_aead(cipher))
+		if (!is_forward_secret_aead(cipher, dhe))
 			continue;
 		strlcat(list, ":", sizeof list);
 		strlcat(list, SSL_CIPHER_get_name(cipher), sizeof list);
@@ -67,9 +137,24 @@ static bool set_default_ciphers(SSL_CTX *ctx, struct error *e)
 	return true;
 }
 
+typedef int security_callback(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid,
+			      void *other, void *ex);
+static security_callback *default_security;
+
+/* OpenSSL asks before it supports, shares or uses a group. RFC 7919: the ffdhe groups are 01xx. */
+static int refuse_ffdhe(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
+			void *ex)
+{
+	const unsigned char *group = other;
+
+	if ((op & (int)SSL_SECOP_OTHER_TYPE) == SSL_SECOP_OTHER_CURVE && group[0] == 1)
+		return 0;
+	return default_security(ssl, ctx, op, bits, nid, other, ex);
+}
+
 static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 {
-	if (o->ciphers == NULL && !set_default_ciphers(ctx, e))
+	if (o->ciphers == NULL && !set_default_ciphers(ctx, o->client || site.dhe, e))
 		return false;
 	if (o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1)
 		return fail(e, EX_USAGE,
@@ -81,6 +166,10 @@ static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 	if (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1)
 		return fail(e, EX_USAGE, "--groups=%s: OpenSSL knows no such key-exchange groups",
 			    o->groups);
+	if (!o->client && !(o->groups != NULL ? names_ffdhe(o->groups) : site.ffdhe)) {
+		default_security = SSL_CTX_get_security_callback(ctx);
+		SSL_CTX_set_security_callback(ctx, refuse_ffdhe);
+	}
 	SSL_CTX_set_dh_auto(ctx, 1);
 	return true;
 }
