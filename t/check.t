@@ -2,6 +2,7 @@
 #
 # --check: all lines for a good installation, and the right line for each problem. The exit status
 # is 0, or 78 if connections would fail.
+# sabotage: wire/startup.c s/replication = database == NULL/replication = false/
 # sabotage: check/report.c s/errors == 0 ? EX_OK : EX_CONFIG/errors == 0 ? EX_OK : EX_OK/
 # sabotage: check/certificates.c s/days < soon ? LOG_WARNING/days < 0 ? LOG_WARNING/
 # sabotage: check/certificates.c s/X509_verify_cert(ctx) == 1/X509_verify_cert(ctx) < 2/

@@ -11,6 +11,7 @@
  */
 #include "tls/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,14 +64,32 @@ static void read_site_command(const CONF_VALUE *command)
 		site.dhe = names_dhe(command->value);
 }
 
-/* OpenSSL applies these commands to each SSL_CTX, and does not tell which. */
-void tls_read_site_policy(void)
+/* Can anything in the file matter? To parse it costs 3 % of a connection. */
+static bool may_name_finite_fields(const char *file)
 {
-	char *file = CONF_get1_default_config_file();
+	FILE *f = fopen(file, "re");
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+
+	while (!found && f != NULL && getline(&line, &size, f) > 0) {
+		const char *p = line + strspn(line, " \t");
+		found = *p != '#' && (strncasecmp(p, ".include", 8) == 0 ||
+				      strcasestr(p, "dhe") != NULL || strstr(p, "EDH") != NULL);
+	}
+	if (f != NULL)
+		fclose(f);
+	free(line);
+	return found;
+}
+
+/* OpenSSL applies these commands to each SSL_CTX, and does not tell which. */
+static void read_site_commands(const char *file)
+{
 	CONF *conf = NCONF_new(NULL);
 	STACK_OF(CONF_VALUE) *commands = NULL;
 
-	if (file != NULL && conf != NULL && NCONF_load(conf, file, NULL) == 1) {
+	if (conf != NULL && NCONF_load(conf, file, NULL) == 1) {
 		const char *section = conf_string(conf, "default", "openssl_conf");
 		section = conf_string(conf, section, "ssl_conf");
 		section = conf_string(conf, section, "system_default");
@@ -79,8 +98,16 @@ void tls_read_site_policy(void)
 	for (int i = 0; i < sk_CONF_VALUE_num(commands); i++)
 		read_site_command(sk_CONF_VALUE_value(commands, i));
 	NCONF_free(conf);
-	OPENSSL_free(file);
 	ERR_clear_error();
+}
+
+void tls_read_site_policy(void)
+{
+	char *file = CONF_get1_default_config_file();
+
+	if (file != NULL && may_name_finite_fields(file))
+		read_site_commands(file);
+	OPENSSL_free(file);
 }
 
 /* ---- versions, ciphers and groups ---- */
@@ -140,14 +167,18 @@ static bool set_default_ciphers(SSL_CTX *ctx, bool dhe, struct error *e)
 typedef int security_callback(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid,
 			      void *other, void *ex);
 static security_callback *default_security;
+static bool dhe_ciphers;
 
-/* OpenSSL asks before it supports, shares or uses a group. RFC 7919: the ffdhe groups are 01xx. */
+/* OpenSSL asks before it supports, shares or uses a group. RFC 7919: the ffdhe groups are 01xx.
+ * From 4.0 on DHE ciphers need one if the client names some. */
 static int refuse_ffdhe(const SSL *ssl, const SSL_CTX *ctx, int op, int bits, int nid, void *other,
 			void *ex)
 {
 	const unsigned char *group = other;
+	bool for_cipher = dhe_ciphers && ssl != NULL && SSL_version(ssl) == TLS1_2_VERSION;
 
-	if ((op & (int)SSL_SECOP_OTHER_TYPE) == SSL_SECOP_OTHER_CURVE && group[0] == 1)
+	if ((op & (int)SSL_SECOP_OTHER_TYPE) == SSL_SECOP_OTHER_CURVE && group[0] == 1 &&
+	    !for_cipher)
 		return 0;
 	return default_security(ssl, ctx, op, bits, nid, other, ex);
 }
@@ -167,6 +198,7 @@ static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 		return fail(e, EX_USAGE, "--groups=%s: OpenSSL knows no such key-exchange groups",
 			    o->groups);
 	if (!o->client && !(o->groups != NULL ? names_ffdhe(o->groups) : site.ffdhe)) {
+		dhe_ciphers = o->ciphers != NULL ? names_dhe(o->ciphers) : site.dhe;
 		default_security = SSL_CTX_get_security_callback(ctx);
 		SSL_CTX_set_security_callback(ctx, refuse_ffdhe);
 	}
