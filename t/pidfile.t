@@ -3,7 +3,7 @@
 # Pid files: their names, that they are safe in /tmp, and that they are removed however a session
 # ends.
 # sabotage: pidfile.c s/pidfile_remove(handle);/;/
-# sabotage: s|(is_writable(&st) && (st.st_mode & S_ISVTX) == 0)|false| path.c
+# sabotage: s|(is_writable(&st) && (st.st_mode & S_ISVTX) == 0)|false| sandbox/path.c
 # sabotage: s/return held->status == EX_TEMPFAIL;/return false;/ listen/listen.c
 # sabotage: s/held->status != 0 ? "; " : "", held->text/"", ""/ listen/listen.c
 # sabotage: s/!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1/0/ pidfile.c
