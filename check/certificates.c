@@ -227,13 +227,13 @@ static void report_certificate(const char *file)
 struct trust {
 	X509_STORE *store;
 	STACK_OF(X509) * authorities;
+	STACK_OF(X509_CRL) * lists;
 	STACK_OF(X509_CRL) * refused; /* lists because of which clients are refused */
 };
 
 static ISSUING_DIST_POINT *issuing_point(const X509_CRL *crl)
 {
-	return crl == NULL ? NULL
-			   : X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
+	return X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
 }
 
 /* Is there an authority that serves, apart from those above `x`? Clients can have gone there. */
@@ -273,13 +273,11 @@ static void report_namesakes(const struct trust *t, int i)
 /* A client's certificate as an authority issues it, with the distribution points of all lists. */
 static X509 *make_client(const struct trust *t, const X509 *authority)
 {
-	STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(t->store);
 	CRL_DIST_POINTS *points = sk_DIST_POINT_new_null();
 	X509 *client = X509_new();
 
-	for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
-		const X509_CRL *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
-		ISSUING_DIST_POINT *idp = issuing_point(crl);
+	for (int i = 0; i < sk_X509_CRL_num(t->lists); i++) {
+		ISSUING_DIST_POINT *idp = issuing_point(sk_X509_CRL_value(t->lists, i));
 		if (idp != NULL && idp->distpoint != NULL) {
 			DIST_POINT *point = DIST_POINT_new();
 			point->distpoint = idp->distpoint;
@@ -391,7 +389,7 @@ static void report_crl(const struct trust *t, X509_CRL *crl)
 /* `level`: OpenSSL's security level, by which a handshake judges keys and signatures. */
 static void report_trust(const struct options *o, int level)
 {
-	struct trust t = {X509_STORE_new(), NULL, sk_X509_CRL_new_null()};
+	struct trust t = {.store = X509_STORE_new(), .refused = sk_X509_CRL_new_null()};
 	struct error e;
 
 	if (!tls_load_store(t.store, o, &e))
@@ -399,16 +397,14 @@ static void report_trust(const struct options *o, int level)
 	X509_VERIFY_PARAM_set_auth_level(X509_STORE_get0_param(t.store), level);
 	X509_STORE_set_trust(t.store, X509_TRUST_SSL_CLIENT);
 	t.authorities = X509_STORE_get1_all_certs(t.store);
+	t.lists = tls_lists(t.store);
 	for (int i = 0; i < sk_X509_num(t.authorities); i++) {
 		report_authority(&t, sk_X509_value(t.authorities, i), o->crl != NULL);
 		report_namesakes(&t, i);
 	}
-	STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(t.store);
-	for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
-		X509_CRL *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
-		if (crl != NULL)
-			report_crl(&t, crl);
-	}
+	for (int i = 0; i < sk_X509_CRL_num(t.lists); i++)
+		report_crl(&t, sk_X509_CRL_value(t.lists, i));
+	sk_X509_CRL_free(t.lists);
 	sk_X509_CRL_free(t.refused);
 	sk_X509_pop_free(t.authorities, X509_free);
 	X509_STORE_free(t.store);

@@ -72,6 +72,10 @@ bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *re
  * tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
 bool tls_load_store(X509_STORE *store, const struct options *o, struct error *e) MUST_USE;
 
+/* The lists in a store, which has the only reference to them. The caller frees the stack.
+ * NULL without memory. */
+STACK_OF(X509_CRL) * tls_lists(X509_STORE *store);
+
 /* The same for a context, and request certificates from clients if there is -A. Fails with
  * EX_CONFIG also if the authorities' names have more than TLS_NAMES_MAX bytes. */
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;

@@ -170,21 +170,46 @@ static const char *unusable(const X509_CRL *crl)
 	return limited_scope(crl);
 }
 
+/* OpenSSL 3.0 has only the old function, 4.0 only the new one. */
+#if OPENSSL_VERSION_PREREQ(3, 3)
+#define get_objects(store) X509_STORE_get1_objects(store)
+#define free_objects(all)  sk_X509_OBJECT_pop_free((all), X509_OBJECT_free)
+#else
+#define get_objects(store) X509_STORE_get0_objects(store)
+#define free_objects(all)  (void)(all)
+#endif
+
+STACK_OF(X509_CRL) * tls_lists(X509_STORE *store)
+{
+	STACK_OF(X509_OBJECT) *all = get_objects(store);
+	STACK_OF(X509_CRL) *found = sk_X509_CRL_new_null();
+	bool ok = all != NULL && found != NULL;
+
+	for (int i = 0; i < sk_X509_OBJECT_num(all) && ok; i++) {
+		const X509_CRL *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
+		ok = crl == NULL || sk_X509_CRL_push(found, (X509_CRL *)crl) != 0;
+	}
+	free_objects(all);
+	if (!ok)
+		sk_X509_CRL_free(found);
+	return ok ? found : NULL;
+}
+
 static bool check_lists(X509_STORE *store, const char *path, struct error *e)
 {
-	STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(store);
+	STACK_OF(X509_CRL) *all = tls_lists(store);
 	char issuer[256];
+	bool ok = all != NULL || fail(e, EX_OSERR, "out of memory");
 
-	for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
-		const X509_CRL *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
-		const char *why = crl == NULL ? NULL : unusable(crl);
-		if (why == NULL)
-			continue;
+	for (int i = 0; i < sk_X509_CRL_num(all) && ok; i++) {
+		const X509_CRL *crl = sk_X509_CRL_value(all, i);
+		const char *why = unusable(crl);
 		tls_write_name(X509_CRL_get_issuer(crl), issuer, sizeof issuer);
-		return fail(e, EX_CONFIG, "\"%s\": a revocation list of \"%s\" %s", path, issuer,
-			    why);
+		ok = why == NULL || fail(e, EX_CONFIG, "\"%s\": a revocation list of \"%s\" %s",
+					 path, issuer, why);
 	}
-	return true;
+	sk_X509_CRL_free(all);
+	return ok;
 }
 
 /* ---- the trust of a context ---- */
