@@ -161,7 +161,7 @@ static const char *unusable(const X509_CRL *crl)
 	if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)
 		return "is a delta list: give the full lists alone";
 	for (int i = 0; i < X509_CRL_get_ext_count(crl); i++) {
-		X509_EXTENSION *x = X509_CRL_get_ext(crl, i);
+		X509_EXTENSION *x = (X509_EXTENSION *)X509_CRL_get_ext(crl, i);
 		int nid = OBJ_obj2nid(X509_EXTENSION_get_object(x));
 		if (X509_EXTENSION_get_critical(x) && nid != NID_issuing_distribution_point &&
 		    nid != NID_authority_key_identifier)
