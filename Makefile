@@ -53,7 +53,7 @@ endif
 MODULES = listen/listen listen/inherit listen/children listen/resolver listen/reload listen/background \
 	check/check check/certificates check/report \
 	session/session session/server session/client auth/certauth auth/identmap \
-	tls tls/settings tls/credential tls/peer tls/names tls/client tls/passphrase wire/startup wire/proxy \
+	tls tls/settings tls/credential tls/peer tls/trust tls/names tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp sandbox/path net/backend net/address net/sock net/splice net/stream \
 	options pidfile log
 OBJS = wrapper.o $(MODULES:=.o)

@@ -12,15 +12,17 @@
 #include <time.h>
 
 #include <openssl/conf.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include "tls/internal.h"
 
-#define DAYS_CERT 30 /* a certificate with fewer days left is warned of */
-#define DAYS_CRL  2  /* the same for a revocation list: many live for a week only */
-#define LIST_SIZE 2048
-#define STRENGTH  112 /* bits of security: RSA 2048, NIST SP 800-57's least today */
+#define DAYS_CERT  30 /* a certificate with fewer days left is warned of */
+#define DAYS_CRL   2  /* the same for a revocation list: many live for a week only */
+#define LIST_SIZE  2048
+#define NAMES_SOON 16384
+#define STRENGTH   112 /* bits of security: RSA 2048, NIST SP 800-57's least today */
 
 /* A name for a line. Valid until the second call after this one. */
 static const char *dn(const X509_NAME *name)
@@ -38,9 +40,16 @@ static const char *subject(const X509 *x)
 	return x != NULL ? dn(X509_get_subject_name(x)) : "(none)";
 }
 
-/* Fewer than `soon` days left are a warning. */
+static bool in_force(const ASN1_TIME *from, const ASN1_TIME *until)
+{
+	time_t now = time(NULL);
+
+	return ASN1_TIME_cmp_time_t(from, now) <= 0 && ASN1_TIME_cmp_time_t(until, now) >= 0;
+}
+
+/* `level` holds outside of the time. Fewer than `soon` days left are a warning. */
 static void report_dates(const char *what, const char *whose, const ASN1_TIME *from,
-			 const ASN1_TIME *until, int soon)
+			 const ASN1_TIME *until, int soon, int level)
 {
 	bool early = ASN1_TIME_cmp_time_t(from, time(NULL)) > 0;
 	int days = 0, seconds = 0;
@@ -51,58 +60,64 @@ static void report_dates(const char *what, const char *whose, const ASN1_TIME *f
 	ASN1_TIME_to_tm(early ? from : until, &tm);
 	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
 	if (early)
-		check_error("%s%s: not valid before %s: wait, or set this machine's clock", what,
-			    whose, date);
-	else if (days < 0 || seconds < 0)
-		check_error("%s%s: EXPIRED at %s: replace it", what, whose, date);
+		check_line(level, "%s%s: not valid before %s: wait, or set this machine's clock",
+			   what, whose, date);
+	else if (!in_force(from, until))
+		check_line(level, "%s%s: EXPIRED at %s: replace it", what, whose, date);
 	else
 		check_line(days < soon ? LOG_WARNING : LOG_INFO,
 			   "%s%s: valid until %s: %d day%s left%s", what, whose, date, days,
 			   days == 1 ? "" : "s", days < soon ? ": replace it soon" : "");
 }
 
-static void report_validity(const char *what, const char *whose, const X509 *x)
+static void report_validity(const char *what, const char *whose, const X509 *x, int level)
 {
-	report_dates(what, whose, X509_get0_notBefore(x), X509_get0_notAfter(x), DAYS_CERT);
+	report_dates(what, whose, X509_get0_notBefore(x), X509_get0_notAfter(x), DAYS_CERT, level);
 }
 
 /* What OpenSSL's errors mean to the owner of the file. The last row is for all others. */
 static const struct doubt {
-	int error, level;
+	int error;
 	const char *text;
 } doubts[] = {
-    {X509_V_ERR_INVALID_CA, LOG_ERR, "is not allowed to sign certificates (basicConstraints)"},
-    {X509_V_ERR_INVALID_PURPOSE, LOG_ERR, "is not for servers (extendedKeyUsage, keyUsage)"},
-    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, LOG_WARNING, "has no issuer in the file; append it"},
-    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, LOG_WARNING,
-     "has no issuer in the file; append it"},
-    {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, LOG_WARNING,
-     "has the name of another in the file, which OpenSSL takes instead"},
-    {0, LOG_ERR, "does not verify"},
+    {X509_V_ERR_INVALID_CA, "is not allowed to sign certificates (basicConstraints)"},
+    {X509_V_ERR_INVALID_PURPOSE, "is not for servers (extendedKeyUsage, keyUsage)"},
+    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, "has no issuer in the file; append it"},
+    {X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, "has no issuer in the file; append it"},
+    {0, "does not verify"},
 };
 
-/* Verify `x` against the authorities in `store`. Returns the name that its chain ends with; NULL if
- * it does not verify, which is reported if `what` is given. */
-static const char *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, const char *what)
+/* Verify `x` against the authorities in `store`; if `now` as a handshake does, else without dates
+ * and revocation lists. The result is in the context, which the caller frees. */
+static X509_STORE_CTX *verify(X509 *x, X509_STORE *store, STACK_OF(X509) * others, bool now)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+
+	if (X509_STORE_CTX_init(ctx, store, x, others) != 1)
+		return ctx;
+	if (!now) {
+		X509_VERIFY_PARAM_clear_flags(X509_STORE_CTX_get0_param(ctx),
+					      X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+		X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_NO_CHECK_TIME);
+	}
+	(void)X509_verify_cert(ctx);
+	return ctx;
+}
+
+static bool report_verified(X509_STORE_CTX *ctx, const char *what)
+{
+	int error = X509_STORE_CTX_get_error(ctx);
 	const struct doubt *d = doubts;
 
-	X509_STORE_set_flags(store, X509_V_FLAG_NO_CHECK_TIME);
-	bool ok = X509_STORE_CTX_init(ctx, store, x, others) == 1 && X509_verify_cert(ctx) == 1;
-	int error = X509_STORE_CTX_get_error(ctx);
-	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
-	const char *name = subject(ok ? sk_X509_value(chain, sk_X509_num(chain) - 1)
-				      : X509_STORE_CTX_get_current_cert(ctx));
 	while (d->error != error && d->error != 0)
 		d++;
-	if (!ok && what != NULL)
-		check_line(d->level, "%s: \"%s\" %s: %s at depth %d",
-			   error == X509_V_ERR_INVALID_PURPOSE ? "purpose" : what, name, d->text,
-			   X509_verify_cert_error_string(error),
-			   X509_STORE_CTX_get_error_depth(ctx));
-	X509_STORE_CTX_free(ctx);
-	return ok ? name : NULL;
+	if (error != X509_V_OK)
+		check_error("%s: \"%s\" %s: %s at depth %d",
+			    error == X509_V_ERR_INVALID_PURPOSE ? "purpose" : what,
+			    subject(X509_STORE_CTX_get_current_cert(ctx)), d->text,
+			    X509_verify_cert_error_string(error),
+			    X509_STORE_CTX_get_error_depth(ctx));
+	return error == X509_V_OK;
 }
 
 /* ---- the server's certificate ---- */
@@ -122,7 +137,7 @@ static void report_leaf(X509 *leaf)
 		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
 			      "clients refuse");
 	check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
-	report_validity("certificate", "", leaf);
+	report_validity("certificate", "", leaf, LOG_ERR);
 	if (key == NULL)
 		return; /* tls_open has reported it */
 	bool weak = EVP_PKEY_get_security_bits(key) < STRENGTH;
@@ -142,21 +157,24 @@ static void report_end_of_chain(STACK_OF(X509) * all, X509 *last)
 	X509_STORE *known = X509_STORE_new();
 
 	X509_STORE_set_default_paths(known);
-	const char *root = verify(sk_X509_value(all, 0), known, all, NULL);
-	X509_STORE_free(known);
+	X509_STORE_CTX *ctx = verify(sk_X509_value(all, 0), known, all, false);
+	bool is_known = X509_STORE_CTX_get_error(ctx) == X509_V_OK;
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
 	if (is_root && n == 1)
 		check_note("chain: self-signed: clients need this very certificate as sslrootcert");
 	else if (is_root)
 		check_ok("chain: complete, %d certificates with the root (clients do not need it)",
 			 n);
-	else if (root != NULL)
+	else if (is_known)
 		check_ok("chain: complete, %d certificate%s; this machine knows their root, %s", n,
-			 n == 1 ? "" : "s", root);
+			 n == 1 ? "" : "s", subject(sk_X509_value(chain, sk_X509_num(chain) - 1)));
 	else
 		check_line(public ? LOG_WARNING : LOG_NOTICE,
 			   "chain: ends below \"%s\": right if that is the root that clients have; "
 			   "append the certificate of an intermediate authority",
 			   dn(X509_get_issuer_name(last)));
+	X509_STORE_CTX_free(ctx);
+	X509_STORE_free(known);
 }
 
 /* Is the file in order, and does it lead to its last certificate, whether that is a root or not? */
@@ -167,7 +185,7 @@ static void report_chain(STACK_OF(X509) * all)
 	for (int i = 1; i < sk_X509_num(all); i++) {
 		X509 *x = sk_X509_value(all, i);
 
-		report_validity("chain: ", subject(x), x);
+		report_validity("chain: ", subject(x), x, LOG_ERR);
 		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) != 0) {
 			check_warning("chain: out of order: \"%s\" has not signed \"%s\" before it",
 				      subject(x), subject(last));
@@ -179,8 +197,10 @@ static void report_chain(STACK_OF(X509) * all)
 	X509_STORE_add_cert(store, last);
 	X509_STORE_set_purpose(store, X509_PURPOSE_SSL_SERVER);
 	X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-	if (verify(leaf, store, all, "chain") != NULL)
+	X509_STORE_CTX *ctx = verify(leaf, store, all, false);
+	if (report_verified(ctx, "chain"))
 		report_end_of_chain(all, last);
+	X509_STORE_CTX_free(ctx);
 	X509_STORE_free(store);
 }
 
@@ -204,66 +224,197 @@ static void report_certificate(const char *file)
 
 #define LIST "revocation list of "
 
-static void report_crl(X509_CRL *crl, STACK_OF(X509) * authorities)
+struct trust {
+	X509_STORE *store;
+	STACK_OF(X509) * authorities;
+	STACK_OF(X509_CRL) * lists;
+	STACK_OF(X509_CRL) * refused; /* lists because of which clients are refused */
+};
+
+static ISSUING_DIST_POINT *issuing_point(const X509_CRL *crl)
 {
-	const char *issuer = dn(X509_CRL_get_issuer(crl));
-	X509 *by = X509_find_by_subject(authorities, X509_CRL_get_issuer(crl));
+	return X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
+}
+
+/* Is there an authority that serves, apart from those above `x`? Clients can have gone there. */
+static bool has_successor(const struct trust *t, X509 *x)
+{
+	X509_STORE_CTX *ctx = verify(x, t->store, NULL, false);
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	bool found = false;
+
+	for (int i = 0; i < sk_X509_num(t->authorities) && !found; i++) {
+		X509 *other = sk_X509_value(t->authorities, i);
+		X509_STORE_CTX *theirs = verify(other, t->store, NULL, true);
+		found = X509_check_ca(other) != 0 && sk_X509_find(chain, other) < 0 &&
+			X509_STORE_CTX_get_error(theirs) == X509_V_OK;
+		X509_STORE_CTX_free(theirs);
+	}
+	X509_STORE_CTX_free(ctx);
+	return found;
+}
+
+/* OpenSSL takes one of them for every certificate that does not say which key has signed it. */
+static void report_namesakes(const struct trust *t, int i)
+{
+	X509 *x = sk_X509_value(t->authorities, i);
+
+	for (int k = 0; k < i; k++) {
+		X509 *other = sk_X509_value(t->authorities, k);
+		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_subject_name(other)) == 0 &&
+		    EVP_PKEY_eq(X509_get0_pubkey(x), X509_get0_pubkey(other)) != 1)
+			check_warning("authority: \"%s\" has the name of another in the file and "
+				      "another key: certificates without authorityKeyIdentifier "
+				      "are accepted from one of them only",
+				      subject(x));
+	}
+}
+
+/* A client's certificate as an authority issues it, with the distribution points of all lists. */
+static X509 *make_client(const struct trust *t, const X509 *authority)
+{
+	CRL_DIST_POINTS *points = sk_DIST_POINT_new_null();
+	X509 *client = X509_new();
+
+	for (int i = 0; i < sk_X509_CRL_num(t->lists); i++) {
+		ISSUING_DIST_POINT *idp = issuing_point(sk_X509_CRL_value(t->lists, i));
+		if (idp != NULL && idp->distpoint != NULL) {
+			DIST_POINT *point = DIST_POINT_new();
+			point->distpoint = idp->distpoint;
+			idp->distpoint = NULL;
+			sk_DIST_POINT_push(points, point);
+		}
+		ISSUING_DIST_POINT_free(idp);
+	}
+	X509_set_issuer_name(client, X509_get_subject_name(authority));
+	if (sk_DIST_POINT_num(points) > 0)
+		X509_add1_ext_i2d(client, NID_crl_distribution_points, points, 0, 0);
+	sk_DIST_POINT_pop_free(points, DIST_POINT_free);
+	(void)X509_check_purpose(client, -1, 0); /* OpenSSL then knows them */
+	return client;
+}
+
+/*
+ * OpenSSL calls this with its first error for a client of the authority that is next in the chain.
+ * That an authority further up has no list is reported with that one.
+ */
+static int report_refusal(int ok, X509_STORE_CTX *ctx)
+{
+	struct trust *t = X509_STORE_CTX_get_app_data(ctx);
+	int error = X509_STORE_CTX_get_error(ctx);
+	const X509_NAME *issuer = X509_get_issuer_name(X509_STORE_CTX_get_current_cert(ctx));
+
+	if (ok)
+		return ok;
+	if (error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_CRL_NOT_YET_VALID)
+		sk_X509_CRL_push(t->refused, X509_STORE_CTX_get0_current_crl(ctx));
+	else if (error != X509_V_ERR_UNABLE_TO_GET_CRL)
+		check_error(LIST "\"%s\": %s: clients of \"%s\" are refused", dn(issuer),
+			    error == X509_V_ERR_CRL_SIGNATURE_FAILURE
+				? "not signed by that authority's key"
+				: X509_verify_cert_error_string(error),
+			    subject(sk_X509_value(X509_STORE_CTX_get0_chain(ctx), 1)));
+	else if (X509_STORE_CTX_get_error_depth(ctx) == 0)
+		check_error("revocation list: none of \"%s\": all that it signed is refused",
+			    dn(issuer));
+	return ok;
+}
+
+/* Have OpenSSL look for the lists of a client that the first of `chain` has signed. */
+static void report_revocation(struct trust *t, STACK_OF(X509) * chain)
+{
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+	X509 *client = make_client(t, sk_X509_value(chain, 0));
+	STACK_OF(X509) *all = X509_chain_up_ref(chain);
+
+	sk_X509_unshift(all, client);
+	X509_STORE_CTX_init(ctx, t->store, client, NULL);
+	X509_STORE_CTX_set_app_data(ctx, t);
+	X509_STORE_CTX_set_verify_cb(ctx, report_refusal);
+	X509_STORE_CTX_set0_verified_chain(ctx, all);
+	(void)X509_STORE_CTX_get_check_revocation(ctx)(ctx);
+	X509_STORE_CTX_free(ctx);
+}
+
+static void report_authority(struct trust *t, X509 *x, bool crl)
+{
+	const ASN1_TIME *from = X509_get0_notBefore(x), *until = X509_get0_notAfter(x);
+	int level = in_force(from, until) || !has_successor(t, x) ? LOG_ERR : LOG_WARNING;
+
+	report_validity("authority: ", subject(x), x, level);
+	if (X509_check_ca(x) == 0) {
+		check_warning("authority: \"%s\" is none that may sign certificates", subject(x));
+		return;
+	}
+	if (X509_check_purpose(x, X509_PURPOSE_SSL_CLIENT, 1) == 0)
+		check_error(
+		    "authority: \"%s\" may not issue client certificates (extendedKeyUsage)",
+		    subject(x));
+	X509_STORE_CTX *ctx = verify(x, t->store, NULL, false);
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+	/* A root is trusted itself, also if OpenSSL finds another of its name: report_namesakes. */
+	bool ok = X509_STORE_CTX_get_error(ctx) == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
+		  report_verified(ctx, "authority");
+	for (int i = 0; i < sk_X509_num(chain); i++) {
+		x = sk_X509_value(chain, i);
+		ok = ok && in_force(X509_get0_notBefore(x), X509_get0_notAfter(x));
+	}
+	if (ok && crl)
+		report_revocation(t, chain);
+	X509_STORE_CTX_free(ctx);
+}
+
+static void report_crl(const struct trust *t, X509_CRL *crl)
+{
+	const X509_NAME *issuer = X509_CRL_get_issuer(crl);
 	int revoked = sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)); /* -1 if there is none */
 	const ASN1_TIME *until = X509_CRL_get0_nextUpdate(crl);
+	ISSUING_DIST_POINT *idp = issuing_point(crl);
 	char what[600];
 
-	snprintf(what, sizeof what, "%s, %d revoked", issuer, revoked > 0 ? revoked : 0);
+	snprintf(what, sizeof what, "%s, %d revoked", dn(issuer), revoked > 0 ? revoked : 0);
 	if (until == NULL)
 		check_note(LIST "%s: never expires (no nextUpdate)", what);
 	else
-		report_dates(LIST, what, X509_CRL_get0_lastUpdate(crl), until, DAYS_CRL);
-	if (by == NULL)
-		check_note(LIST "\"%s\": no such authority in -A's file", issuer);
-	else if (X509_CRL_verify(crl, X509_get0_pubkey(by)) != 1)
-		check_error(LIST "\"%s\": not signed by that authority's key", issuer);
+		report_dates(LIST, what, X509_CRL_get0_lastUpdate(crl), until, DAYS_CRL,
+			     sk_X509_CRL_find(t->refused, crl) >= 0 ? LOG_ERR : LOG_WARNING);
+	if (idp != NULL && idp->distpoint != NULL)
+		check_note(LIST "\"%s\": serves only certificates that name its distribution point",
+			   dn(issuer));
+	ISSUING_DIST_POINT_free(idp);
+	if (X509_find_by_subject(t->authorities, issuer) == NULL)
+		check_note(LIST "\"%s\": no such authority in -A's file", dn(issuer));
 }
 
-/* An authority without a list has its certificates refused. */
-static void report_crls(const char *file, STACK_OF(X509) * authorities)
+/* `level`: OpenSSL's security level, by which a handshake judges keys and signatures. */
+static void report_trust(const struct options *o, int level)
 {
-	STACK_OF(X509) *missing = sk_X509_dup(authorities);
-	BIO *bio = BIO_new_file(file, "r");
-	X509_CRL *crl;
-	X509 *x;
+	struct trust t = {.store = X509_STORE_new(), .refused = sk_X509_CRL_new_null()};
+	struct error e;
 
-	while (bio != NULL && (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, (void *)"")) != NULL) {
-		report_crl(crl, authorities);
-		while ((x = X509_find_by_subject(missing, X509_CRL_get_issuer(crl))) != NULL)
-			sk_X509_delete_ptr(missing, x);
-		X509_CRL_free(crl);
+	if (!tls_load_store(t.store, o, &e))
+		ERR_clear_error(); /* tls_open has reported it; go on with what there is */
+	X509_VERIFY_PARAM_set_auth_level(X509_STORE_get0_param(t.store), level);
+	X509_STORE_set_trust(t.store, X509_TRUST_SSL_CLIENT);
+	t.authorities = X509_STORE_get1_all_certs(t.store);
+	t.lists = tls_lists(t.store);
+	for (int i = 0; i < sk_X509_num(t.authorities); i++) {
+		report_authority(&t, sk_X509_value(t.authorities, i), o->crl != NULL);
+		report_namesakes(&t, i);
 	}
-	while ((x = sk_X509_shift(missing)) != NULL)
-		check_error("revocation list: none of \"%s\": all that it signed is refused",
-			    subject(x));
-	sk_X509_free(missing);
-	BIO_free(bio);
+	for (int i = 0; i < sk_X509_CRL_num(t.lists); i++)
+		report_crl(&t, sk_X509_CRL_value(t.lists, i));
+	sk_X509_CRL_free(t.lists);
+	sk_X509_CRL_free(t.refused);
+	sk_X509_pop_free(t.authorities, X509_free);
+	X509_STORE_free(t.store);
 }
 
-static void report_trust(const char *ca, const char *crl)
+/* OpenSSL reads the other blocks of such a file, and so do connections. */
+static void report_skipped(const char *file)
 {
-	X509_STORE *store = X509_STORE_new();
-
-	X509_STORE_load_file(store, ca);
-	STACK_OF(X509) *authorities = X509_STORE_get1_all_certs(store);
-	for (int i = 0; i < sk_X509_num(authorities); i++) {
-		X509 *x = sk_X509_value(authorities, i);
-
-		report_validity("authority: ", subject(x), x);
-		if (X509_check_ca(x) != 0)
-			verify(x, store, NULL, "authority");
-		else
-			check_warning("authority: \"%s\" is none that may sign certificates",
-				      subject(x));
-	}
-	if (crl != NULL)
-		report_crls(crl, authorities);
-	sk_X509_pop_free(authorities, X509_free);
-	X509_STORE_free(store);
+	if (file != NULL && tls_file_skips(file))
+		check_error(TLS_SKIPPED, file);
 }
 
 /* ---- the settings ---- */
@@ -306,12 +457,21 @@ void check_tls(const struct options *o)
 	for (int i = 0; i < OPTIONS_CERTS && o->cert[i] != NULL; i++) {
 		if (o->cert[1] != NULL)
 			check_ok("in \"%s\":", o->cert[i]);
+		report_skipped(o->cert[i]);
 		report_certificate(o->cert[i]);
 	}
-	if (o->ca != NULL)
-		report_trust(o->ca, o->crl);
+	report_skipped(o->key);
+	if (o->ca != NULL) {
+		report_skipped(tls_authorities(o));
+		report_trust(o, open ? SSL_CTX_get_security_level(t->ctx) : -1);
+	}
 	if (!open)
 		return;
+	size_t names = tls_names_size(SSL_CTX_get_client_CA_list(t->ctx));
+	if (names > NAMES_SOON)
+		check_warning("authorities: their names have %zu bytes: clients that use BoringSSL "
+			      "refuse more than %d",
+			      names, NAMES_SOON);
 	check_ok("private key: it belongs to the certificate; its owner and mode are right");
 	if (tls_try_handshake(t, &e))
 		check_ok("trial handshake: %s, %s", tls_version(t), tls_cipher(t));

@@ -7,12 +7,13 @@
  */
 #include "listen/internal.h"
 
+#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define RETRY_MS 5000
 
-/* What a file looked like; zeros if it was not there. */
+/* What a file looked like, or the sum over a directory and its files; zeros if it was not there. */
 struct stamp {
 	dev_t dev;
 	ino_t ino;
@@ -24,22 +25,43 @@ static struct stamp seen[SESSION_FILES];
 static deadline next_try = DEADLINE_NEVER; /* after a failure */
 static char last_error[sizeof((struct error *)0)->text];
 
+static void add_to_stamp(struct stamp *s, const struct stat *st)
+{
+	s->dev += st->st_dev;
+	s->ino += st->st_ino;
+	s->size += st->st_size;
+	s->modified.tv_sec += st->st_mtim.tv_sec;
+	s->modified.tv_nsec += st->st_mtim.tv_nsec;
+	s->changed.tv_sec += st->st_ctim.tv_sec;
+	s->changed.tv_nsec += st->st_ctim.tv_nsec;
+}
+
+static void take_stamp(struct stamp *s, const char *path)
+{
+	const struct dirent *entry;
+	struct stat st;
+	DIR *d = NULL;
+
+	if (stat(path, &st) != 0)
+		return;
+	add_to_stamp(s, &st);
+	if (S_ISDIR(st.st_mode))
+		d = opendir(path);
+	while (d != NULL && (entry = readdir(d)) != NULL)
+		if (entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &st, 0) == 0)
+			add_to_stamp(s, &st);
+	if (d != NULL)
+		closedir(d);
+}
+
 static void take_stamps(const struct session *s, struct stamp now[SESSION_FILES])
 {
 	const char *files[SESSION_FILES];
 	unsigned n = session_files(&s->options, files);
-	struct stat st;
 
 	memset(now, 0, SESSION_FILES * sizeof *now); /* padding is compared too */
-	for (unsigned i = 0; i < n; i++) {
-		if (stat(files[i], &st) != 0)
-			continue;
-		now[i].dev = st.st_dev;
-		now[i].ino = st.st_ino;
-		now[i].size = st.st_size;
-		now[i].modified = st.st_mtim;
-		now[i].changed = st.st_ctim;
-	}
+	for (unsigned i = 0; i < n; i++)
+		take_stamp(&now[i], files[i]);
 }
 
 bool reload_first(struct session *s, struct error *e)

@@ -6,13 +6,16 @@
  */
 #include "sandbox/sandbox.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/landlock.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +56,26 @@ static bool allow_beneath(int fd, const char *path, uint64_t rights, struct erro
 	       fail(e, EX_OSERR, "could not allow \"%s\" in Landlock: %s", path, strerror(errno));
 }
 
+/* Allow what the links in a directory of certificates or lists lead to. */
+static bool allow_links(int fd, const char *directory, uint64_t rights, struct error *e)
+{
+	char name[PATH_MAX], target[PATH_MAX];
+	DIR *d = opendir(directory);
+	const struct dirent *entry;
+	struct stat st;
+	bool ok = true;
+
+	while (ok && d != NULL && (entry = readdir(d)) != NULL) {
+		int len = snprintf(name, sizeof name, "%s/%s", directory, entry->d_name);
+		if ((size_t)len < sizeof name && stat(name, &st) == 0 && S_ISREG(st.st_mode) &&
+		    realpath(name, target) != NULL)
+			ok = allow_beneath(fd, dirname(target), rights, e);
+	}
+	if (d != NULL)
+		closedir(d);
+	return ok;
+}
+
 /* Allow the directory in which a new version will be, and the one that a link leads to. */
 static bool allow_reading(int fd, const char *file, struct error *e)
 {
@@ -63,7 +86,8 @@ static bool allow_reading(int fd, const char *file, struct error *e)
 		return fail(e, EX_USAGE, "file name too long: \"%.100s...\"", file);
 	return allow_beneath(fd, dirname(name), rights, e) &&
 	       (realpath(file, target) == NULL || /* not there now */
-		allow_beneath(fd, dirname(target), rights, e));
+		allow_beneath(fd, dirname(target), rights, e)) &&
+	       allow_links(fd, file, rights, e);
 }
 
 static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct ruleset *denied,

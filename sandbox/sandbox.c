@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <malloc.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <signal.h>
@@ -148,6 +149,14 @@ static bool is_regular_file(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+/* Revocation lists, which may have any size, do not count: the heap in steps of 16 MiB. */
+static rlim_t lists_size(void)
+{
+	struct mallinfo2 heap = mallinfo2();
+
+	return (heap.arena + heap.hblkhd) >> 24 << 24;
+}
+
 static bool limit_sizes(bool log_to_file, struct error *e)
 {
 	bool files =
@@ -157,7 +166,7 @@ static bool limit_sizes(bool log_to_file, struct error *e)
 	signal(SIGXFSZ, SIG_IGN);
 	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
 	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&
-	       set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e);
+	       set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY + lists_size(), e);
 }
 
 /* No new descriptors. Step 0 left no gaps, so the next free number is the count. */
@@ -251,8 +260,8 @@ bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 {
 	bool landlock, seccomp;
 
-	if (!set_limit(RLIMIT_CORE, "CORE", 0, e) ||
-	    !set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY, e) || !restrict_process(true, e) ||
+	/* No RLIMIT_DATA: a reload may need any size, and no client's byte is read here. */
+	if (!set_limit(RLIMIT_CORE, "CORE", 0, e) || !restrict_process(true, e) ||
 	    !sandbox_landlock(needs, &landlock, e) || !sandbox_seccomp(needs, true, &seccomp, e))
 		return false;
 	note_missing(landlock, seccomp);

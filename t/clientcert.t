@@ -2,9 +2,9 @@
 #
 # Client certificates of all kinds with each --clientcert and sslmode: the exact error that psql
 # shows. Revocation lists, unusual names, authorities that cannot be read.
-# sabotage: tls/peer.c s/SSL_VERIFY_PEER | //
-# sabotage: tls/peer.c s/SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);/;/
-# sabotage: tls/peer.c s/X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL/X509_V_FLAG_CRL_CHECK/
+# sabotage: tls/trust.c s/SSL_VERIFY_PEER | //
+# sabotage: tls/trust.c s/SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);/;/
+# sabotage: tls/trust.c s/X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL/X509_V_FLAG_CRL_CHECK/
 # sabotage: tls/peer.c s/type != V_ASN1_PRINTABLESTRING/false/
 # sabotage: auth/certauth.c s/strcmp(name, c->user) == 0/true/
 use lib 't/lib';
@@ -259,7 +259,7 @@ subtest 'with unreadable authorities or lists no client gets in' => sub {
 		[ 'a valid one and a broken one', slurp($root->{cert}) . slurp(crl($root)) . $half,
 			78, 'could not load', '-A' ],
 		[ 'missing', undef, 66, 'No such file' ],
-		[ 'a directory', undef, 66, 'not a regular file', '-A', $TMP ],
+		[ 'a directory', undef, 66, 'no certificate in directory', '-A', $TMP ],
 	);
 	for my $option ('-A', '--crl') {
 		for (@bad) {

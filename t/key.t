@@ -5,6 +5,8 @@
 # of 200 such connections failed.)
 # sabotage: s/S_IWGRP | S_IXGRP | S_IRWXO/0/ tls/credential.c
 # sabotage: s/complete = complete \&\& await_command(pid, status, when);/waitpid(pid, status, 0);/ tls/passphrase.c
+# sabotage: s/return asked ? fail/return true ? fail/ tls/credential.c
+# sabotage: s/PEM_read_bio_X509_AUX/PEM_read_bio_X509/ tls/credential.c
 # sabotage: s/return X509_get0_pubkey(c->leaf) != NULL ||/return true ||/ tls/credential.c
 use lib 't/lib';
 use MIME::Base64;
@@ -162,6 +164,66 @@ subtest 'a passphrase command that prints the passphrase and does not end' => su
 	is($s->wait, 75, 'SIGTERM ends the wait');
 	ok(!alive($pid), 'and ends the command');
 	like($s->log, qr/terminated by SIGTERM while --passphrase-command ran/, 'logged');
+};
+
+# A key that OpenSSL 1.0 had encrypted was reported as a wrong passphrase. What openssl(1) reads must
+# be read; what it does not is reported with the algorithm. Old ciphers are in the legacy provider.
+subtest 'each form and cipher of an encrypted key' => sub {
+	my $rsa = make_cert(name => 'forms', key => 'rsa');
+	my $legacy = spew("$TMP/legacy.cnf", "openssl_conf=a\n[a]\nproviders=b\n[b]\ndefault=c\nlegacy=c\n[c]\nactivate=1\n");
+	my @more = qw(-provider legacy -provider default -passout pass:open);
+	my %form = (
+		(map { ("PKCS#8, $_" => [ qw(pkcs8 -topk8), split / /, $_ ]) } '-v2 aes256', '-v2 camellia256', '-v2 des3', '-v2 des', '-v2 rc2', '-scrypt',
+			'-v1 PBE-MD5-DES', '-v1 PBE-SHA1-3DES', '-v1 PBE-SHA1-RC2-40', '-v1 PBE-SHA1-RC4-128'),
+		(map { ("old form, $_" => [ qw(rsa -traditional), $_ ]) } '-aes128', '-des3', '-camellia256', '-aria256', '-des', '-seed'),
+	);
+	my ($read, $unread) = (0, 0);
+	for my $form (sort keys %form) {
+		my ($key, $pem) = ("$TMP/form.key", "$TMP/form.pem");
+		my $r = T::run([ 'openssl', @{ $form{$form} }, @more, '-in', $rsa->{key}, '-out', $key ], quiet => 1);
+		next if $r->{status}; # this OpenSSL does not have it
+		spew($pem, slurp($rsa->{cert}) . slurp($key), 0600);
+		for my $env ({}, { OPENSSL_CONF => $legacy }) {
+			my $errors = sub {
+				my ($word) = @_;
+				my $r = T::run([ $PGSSL, '--check', '-p', $pem, '-r', '127.0.0.1:' . $fake->port, "--passphrase-command=echo $word", '--connect-timeout=1' ], quiet => 1, env => $env);
+				return $r->{out} =~ /^ERROR +(.*(?:key|certificate).*)$/m ? $1 : '';
+			};
+			my $what = $form . (%$env ? ', with the legacy provider' : '');
+			if (T::run([ qw(openssl pkey -passin pass:open -noout -in), $pem ], quiet => 1, env => $env)->{status} == 0) {
+				$read++;
+				is($errors->('open'), '', "$what: read");
+				like($errors->('shut'), qr/: wrong passphrase, or a damaged file$/, 'a wrong passphrase');
+			} else {
+				$unread++;
+				like($errors->('open'), qr/: unsupported: this OpenSSL has no algorithm [-A-Z0-9]+ without its legacy/i, "$what: not read");
+			}
+		}
+	}
+	cmp_ok($read, '>', 10, 'some are read');
+	cmp_ok($unread, '>', 0, 'some are not');
+};
+
+subtest 'blocks of other kinds, and blocks that run together' => sub {
+	my $crt = slurp($c->{cert}{cert});
+	my $key = slurp($c->{cert}{key});
+	my $joined = qr/has a PEM block that OpenSSL does not read: put its -----BEGIN and -----END on lines of their own/;
+	my $trusted = T::run([ qw(openssl x509 -trustout -in), $c->{cert}{cert} ])->{out};
+	like($trusted, qr/BEGIN TRUSTED/, 'TRUSTED CERTIFICATE');
+	accepted('is read', '-p', spew("$TMP/trusted.pem", $trusted . $key, 0600));
+	accepted('also behind the key', '-p', spew("$TMP/trusted.pem", $key . $trusted, 0600));
+	accepted('other blocks between', '-p', spew("$TMP/other.pem", "$crt-----BEGIN X-----\nAAAA\n-----END X-----\n$key", 0600));
+	refused('certificate and key run together', 78, $joined, '-p', spew("$TMP/joined.pem", $crt =~ s/\n\z//r . $key, 0600));
+	refused('key and certificate', 78, $joined, '-p', spew("$TMP/joined.pem", $key =~ s/\n\z//r . $crt, 0600));
+	refused('an indented key', 78, $joined, '-p', spew("$TMP/indented.pem", $crt . $key =~ s/^/ /gmr, 0600));
+	my $ssh = "$TMP/ssh";
+	T::run([ qw(ssh-keygen -q -t ed25519 -N), '', '-f', $ssh ], quiet => 1);
+	SKIP: {
+		skip 'needs ssh-keygen', 1 unless -e $ssh;
+		refused("OpenSSH's own form", 78, qr/could not load private key .*: unsupported \(OPENSSH PRIVATE KEY\)/, '-p', spew("$TMP/ssh.pem", $crt . slurp($ssh), 0600));
+	}
+	refused('cut off', 78, qr/could not load .*: bad end line/, '-p', spew("$TMP/cut.pem", $crt . substr($key, 0, 100), 0600));
+	refused('damaged', 78, qr/could not load private key .*: (?!unsupported).* \(PRIVATE KEY\)/, '-p', spew("$TMP/shorter.pem", $crt . $key =~ s/(\n.{64}\n).{64}\n/$1/r, 0600));
 };
 
 # Connect 200 times while a process calls `replace` again and again. Every handshake must succeed.

@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,10 +19,9 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
-#define FILE_MAX_SIZE (1024 * 1024)
-#define SECURE_HEAP   (256 * 1024) /* OpenSSL's heap for private keys: a power of two */
-#define SECURE_LEAST  32
-#define SECURE_TEXT   (64 * 1024) /* a larger file is read into ordinary memory, and wiped too */
+#define SECURE_HEAP  (256 * 1024) /* OpenSSL's heap for private keys: a power of two */
+#define SECURE_LEAST 32
+#define SECURE_TEXT  (64 * 1024) /* a larger file is read into ordinary memory, and wiped too */
 
 /* ---- memory ---- */
 
@@ -84,29 +85,49 @@ bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cur
 
 	if (fd < 0)
 		return false;
-	bool fits = f->st.st_size <= FILE_MAX_SIZE;
-	f->len = fits ? (size_t)f->st.st_size : 0;
+	f->len = f->st.st_size < INT_MAX ? (size_t)f->st.st_size : INT_MAX; /* for OpenSSL */
 	f->bytes =
 	    f->len < SECURE_TEXT ? OPENSSL_secure_malloc(f->len + 1) : OPENSSL_malloc(f->len + 1);
 	/* A single read: the file may be being replaced. */
 	ssize_t n = f->bytes == NULL ? -1 : read(fd, f->bytes, f->len);
 	int error = f->bytes == NULL ? ENOMEM : errno;
 	close(fd);
-	if (fits && n >= 0) {
+	if (n >= 0) {
 		f->len = (size_t)n;
 		return true;
 	}
 	tls_pem_file_wipe(f);
-	return fits ? fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(error))
-		    : fail(e, EX_CONFIG,
-			   "\"%s\" has more than %d bytes: that is no certificate file", file,
-			   FILE_MAX_SIZE);
+	return fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(error));
 }
 
 void tls_pem_file_wipe(struct tls_pem_file *f)
 {
 	OPENSSL_secure_clear_free(f->bytes, f->len);
 	f->bytes = NULL;
+}
+
+bool tls_pem_skips(const struct tls_pem_file *f)
+{
+	static const char begin[] = "-----BEGIN ", wide[] = "B\0E\0G\0I\0N";
+	const char *p = f->bytes, *end = f->bytes + f->len;
+
+	for (; (p = memmem(p, (size_t)(end - p), begin, sizeof begin - 1)) != NULL; p++) {
+		const char *line = memrchr(f->bytes, '\n', (size_t)(p - f->bytes));
+		const char *stop = memchr(p, '\n', (size_t)(end - p));
+		line = line == NULL ? f->bytes : line + 1;
+		stop = stop == NULL ? end : stop;
+		while ((unsigned char)stop[-1] <= ' ')
+			stop--;
+		/* OpenSSL takes a byte order mark; a comment is not meant to be read. */
+		if (line == f->bytes && p - line == 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
+			line = p;
+		if (*line == '#')
+			continue;
+		if (line != p || memcmp(stop - 5, "-----", 5) != 0 ||
+		    memchr(p + 5, '-', (size_t)(stop - p) - 5) != stop - 5)
+			return true;
+	}
+	return memmem(f->bytes, f->len, wide, sizeof wide - 1) != NULL;
 }
 
 STACK_OF(X509) *
@@ -118,11 +139,14 @@ STACK_OF(X509) *
 
 	ERR_clear_error();
 	/* An empty passphrase, so that nobody is asked for one. */
-	while ((x = PEM_read_bio_X509(bio, NULL, NULL, (void *)"")) != NULL)
+	while ((x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"")) != NULL)
 		if (sk_X509_push(all, x) == 0)
 			break;
 	BIO_free(bio);
-	if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	if ((!end || sk_X509_num(all) == 0) && tls_pem_skips(f))
+		fail(e, EX_CONFIG, TLS_SKIPPED, file);
+	else if (!end)
 		fail(e, EX_CONFIG, "could not load certificate file \"%s\": %s", file,
 		     tls_reason("damaged file"));
 	else if (sk_X509_num(all) == 0)
@@ -165,7 +189,7 @@ static bool check_key_owner(const struct stat *st, const char *file, struct erro
 struct passphrase {
 	const char *command;
 	struct error *e;
-	bool failed;
+	bool asked, failed;
 };
 
 static int give_passphrase(char *buf, int size, int writing, void *arg)
@@ -173,6 +197,7 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	struct passphrase *p = arg;
 
 	(void)writing;
+	p->asked = true;
 	if (p->command == NULL)
 		p->failed = !fail(p->e, EX_CONFIG,
 				  "it is encrypted: give --passphrase-command, or store it without "
@@ -180,6 +205,84 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	else
 		p->failed = !tls_read_passphrase(p->command, buf, (size_t)size, p->e);
 	return p->failed ? -1 : (int)strlen(buf);
+}
+
+/*
+ * Add what the decoder does not say to OpenSSL's errors: whether the file has a private key at all,
+ * whose kind goes to `kind`, and whether OpenSSL has the cipher of its old form.
+ */
+static bool examine_key(const struct tls_pem_file *f, char *kind, size_t size)
+{
+	BIO *bio = BIO_new_mem_buf(f->bytes, (int)f->len);
+	char *name, *header;
+	unsigned char *data;
+	EVP_CIPHER_INFO info;
+	bool found = false;
+	long len;
+
+	while (!found && PEM_read_bio(bio, &name, &header, &data, &len) == 1) {
+		found = strstr(name, "PRIVATE KEY") != NULL;
+		strlcpy(kind, name, size);
+		if (found && PEM_get_EVP_CIPHER_INFO(header, &info) == 1 && info.cipher != NULL)
+			EVP_CIPHER_free(
+			    EVP_CIPHER_fetch(NULL, EVP_CIPHER_get0_name(info.cipher), NULL));
+		OPENSSL_free(name);
+		OPENSSL_free(header);
+		OPENSSL_clear_free(data, (size_t)len);
+	}
+	BIO_free(bio);
+	return found;
+}
+
+/* The first error after the decoder's own, which is "unsupported" whatever happened, or NULL; and
+ * the name of an algorithm that OpenSSL does not have, or "". */
+static const char *key_reason(char *algorithm, size_t size)
+{
+	static const char label[] = "Algorithm (";
+	const char *data, *reason = NULL;
+	unsigned long error;
+	int flags;
+
+	*algorithm = '\0';
+	while ((error = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0) {
+		const char *at = (flags & ERR_TXT_STRING) != 0 ? strstr(data, label) : NULL;
+		if (at != NULL)
+			snprintf(algorithm, size, "%.*s", (int)strcspn(at + sizeof label - 1, " )"),
+				 at + sizeof label - 1);
+		if (reason == NULL && ERR_GET_LIB(error) != ERR_LIB_OSSL_DECODER)
+			reason = ERR_reason_error_string(error);
+	}
+	return reason;
+}
+
+static bool refuse_key(const struct tls_pem_file *f, const char *file, bool asked, struct error *e)
+{
+	char kind[64] = "", algorithm[64];
+	bool found = examine_key(f, kind, sizeof kind);
+	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	const char *reason = key_reason(algorithm, sizeof algorithm);
+
+	if (!found && tls_pem_skips(f))
+		return fail(e, EX_CONFIG, TLS_SKIPPED, file);
+	if (!found && end)
+		return fail(
+		    e, EX_CONFIG,
+		    "no private key in \"%s\": put it into the file, or name its file with --key",
+		    file);
+	if (algorithm[0] != '\0')
+		return fail(e, EX_CONFIG,
+			    "could not load private key \"%s\": unsupported: this OpenSSL has no "
+			    "algorithm %s%s",
+			    file, algorithm,
+			    asked ? " without its legacy provider (see openssl.cnf); encrypt the "
+				    "key anew (openssl pkey -aes256)"
+				  : "");
+	return asked ? fail(e, EX_CONFIG,
+			    "could not load private key \"%s\": wrong passphrase, or a damaged "
+			    "file",
+			    file)
+		     : fail(e, EX_CONFIG, "could not load private key \"%s\": %s (%s)", file,
+			    reason != NULL ? reason : "unsupported", kind);
 }
 
 static bool load_key(struct credential *c, const struct tls_pem_file *f, const char *file,
@@ -192,23 +295,13 @@ static bool load_key(struct credential *c, const struct tls_pem_file *f, const c
 	ERR_clear_error();
 	c->key = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
 	BIO_free(bio);
-	if (c->key != NULL && check_key_owner(&f->st, file, e))
-		return true;
 	/* The passphrase command may be too expensive to run again. */
-	c->retry = c->key == NULL && !passphrase.failed && command == NULL;
+	c->retry = c->key == NULL ? !passphrase.asked : check_key_owner(&f->st, file, e);
 	if (c->key != NULL)
-		return false;
+		return c->retry;
 	if (passphrase.failed)
 		return fail(e, why.status, "could not load private key \"%s\": %s", file, why.text);
-	if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE ||
-	    memmem(f->bytes, f->len, "PRIVATE KEY-----", 16) == NULL)
-		return fail(
-		    e, EX_CONFIG,
-		    "no private key in \"%s\": put it into the file, or name its file with --key",
-		    file);
-	return fail(e, EX_CONFIG, "could not load private key \"%s\": %s", file,
-		    command != NULL ? "wrong passphrase, or a damaged file"
-				    : tls_reason("damaged file"));
+	return refuse_key(f, file, passphrase.asked, e);
 }
 
 static bool load_chain(struct credential *c, const struct tls_pem_file *f, const char *file,

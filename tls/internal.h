@@ -35,7 +35,7 @@ struct tls {
 /* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
 const char *tls_reason(const char *otherwise);
 
-/* ---- files (credential.c, peer.c) ---- */
+/* ---- files (credential.c, trust.c) ---- */
 
 /* The text of a PEM file, which may hold a private key. */
 struct tls_pem_file {
@@ -47,10 +47,17 @@ struct tls_pem_file {
 /* Open a regular file. -1 with EX_NOINPUT or EX_NOPERM; `cure` is for a file that is missing. */
 int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
 
-/* Read a file whole, for tls_pem_file_wipe. Fails as tls_open_file, or EX_CONFIG: too large. */
+/* Read a file whole, for tls_pem_file_wipe. Fails as tls_open_file. */
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure,
 		       struct error *e) MUST_USE;
 void tls_pem_file_wipe(struct tls_pem_file *f);
+
+/* Does `f` have a PEM block that OpenSSL skips without an error? See TLS_SKIPPED. */
+bool tls_pem_skips(const struct tls_pem_file *f) MUST_USE;
+bool tls_file_skips(const char *file) MUST_USE;
+#define TLS_SKIPPED                                                                                \
+	"\"%s\" has a PEM block that OpenSSL does not read: put its -----BEGIN and -----END on "   \
+	"lines of their own, with nothing before or after them, in ASCII or UTF-8"
 
 /* All certificates in `f`, at least one, in their order, for the caller to free; else NULL. */
 STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char *file,
@@ -64,9 +71,22 @@ STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char
 bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *retry,
 			  struct error *e) MUST_USE;
 
-/* Trust the authorities of -A, and request certificates from clients then; with --crl each issuer
- * must have its list. Fails as tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
+/* Fill a store with the authorities of -A and the lists of --crl, which each issuer must have then;
+ * either is a file or a directory. Refuses lists that OpenSSL would not always heed. Fails as
+ * tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
+bool tls_load_store(X509_STORE *store, const struct options *o, struct error *e) MUST_USE;
+
+/* The lists in a store, which has the only reference to them. The caller frees the stack.
+ * NULL without memory. */
+STACK_OF(X509_CRL) * tls_lists(X509_STORE *store);
+
+/* The same for a context, and request certificates from clients if there is -A. Fails with
+ * EX_CONFIG also if the authorities' names have more than TLS_NAMES_MAX bytes. */
 bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST_USE;
+
+/* What names take in a CertificateRequest (RFC 5246, 7.4.4). */
+#define TLS_NAMES_MAX 65535
+size_t tls_names_size(const STACK_OF(X509_NAME) * names);
 
 /* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
 void tls_install_wiping(void);
@@ -97,6 +117,9 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) 
 bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
 /* ---- peers and their names, which are a stranger's text (peer.c, names.c) ---- */
+
+/* OpenSSL calls this for each certificate of a client. It changes nothing. */
+int tls_verify_client(int ok, X509_STORE_CTX *store);
 
 /* Why the peer was refused in the handshake; status 0 if it was not. One process has one peer. */
 extern struct error tls_refusal;

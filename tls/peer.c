@@ -1,64 +1,18 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/peer.c - which authorities to trust (step 3), and who a client is by its certificate (steps 7
- * and 8).
+ * tls/peer.c - who a client is by its certificate (steps 7 and 8).
  *
- * The checks are PostgreSQL's (be-secure-openssl.c): the same purpose, revocation flags and names.
- * A certificate's names are a stranger's text even if its signature is good, so a name that two
- * programs could read differently is no name.
+ * The names are PostgreSQL's (be-secure-openssl.c). They are a stranger's text even if the
+ * signature is good, so a name that two programs could read differently is no name.
  */
 #include "tls/internal.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#define CHAIN_MAX 10   /* intermediates that a client may send; OpenSSL would take 100 */
 #define NAME_SIZE 1025 /* identmap takes names of up to 1024 bytes; a longer one is no name */
-
-/* ---- trust ---- */
-
-/* X509_load_cert_file or X509_load_crl_file. */
-typedef int load_file(X509_LOOKUP *lookup, const char *file, int type);
-
-/* OpenSSL's loaders return 0 both for a file with nothing of the kind and for any damage. */
-static bool load_trust_file(X509_STORE *store, load_file *load, const char *what, const char *file,
-			    struct error *e)
-{
-	X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
-	struct stat st;
-	int fd = tls_open_file(file, "", &st, e);
-
-	if (fd < 0)
-		return false;
-	close(fd);
-	ERR_clear_error();
-	if (lookup != NULL && load(lookup, file, X509_FILETYPE_PEM) > 0)
-		return true;
-	if (ERR_GET_REASON(ERR_peek_error()) == PEM_R_NO_START_LINE)
-		return fail(e, EX_CONFIG, "no %s in \"%s\"", what, file);
-	return fail(e, EX_CONFIG, "could not load %s file \"%s\": %s", what, file,
-		    tls_reason("damaged file"));
-}
-
-const char *tls_authorities(const struct options *o)
-{
-	static const char *const usual[] = {"/etc/ssl/certs/ca-certificates.crt",
-					    "/etc/pki/tls/certs/ca-bundle.crt",
-					    "/etc/ssl/cert.pem"};
-	const char *file = getenv(X509_get_default_cert_file_env());
-
-	if (!o->client || o->ca == NULL || strcmp(o->ca, "system") != 0)
-		return o->ca;
-	for (size_t i = 0; file == NULL && i < sizeof usual / sizeof usual[0]; i++)
-		if (access(usual[i], R_OK) == 0)
-			file = usual[i];
-	return file != NULL ? file : X509_get_default_cert_file();
-}
 
 /* ---- verification ---- */
 
@@ -81,7 +35,7 @@ static void describe_certificate(const X509 *x, struct tls_peer *peer)
 }
 
 /* OpenSSL calls this for each certificate and each error. Records the error and changes nothing. */
-static int verify_client(int ok, X509_STORE_CTX *store)
+int tls_verify_client(int ok, X509_STORE_CTX *store)
 {
 	X509 *leaf = X509_STORE_CTX_get0_cert(store);
 	struct tls_peer peer;
@@ -97,44 +51,6 @@ static int verify_client(int ok, X509_STORE_CTX *store)
 	     log_escape(subject, sizeof subject, peer.subject, strlen(peer.subject)),
 	     log_escape(issuer, sizeof issuer, peer.issuer, strlen(peer.issuer)), peer.serial);
 	return ok;
-}
-
-static int compare_names(const X509_NAME *const *a, const X509_NAME *const *b)
-{
-	return X509_NAME_cmp(*a, *b);
-}
-
-/* Name the authorities; a certificate that is sent must verify. */
-static void request_client_cert(SSL_CTX *ctx)
-{
-	STACK_OF(X509_NAME) *names = sk_X509_NAME_new(compare_names);
-	STACK_OF(X509) *all = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
-
-	SSL_CTX_set_client_CA_list(ctx, names);
-	for (int i = 0; i < sk_X509_num(all); i++) {
-		X509 *x = sk_X509_value(all, i);
-		if (sk_X509_NAME_find(names, (X509_NAME *)X509_get_subject_name(x)) < 0)
-			SSL_CTX_add_client_CA(ctx, x);
-	}
-	sk_X509_pop_free(all, X509_free);
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, verify_client);
-	SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT); /* OpenSSL's default for a server */
-	SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);
-}
-
-bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e)
-{
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-	const char *file = tls_authorities(o);
-
-	if (file != NULL && !load_trust_file(store, X509_load_cert_file, "certificate", file, e))
-		return false;
-	if (file != NULL && !o->client)
-		request_client_cert(ctx);
-	if (o->crl == NULL)
-		return true;
-	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-	return load_trust_file(store, X509_load_crl_file, "revocation list", o->crl, e);
 }
 
 /* ---- who the client is ---- */

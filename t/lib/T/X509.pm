@@ -90,8 +90,8 @@ sub issue {
 	return $self;
 }
 
-# Make the revocation list of an authority: crl(ca, revoked => [certificates], until => seconds from
-# now). Returns its path.
+# Make the revocation list of an authority: crl(ca, revoked => [certificates], from => seconds from
+# now, until => seconds from now, ext => lines of openssl.cnf). Returns its path.
 sub crl {
 	my ($ca, %o) = @_;
 	my $base = "$T::TMP/crl-" . ++$files;
@@ -101,12 +101,13 @@ sub crl {
 		'/CN=x') . "\n" } @{ $o{revoked} || [] });
 	T::spew("$base.number", "01\n");
 	T::spew("$base.conf",
-		"[ca]\ndefault_ca=d\n[d]\ndatabase=$base.index\ncrlnumber=$base.number\ndefault_md=sha256\n");
+		"[ca]\ndefault_ca=d\n[d]\ndatabase=$base.index\ncrlnumber=$base.number\ndefault_md=sha256\n"
+		. (defined $o{ext} ? "crl_extensions=x\n[x]\nauthorityKeyIdentifier=keyid\n$o{ext}\n" : ''));
 	my $until = $o{until} || 86400;
 	my $r = T::run([
 		'openssl', 'ca', '-gencrl', '-config', "$base.conf", '-cert', $ca->{cert},
 			'-keyfile', $ca->{key},
-		'-crl_lastupdate', $time->(-7200), '-crl_nextupdate', $time->($until), '-out',
+		'-crl_lastupdate', $time->(defined $o{from} ? $o{from} : -7200), '-crl_nextupdate', $time->($until), '-out',
 			"$base.crl" ]);
 	die $r->{err} if $r->{status};
 	return "$base.crl";

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: ISC
+#
+# Revocation lists beyond one full list per authority. A delta list beside the full one let in whom
+# the full one revokes, since OpenSSL took the newest (and so does PostgreSQL 15). Each kind is
+# honoured, or refused when it is read, whatever the order; --check says the same. Directories, and
+# lists of many megabytes.
+# sabotage: tls/trust.c s/NID_delta_crl, -1) >= 0/NID_delta_crl, -1) >= 99/
+# sabotage: tls/trust.c s/idp->onlysomereasons != NULL/false/
+# sabotage: tls/trust.c s/kind == \&lists) \&\&/false) \&\&/
+# sabotage: listen/reload.c s/if (S_ISDIR(st.st_mode))/if (false)/
+# sabotage: sandbox/landlock.c s/ok = allow_beneath(fd, dirname(target)/ok = true || allow_beneath(fd, dirname(target)/
+# sabotage: sandbox/sandbox.c s/MOST_MEMORY + lists_size()/MOST_MEMORY/
+use lib 't/lib';
+use T;
+use T::X509;
+
+my $pg = start_pg();
+my $root = issue(cn => 'Root', ca => 1, until => 300 * 86400);
+my ($alice, $bob) = map { issue(cn => $_, issuer => $root, until => 90 * 86400) } qw(alice bob);
+my $server = T::Cert::make_pem(T::Cert::make_cert(name => 's', days => 90));
+my $full = crl($root, revoked => [$alice], until => 30 * 86400);
+my $files;
+
+sub join_files { return spew("$TMP/joined" . ++$files, join '', map { slurp($_) } @_) }
+
+# A list that is newer than the full one.
+sub newer { return crl($root, from => -60, until => 30 * 86400, @_) }
+
+sub point { return ext => "issuingDistributionPoint=critical,\@p\n[p]\n$_[0]" }
+
+# 'in', or the alert.
+sub outcome {
+	my ($port, $who) = @_;
+	my $r = psql('select current_user', port => $port, cert => $who->{cert}, key => $who->{key},
+		user => 'postgres');
+	return $r->{status} == 0 ? 'in' : $r->{err} =~ /alert (.*)/ ? $1 : $r->{err};
+}
+
+sub check { return T::run([ $PGSSL, '--check', '-p', $server, '-r', $pg->port, @_ ], quiet => 1) }
+
+sub trust { return ('-A', $root->{cert}, '--crl', @_) }
+
+my %refused = (
+	'a delta list' => [ qr/is a delta list: give the full lists alone/,
+		ext => '2.5.29.27=critical,ASN1:INTEGER:1' ],
+	'a delta list, not critical' => [ qr/is a delta list/, ext => '2.5.29.27=ASN1:INTEGER:1' ],
+	'an indirect list' => [ qr/is an indirect list/, point('indirectCRL=TRUE') ],
+	'a list for some reasons' => [ qr/is limited to some reasons/,
+		point('onlysomereasons=keyCompromise') ],
+	'a list for attribute certificates' => [ qr/is limited to attribute certificates/,
+		point('onlyAA=TRUE') ],
+	'a damaged scope' => [ qr/issuingDistributionPoint that is damaged|could not load/,
+		ext => '2.5.29.28=critical,DER:0500' ],
+	'an unknown critical extension' => [ qr/critical extension that OpenSSL does not know/,
+		ext => '1.2.3.4=critical,DER:0500' ],
+);
+for my $kind (sort keys %refused) {
+	my ($why, @options) = @{ $refused{$kind} };
+	my $list = newer(@options);
+	for my $lists ([$list], [ $full, $list ], [ $list, $full ]) {
+		my $title = "$kind, " . @$lists . ' lists, ' . ($lists->[0] eq $full ? 'last' : 'first');
+		my @trust = trust(join_files(@$lists));
+		my $s = session(pg => $pg, args => \@trust);
+		ok(!$s->conn->negotiate(cert => $bob->{cert}, key => $bob->{key}), "$title: nobody gets in");
+		is($s->wait, 78, 'status 78');
+		like($s->log, qr/a revocation list .*$why|$why/, 'the log says why');
+		next if $lists->[0] ne $full;
+		like(check(@trust)->{out}, qr/^ERROR    .*$why/m, '--check too');
+	}
+}
+
+# [title, lists, alice, bob, what --check says]. OpenSSL 4.0 does not look for the root itself in a
+# list, so a list for users alone serves, and one for a distribution point may.
+my $scope = 'unsupported certificate|certificate unknown|unknown ca';
+my $user = newer(point('onlyuser=TRUE'), revoked => [$alice]);
+my $authority = newer(point('onlyCA=TRUE'));
+my $named = newer(point('fullname=URI:http://ca.example/1.crl'));
+my @honoured = (
+	[ 'the full list', [$full], 'certificate revoked', 'in' ],
+	[ 'for users only', [$user], 'certificate revoked', "$scope|in", qr/^ERROR    revocation list of "CN=Root": different CRL scope: clients of "CN=Root" are refused$/mi ],
+	[ 'for authorities only', [$authority], $scope, $scope, qr/^ERROR    revocation list of .*scope/mi ],
+	[ 'one of each', [ $user, $authority ], 'certificate revoked', 'in' ],
+	[ 'for users, beside an older full list', [ crl($root, until => 30 * 86400), $user ], 'certificate revoked', 'in' ],
+	[ 'for authorities, beside the full list', [ $authority, $full ], 'certificate revoked', 'in' ],
+	[ 'for a distribution point', [$named], $scope, $scope, qr/^(?:ERROR    revocation list of .*scope|note     .* distribution point)/mi ],
+	[ 'for a distribution point, beside the full list', [ $named, $full ], 'certificate revoked', 'in' ],
+	[ 'for a distribution point, which serves', [ $authority, $named ], $scope, $scope, qr/^note     revocation list of .*distribution point/m ],
+);
+for my $case (@honoured) {
+	my ($title, $lists, $for_alice, $for_bob, $said) = @$case;
+	for my $order ($lists, @$lists > 1 ? [ reverse @$lists ] : ()) {
+		subtest $title => sub {
+			my @trust = trust(join_files(@$order));
+			my $s = serve(pg => $pg, args => \@trust);
+			like(outcome($s->port, $alice), qr/^(?:$for_alice)$/, 'alice');
+			my $got = outcome($s->port, $bob);
+			like($got, qr/^(?:$for_bob)$/, 'bob');
+			undef $said if $got eq 'in';
+			my $r = check(@trust);
+			$said ? like($r->{out}, $said, '--check') : unlike($r->{out}, qr/^(?:ERROR|WARNING) .*revocation/m, '--check');
+			is($r->{status}, $r->{out} =~ /^ERROR/m ? 78 : 0, 'its status') or diag($r->{out});
+		};
+	}
+}
+
+subtest 'a certificate that names the distribution point' => sub {
+	my $carol = issue(cn => 'carol', issuer => $root, until => 90 * 86400,
+		ext => { Net::SSLeay::NID_crl_distribution_points() => 'URI:http://ca.example/1.crl' });
+	my $s = serve(pg => $pg, args => [ trust(join_files($named, $authority)) ]);
+	is(outcome($s->port, $carol), 'in', 'gets in');
+	$s = serve(pg => $pg, args => [ trust(join_files($authority,
+		newer(point('fullname=URI:http://ca.example/1.crl'), revoked => [$carol]))) ]);
+	is(outcome($s->port, $carol), 'certificate revoked', 'or is revoked');
+};
+
+# OpenSSL skips such a block, and takes the older list.
+subtest 'a newer list that OpenSSL would skip' => sub {
+	my $old = slurp(crl($root, until => 30 * 86400));
+	my $text = slurp($full);
+	my %form = (
+		'indented' => $text =~ s/^/  /gmr,
+		'quoted' => $text =~ s/^/> /gmr,
+		'on one line' => $text =~ s/\n/ /gr . "\n",
+		'joined to the one before' => $text,
+		'UTF-16' => join('', map { "$_\0" } split //, $text),
+		'UTF-16, big endian' => join('', map { "\0$_" } split //, $text),
+	);
+	for my $form (sort keys %form) {
+		my $list = spew("$TMP/skipped", ($form =~ /joined/ ? $old =~ s/\n\z//r : $old) . $form{$form});
+		my $s = session(pg => $pg, args => [ trust($list) ]);
+		ok(!$s->conn->negotiate, "$form: refused");
+		is($s->wait, 78, 'status 78');
+		like($s->log, qr/"\Q$list\E" has a PEM block that OpenSSL does not read: put its -----BEGIN/, 'with the cure');
+	}
+	for my $fine ("# $text", "\xef\xbb\xbf$text", $text =~ s/\n/\r\n/gr, $text =~ s/-\n/- \t\n/gr) {
+		my $s = serve(pg => $pg, args => [ trust(spew("$TMP/fine", $fine =~ /^#/ ? $old . $fine =~ s/^/# /gmr : $fine)) ]);
+		is(outcome($s->port, $bob), 'in', 'a comment, a byte order mark, or blanks at the end of a line');
+	}
+};
+
+sub rehash {
+	my ($dir) = @_;
+	my $r = T::run([ 'openssl', 'rehash', $dir ]);
+	die $r->{err} if $r->{status};
+}
+
+subtest 'directories' => sub {
+	my $other = issue(cn => 'Other', ca => 1, until => 300 * 86400);
+	my $carol = issue(cn => 'carol', issuer => $other, until => 90 * 86400);
+	my ($cas, $crls, $else) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(cas crls elsewhere);
+	my @trust = ('-A', $cas, '--crl', $crls);
+	spew("$cas/root.pem", slurp($root->{cert}));
+	for my $case ([ 66, qr/no certificate in directory "\Q$cas\E": .* HASH\.0; run openssl rehash/ ],
+		[ 66, qr/no revocation list in directory "\Q$crls\E": .* HASH\.r0; run openssl rehash/ ]) {
+		my $s = session(pg => $pg, args => \@trust);
+		ok(!$s->conn->negotiate, 'not without the names that OpenSSL looks for');
+		is($s->wait, $case->[0], 'status');
+		like($s->log, $case->[1], 'the log says what to do');
+		rehash($cas);
+	}
+	spew("$crls/root.pem", slurp($full));
+	spew("$else/other.pem", slurp(crl($other, until => 30 * 86400)));
+	symlink "$else/other.pem", "$crls/other.pem";
+	rehash($crls);
+	my $s = serve(pg => $pg, args => \@trust);
+	my $listener = serve_listen(pg => $pg, args => \@trust);
+	my $in = sub { return join ', ', map { my $port = $_->port; map { outcome($port, $_) } $alice, $bob, $carol } $s, $listener };
+	my ($revoked, $unknown) = ('certificate revoked', 'unknown ca');
+	is($in->(), join(', ', ($revoked, 'in', $unknown) x 2), 'one authority');
+	spew("$cas/other.pem", slurp($other->{cert}));
+	rehash($cas);
+	is($in->(), join(', ', ($revoked, 'in', 'in') x 2), 'another is added');
+	rename spew("$else/new", slurp(crl($other, revoked => [$carol], until => 30 * 86400))), "$else/other.pem";
+	is($in->(), join(', ', ($revoked, 'in', $revoked) x 2), "a link's list is replaced");
+	spew("$crls/root.pem", slurp(crl($root, until => 30 * 86400)));
+	is($in->(), join(', ', ('in', 'in', $revoked) x 2), 'a list is rewritten');
+	my $r = check(@trust);
+	like($r->{out}, qr/^ok       authority: CN=$_: valid until/m, "--check: $_") for qw(Root Other);
+	is($r->{status}, 0, '--check, status') or diag($r->{out});
+};
+
+# The listener's limit of memory, 256 MiB, left no room for a second list of this size, and a
+# session under it could not allocate anything.
+subtest 'a list of many entries' => sub {
+	my $large = crl($root, until => 30 * 86400, revoked => [ $alice, map { { serial => sprintf '7%015X', $_ } } 1 .. 150_000 ]);
+	my $file = join_files($large);
+	my $listener = serve_listen(pg => $pg, args => [ trust($file) ]);
+	my $limit = sub { return slurp("/proc/$_[0]/limits") =~ /^Max data size +(\S+)/m ? $1 : 'none' };
+	is($limit->($listener->{pid}), 'unlimited', 'the listener may need any size');
+	is(outcome($listener->port, $alice), 'certificate revoked', 'honoured');
+	my $k = connect_to($listener->port);
+	ok($k->login(user => 'postgres'), 'a session');
+	my ($child) = T::descendants($listener->{pid});
+	cmp_ok($limit->($child), '>', 256 << 20, 'its limit does not count the list');
+	rename spew("$file.new", slurp($full)), $file;
+	is(outcome($listener->port, $alice), 'certificate revoked', 'after a reload');
+	like($listener->log, qr/reloaded certificate and key/, 'which is logged');
+};
+done_testing;
