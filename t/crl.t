@@ -120,6 +120,10 @@ subtest 'a newer list that OpenSSL would skip' => sub {
 	my %form = (
 		'indented' => $text =~ s/^/  /gmr,
 		'quoted' => $text =~ s/^/> /gmr,
+		'four dashes' => $text =~ s/-----(?=BEGIN)/----/r,
+		'no dashes' => $text =~ s/-----(?=BEGIN)//r,
+		'a blank after the dashes' => $text =~ s/-----(?=BEGIN)/----- /r,
+		'other dashes' => $text =~ s/-----/\xe2\x80\x94-/gr,
 		'on one line' => $text =~ s/\n/ /gr . "\n",
 		'joined to the one before' => $text,
 		'UTF-16' => join('', map { "$_\0" } split //, $text),

@@ -108,7 +108,7 @@ void tls_pem_file_wipe(struct tls_pem_file *f)
 
 bool tls_pem_skips(const struct tls_pem_file *f)
 {
-	static const char begin[] = "-----BEGIN ", wide[] = "B\0E\0G\0I\0N";
+	static const char begin[] = "BEGIN ", wide[] = "B\0E\0G\0I\0N", dashes[] = "-----";
 	const char *p = f->bytes, *end = f->bytes + f->len;
 
 	for (; (p = memmem(p, (size_t)(end - p), begin, sizeof begin - 1)) != NULL; p++) {
@@ -118,13 +118,16 @@ bool tls_pem_skips(const struct tls_pem_file *f)
 		stop = stop == NULL ? end : stop;
 		while ((unsigned char)stop[-1] <= ' ')
 			stop--;
-		/* OpenSSL takes a byte order mark; a comment is not meant to be read. */
-		if (line == f->bytes && p - line == 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
-			line = p;
-		if (*line == '#')
-			continue;
-		if (line != p || memcmp(stop - 5, "-----", 5) != 0 ||
-		    memchr(p + 5, '-', (size_t)(stop - p) - 5) != stop - 5)
+		/* OpenSSL takes a byte order mark. */
+		if (line == f->bytes && p - line == 8 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
+			line += 3;
+		/* A word processor may have put other dashes. */
+		bool dash = p > line && (p[-1] == '-' || (unsigned char)p[-1] >= 0x80);
+		if (*line == '#' || (!dash && stop[-1] != '-'))
+			continue; /* a comment is not meant to be read */
+		if (p - line != 5 || memcmp(line, dashes, 5) != 0 ||
+		    memcmp(stop - 5, dashes, 5) != 0 ||
+		    memchr(p, '-', (size_t)(stop - p)) != stop - 5)
 			return true;
 	}
 	return memmem(f->bytes, f->len, wide, sizeof wide - 1) != NULL;
@@ -140,16 +143,16 @@ STACK_OF(X509) *
 	ERR_clear_error();
 	/* An empty passphrase, so that nobody is asked for one. */
 	while ((x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"")) != NULL)
-		if (sk_X509_push(all, x) == 0)
+		if (sk_X509_push(all, x) <= 0)
 			break;
 	BIO_free(bio);
 	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-	if ((!end || sk_X509_num(all) == 0) && tls_pem_skips(f))
+	if ((!end || sk_X509_num(all) <= 0) && tls_pem_skips(f))
 		fail(e, EX_CONFIG, TLS_SKIPPED, file);
 	else if (!end)
 		fail(e, EX_CONFIG, "could not load certificate file \"%s\": %s", file,
 		     tls_reason("damaged file"));
-	else if (sk_X509_num(all) == 0)
+	else if (sk_X509_num(all) <= 0)
 		fail(e, EX_CONFIG, "no certificate in \"%s\"", file);
 	else
 		return all;
