@@ -77,7 +77,7 @@ like_s_server("no finite fields by default: @$_", system_default(@$_), \%finite,
 	for [], ['CipherString = DEFAULT:!kDHE:-DHE'], [ 'CipherString = ALL:@SECLEVEL=1', 'Groups = X25519:P-256' ];
 like_s_server("finite fields with $_", system_default($_),
 	{ %ffdhe, "$tls13 -groups ffdhe2048" => 'done', "$tls12 -cipher DHE" => 'failed' }, pem => $rsa,
-	only => 1) for 'Groups = P-256:ffdhe2048', '1.cURVES = ffdhe2048';
+	only => 1) for 'Groups = P-256:ffdhe2048', '1.cURVES = ffdhe2048', 'ECDHParameters = ffdhe2048';
 like_s_server('the same in s_server', system_default('Groups = P-256:ffdhe2048'),
 	{ "$tls13 -groups ffdhe2048" => 'done', "$tls13 -groups ffdhe3072" => 'failed' });
 like_s_server("CipherString = $_", system_default("CipherString = $_"), { "$tls12 -cipher $dhe" => 'done' }, pem => $rsa)

@@ -28,9 +28,14 @@ static struct {
 	bool ffdhe, dhe;
 } site;
 
+/* OpenSSL 3.5 takes a group with a minus sign out of the list. */
 static bool names_ffdhe(const char *groups)
 {
-	return strcasestr(groups, "ffdhe") != NULL;
+	const char *at = groups;
+
+	while ((at = strcasestr(at, "ffdhe")) != NULL && at > groups && at[-1] == '-')
+		at++;
+	return at != NULL;
 }
 
 /* Has this list of ciphers one of DHE, as a name (DHE-RSA-...) or a keyword (kDHE, EDH)? */
@@ -58,10 +63,10 @@ static void read_site_command(const CONF_VALUE *command)
 	const char *dot = strchr(command->name, '.');
 	const char *name = dot != NULL ? dot + 1 : command->name;
 
-	if (strcasecmp(name, "Groups") == 0 || strcasecmp(name, "Curves") == 0)
-		site.ffdhe = names_ffdhe(command->value);
-	else if (strcasecmp(name, "CipherString") == 0)
+	if (strcasecmp(name, "CipherString") == 0)
 		site.dhe = names_dhe(command->value);
+	else /* Groups, Curves, ECDHParameters */
+		site.ffdhe |= names_ffdhe(command->value);
 }
 
 /* Can anything in the file matter? To parse it costs 3 % of a connection. */
