@@ -111,8 +111,8 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 				kind->name, path, kind->hash);
 
 	for (int i = 0; i < n; i++) {
-		int len = snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
-		int fd = ok && (size_t)len < sizeof file ? tls_open_file(file, "", &st, e) : -1;
+		snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
+		int fd = ok ? tls_open_file(file, "", &st, e) : -1;
 		ok = fd >= 0 && load_file(store, kind, file, e);
 		if (fd >= 0)
 			close(fd);
