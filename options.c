@@ -301,7 +301,8 @@ static bool check_needs(const struct options *o, const int given[ROWS], struct e
 	} needs[] = {
 	    {SERVER, !o->client, "makes no sense in client mode (-c)"},
 	    {CLIENT, o->client, "makes sense in client mode (-c) only"},
-	    {LISTENER, options_listener(o), "makes no sense without -d or a listening socket"},
+	    {LISTENER, options_listener(o) || o->check,
+	     "makes no sense without -d or a listening socket"},
 	    {MATCHED, o->clientcert == CLIENTCERT_VERIFY_FULL,
 	     "makes sense only with --clientcert=verify-full"},
 	    {TRUST, o->ca != NULL, "needs -A: the authorities to trust"},

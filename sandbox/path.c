@@ -135,8 +135,9 @@ static int open_resolved(const char *path, int flags)
 		return open(path, flags, how.mode);
 	how.flags = (unsigned)flags;
 	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
-	/* Before Linux 5.6 */
-	return fd < 0 && errno == ENOSYS ? open(path, flags | O_NOFOLLOW, how.mode) : fd;
+	/* Before Linux 5.6; EPERM: an old container runtime */
+	bool missing = fd < 0 && (errno == ENOSYS || errno == EPERM);
+	return missing ? open(path, flags | O_NOFOLLOW, how.mode) : fd;
 }
 
 int path_append(const char *file, const char **why)

@@ -69,6 +69,9 @@ expect('a good installation', $fine, 0,
 	qr/^0 errors, 0 warnings\n\z/m);
 unlike($fine->{out}, qr/PRIVATE|^(?:WARNING|ERROR)/m, 'no warning, and no private key');
 
+is(with_cert($good, '--max-connections=50', '--max-per-source=5', '--idle-exit=60', '--grace=5')->{status}, 0,
+	'the options of a waiting service');
+
 # --- certificates: [title, arguments of make_cert, status, lines]
 my @certificates = (
 	[ 'expired', { expired => 1 }, 78,

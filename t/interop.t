@@ -2,7 +2,7 @@
 #
 # Client mode and server mode of pgssl, PostgreSQL's own TLS and a real stunnel, in every sensible
 # combination: psql works through them, Ctrl-C cancels a query, a wrong server is refused.
-# sabotage: session/client.c s/sslnegotiation != SSLNEGOTIATION_DIRECT/true/
+# sabotage: session/client.c s/s->options.sslnegotiation != SSLNEGOTIATION_DIRECT/true/
 # sabotage: wire/startup.c s/UNENCRYPTED, true, STARTUP_SSL/STARTUP_CLEAR | STARTUP_LOCAL, true, STARTUP_SSL/
 use lib 't/lib';
 use T;
