@@ -12,6 +12,8 @@ use lib 't/lib';
 use MIME::Base64;
 use T;
 
+limit(600);
+
 my $c = server_pem();
 my $fake = fake_backend();
 
