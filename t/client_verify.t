@@ -127,7 +127,7 @@ my %names = (
 		not_for('*.0.0.1', '127.0.0.1') ],
 	'a dot at the end' => [ { san => 'DNS:db.example.org' }, 'db.example.org.', 'in' ],
 	'one dot only' => [ { san => 'DNS:db.example.org' }, 'db.example.org..',
-		not_for('db.example.org', 'db.example.org.') ],
+		"TLS is misconfigured here, see pgssl's log" ],
 	'a dot at the end of an address' => [ { cn => 'x', san => 'IP:192.0.2.7' }, '192.0.2.7.',
 		'in' ],
 	'a zone' => [ { cn => 'x', san => 'IP:fe80::7' }, 'fe80::7%eth0', 'in' ],

@@ -135,6 +135,8 @@ static bool set_server_name(SSL *ssl, const char *name)
 	if (strlen(name) >= sizeof wanted)
 		return false;
 	address_bare_name(name, wanted, sizeof wanted);
+	if (wanted[0] != '\0' && wanted[strlen(wanted) - 1] == '.')
+		return false; /* OpenSSL 3 would take it */
 	for (char *c = wanted; *c != '\0'; c++)
 		*c = (char)tolower((unsigned char)*c);
 	return address_is_number(wanted, number, sizeof number) ||
