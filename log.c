@@ -67,8 +67,9 @@ void log_open(int fd, bool use_stderr, const char *service, int level)
 
 void log_open_syslog(void)
 {
+	if (sink.is_file)
+		return;
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
 	sink.syslog = fd > STDERR_FILENO ? fd : 0;
 	openlog(sink.name, LOG_NDELAY | LOG_PID, LOG_DAEMON);
 }

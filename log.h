@@ -24,7 +24,7 @@
  */
 void log_open(int fd, bool use_stderr, const char *service, int level);
 
-/* Before step 5, for log_leave_stderr: open what syslog needs. */
+/* Before step 5, for log_leave_stderr: open what syslog needs, unless the log is a file. */
 void log_open_syslog(void);
 
 /* If the log goes to standard error, send it to syslog from now on. Opens nothing. */

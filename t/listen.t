@@ -5,6 +5,8 @@
 # sabotage: s/serving >= (unsigned)options->max_connections/false/ listen/children.c
 # sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ listen/reload.c
 # sabotage: s/prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0)/0/ listen/listen.c
+# sabotage: /^void log_open_syslog/,/^}/s/if (sink.is_file)/if (false)/ log.c
+# sabotage: /^static void write_line/,/^}/s/if (sink.is_file)/if (false)/ log.c
 use lib 't/lib';
 use T;
 
@@ -35,6 +37,9 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 		'it has its own session and no terminal');
 	is(join(' ', map { readlink "/proc/$pid/fd/$_" } 0 .. 2), '/dev/null /dev/null /dev/null',
 		'it keeps no descriptor of the command') if is_root();
+	my %mine = map { (readlink // '') =~ /^socket:\[(\d+)/ ? ($1 => 1) : () } glob "/proc/$pid/fd/*";
+	my @datagram = grep { (split)[4] eq '0002' && $mine{ (split)[6] } } split /\n/, slurp('/proc/net/unix');
+	is("@datagram", '', 'with -o it has no socket for syslog');
 	is(psql('select 6*7', port => $port, @verify)->{out}, "42\n", 'psql connects');
 	is(conninfo(psql('\conninfo', port => $port, @verify)->{out})->{protocol}, 'TLSv1.3',
 		'conninfo');
@@ -46,6 +51,7 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 	gone($pid);
 	ok(!-e $file, 'SIGTERM ends it and removes the pid file');
 	like(slurp("$TMP/daemon.log"), qr/listening on IPv4 address "0\.0\.0\.0", port $port\n.*listening on IPv6 address "::", port $port\n/, 'the log has the addresses');
+	unlike(slurp("$TMP/daemon.log"), qr/^(?!\d{4}-\d\d-\d\d [\d:]{8}\.\d{3} \S+ pgssl\[\d+\]: )/m, 'each line begins with the time');
 };
 
 subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r PORT' => sub {
