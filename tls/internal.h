@@ -35,6 +35,10 @@ struct tls {
 /* Why OpenSSL's last call failed, in its words; `otherwise` if it does not say. */
 const char *tls_reason(const char *otherwise);
 
+/* A handshake in memory with a client of the same settings; wipes the key as tls_accept does. Fails
+ * with EX_CONFIG: e->text is OpenSSL's reason. */
+bool tls_try_handshake(struct tls *t, struct error *e) MUST_USE;
+
 /* ---- files (credential.c, trust.c) ---- */
 
 /* The text of a PEM file, which may hold a private key. */
@@ -145,9 +149,5 @@ bool tls_each_alt_name(const X509 *x, tls_alt_name *each, void *arg);
 /* Write these names as openssl-x509(1) does, escaped (log_escape), perhaps cut. Returns the length
  * of an iPAddress that has a wrong one, else 0. */
 int tls_write_alt_names(const X509 *x, char *buf, size_t size);
-
-/* A handshake in memory with a client of the same settings; wipes the key as tls_accept does. Fails
- * with EX_CONFIG: e->text is OpenSSL's reason. */
-bool tls_try_handshake(struct tls *t, struct error *e) MUST_USE;
 
 #endif
