@@ -29,8 +29,8 @@
 #define KEY_UPDATES_PER_S 32
 #define THROTTLE_PAUSE_MS 100 /* how late a throttled session may notice a deadline or SIGTERM */
 /* Files that may be being replaced are read again, for a quarter of a second or so. */
-#define RETRIES        10
-#define RETRY_PAUSE_NS (25 * 1000000L)
+#define RETRIES        8
+#define RETRY_PAUSE_NS (5 * 1000000L) /* and twice as long each time: 0.6 s in all */
 #define RETRY_LIMIT_MS 1000 /* large revocation lists take long */
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
@@ -310,6 +310,7 @@ static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 bool tls_open(struct tls **out, const struct options *o, struct error *e)
 {
 	deadline limit = deadline_in(RETRY_LIMIT_MS);
+	long pause = RETRY_PAUSE_NS;
 
 	init_library();
 	for (int i = 1;; i++) {
@@ -325,7 +326,8 @@ bool tls_open(struct tls **out, const struct options *o, struct error *e)
 		tls_discard(t);
 		if (!retry)
 			return false;
-		nanosleep(&(struct timespec){.tv_nsec = RETRY_PAUSE_NS}, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+		pause *= 2;
 	}
 }
 

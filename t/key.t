@@ -116,7 +116,7 @@ subtest 'a separate key file: its mode is checked, not that of the certificate' 
 
 subtest 'missing and unusable files' => sub {
 	refused('no file', 66, qr{\Q$TMP\E/none\.pem.*No such file}, '-p', "$TMP/none.pem");
-	refused('a directory', 66, qr/\Q$TMP\E/, '-p', $TMP) if 0;
+	refused('a directory', 66, qr/\Q$TMP\E.*(?:directory|regular)/, '-p', $TMP);
 	refused('a file without a key', 78, qr/key/i, '-p',
 		spew("$TMP/nokey.pem", slurp($c->{cert}{chain}), 0600));
 	refused('a file without a certificate', 78, qr/certificate/i, '-p',
@@ -238,6 +238,7 @@ sub replaced_while_connecting {
 	if (!$pid) {
 		$SIG{TERM} = 'DEFAULT';
 		alarm 100;
+		setpriority 0, 0, -10; # as root: a busy machine must not stop it between open and write
 		for (my $n = 0;; $n++) { $replace->($n % 2); nap(0.003) }
 	}
 	my ($good, %name) = (0);
