@@ -4,6 +4,7 @@
 #
 #   my $host = boot_systemd(tree => DIRECTORY, units => [ NAMES ]);
 #       net => 'host': in the network of the caller
+#       root => DIRECTORY: a whole system, which is used as it is, with all of its units
 #   $host->run([ 'systemctl', 'start', 'foo.service' ])    T::run, inside
 #   psql('select 1', netns => $host->{pid})                a client outside, in its network
 #   $host->inside(SHELL COMMANDS)                          a test that they succeed
@@ -68,23 +69,24 @@ sub installed_tree {
 sub boot_systemd {
 	my (%o) = @_;
 	my $base = "$T::TMP/systemd" . ++$booted;
+	my $target = $o{root} ? 'multi-user.target' : 'boot.target';
 	mkdir $_ for $base, "$base/root", "$base/cgroup";
 	my $self = bless { base => $base, console => T::spew("$base/console", ''),
 		keeper => undef }, 'T::Systemd';
 	T::watch_log("$base/boot", $self->{console});
 	$self->{keeper} = T::spawn(
 		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--',
-			$SYSTEMD, '--unit=boot.target' ],
+			$SYSTEMD, "--unit=$target" ],
 		env => { container => 'pgssl-test',
-			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/usr/local/lib/systemd/system:/etc/systemd/base',
-			SYSTEMD_GENERATOR_PATH => '/nonexistent' },
-		before => sub { make_namespaces($base, $o{tree}, $o{net}, @BASE, @{ $o{units} || [] }) },
+			$o{root} ? () : (SYSTEMD_UNIT_PATH => '/etc/systemd/system:/usr/local/lib/systemd/system:/etc/systemd/base',
+			SYSTEMD_GENERATOR_PATH => '/nonexistent') },
+		before => sub { make_namespaces($base, %o) },
 		out => "$base/boot", err => "$base/boot",
 	);
 	T::at_end(sub { $self->stop });
 	T::wait_for('systemd to be process 1', sub { $self->find_init });
 	T::wait_for('systemd to be up',
-		sub { $self->systemctl('is-active', 'boot.target')->{out} eq "active\n" });
+		sub { $self->systemctl('is-active', $target)->{out} eq "active\n" });
 	return $self;
 }
 
@@ -171,7 +173,7 @@ sub command {
 # kills process 1, and with it all others, and removes the cgroup. The child returns as process 1 in
 # the new root.
 sub make_namespaces {
-	my ($base, $tree, $net, @units) = @_;
+	my ($base, %o) = @_;
 	my $init;
 	$SIG{TERM} = sub { kill 'KILL', $init if $init };
 	$SIG{$_} = 'IGNORE' for qw(INT HUP); # from the terminal: the test then sends SIGTERM
@@ -181,10 +183,10 @@ sub make_namespaces {
 	my $cgroup = "$base/cgroup$own/pgssl-test-$$";
 	command('mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$2"',
 		"$base/cgroup", $cgroup);
-	call('unshare', $new{others} | (defined $net ? 0 : $new{net}));
+	call('unshare', $new{others} | (defined $o{net} ? 0 : $new{net}));
 	$init = fork;
 	_exit(1) unless defined $init;
-	return become_init($base, $cgroup, $tree, @units) unless $init;
+	return become_init($base, $cgroup, %o) unless $init;
 	waitpid $init, 0;
 	my $status = $?;
 	# Do not run a command for this: fork() fails in a pid namespace whose process 1 has ended.
@@ -196,23 +198,16 @@ sub make_namespaces {
 }
 
 sub become_init {
-	my ($base, $cgroup, $tree, @units) = @_;
+	my ($base, $cgroup, %o) = @_;
 	$SIG{TERM} = 'DEFAULT';
 	call('prctl', 1, 9, 0, 0, 0);
 	T::spew("$cgroup/cgroup.procs", '0');
 	call('unshare', $new{cgroup} | $new{mnt});
 	my $root = "$base/root";
-	command(<<'EOS', $base, $tree || '');
+	$o{root} ? command('mount --rbind "$1" "$2"', $o{root}, $root) : make_root($root, %o);
+	command(<<'EOS', $base);
 root=$1/root
-mount -t tmpfs -o mode=755 none $root
 cd $root
-for link in bin sbin lib lib64; do [ ! -L /$link ] || cp -a /$link .; done
-mkdir -p usr usr/local dev etc/systemd/system etc/systemd/base home proc root run sys tmp var/tmp var/lib var/log
-chmod 1777 tmp var/tmp
-chmod 700 root
-mkdir .usr .work
-mount -t overlay -o lowerdir=/usr,upperdir=$root/.usr,workdir=$root/.work overlay usr
-mount -t tmpfs -o mode=755 none usr/local
 mount -t proc proc proc
 for path in proc/sys proc/sysrq-trigger; do [ ! -e $path ] || { mount --bind $path $path; mount -o remount,bind,ro $path; }; done
 mount -t sysfs -o ro sysfs sys
@@ -229,18 +224,35 @@ mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 : >dev/console
 mount --bind $1/console dev/console
+tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
+EOS
+	move_root($root);
+}
+
+# The root of boot_systemd without `root`.
+sub make_root {
+	my ($root, %o) = @_;
+	command(<<'EOS', $root, $o{tree} || '');
+root=$1
+mount -t tmpfs -o mode=755 none $root
+cd $root
+for link in bin sbin lib lib64; do [ ! -L /$link ] || cp -a /$link .; done
+mkdir -p usr usr/local dev etc/systemd/system etc/systemd/base home proc root run sys tmp var/tmp var/lib var/log
+chmod 1777 tmp var/tmp
+chmod 700 root
+mkdir .usr .work
+mount -t overlay -o lowerdir=/usr,upperdir=$root/.usr,workdir=$root/.work overlay usr
+mount -t tmpfs -o mode=755 none usr/local
 for file in passwd group shadow gshadow nsswitch.conf hosts services protocols ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime ssl; do
 	[ ! -e /etc/$file ] || cp -a /etc/$file etc
 done
-tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
 echo '[Unit]
 Requires=multi-user.target systemd-journald.service
 After=multi-user.target systemd-journald.service' >etc/systemd/base/boot.target
 ln -s ../run var/run
 [ -z "$2" ] || tar -C "$2" -cf - . | tar --no-overwrite-dir -xf -
 EOS
-	-e "$UNITS/$_" && symlink "$UNITS/$_", "$root/etc/systemd/base/$_" for @units;
-	move_root($root);
+	-e "$UNITS/$_" && symlink "$UNITS/$_", "$root/etc/systemd/base/$_" for @BASE, @{ $o{units} || [] };
 }
 
 # pivot_root that also works from a chroot: setns() goes to the root of the mount namespace. Without
