@@ -61,6 +61,13 @@ sub start_session {
 	return spawn(cmd => [ 'nsenter', "--target=$host->{pid}", qw(--mount --pid --net --), @clean, 'PGPASSWORD=sesame', 'psql', 'host=localhost port=9000 user=alice dbname=sales', '-c', 'select pg_sleep(600)' ], quiet => 1);
 }
 
+# Not the nsenter outside: its child would stay, and process 1 would wait for it at the end.
+sub stop_session {
+	my ($pid) = @_;
+	$host->run([qw(pkill -x psql)]);
+	wait_exit($pid);
+}
+
 my @all = commands();
 my @start = grep { $_->{section} =~ /^FIVE/ } @all;
 my ($first) = grep { $start[$_]{way} } 0 .. $#start;
@@ -75,7 +82,7 @@ sub step5 {
 		my $pid = $c->{line} =~ /--sessions/ ? start_session() : undef;
 		wait_for('the session', sub { $host->journal('-t', 'pgssl') =~ /application_name=psql.*\n\z/ }) if $pid;
 		try($c);
-		stop($pid) if $pid;
+		stop_session($pid) if $pid;
 	}
 }
 
