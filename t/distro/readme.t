@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 #
 # Run every command of README, in the order in which a newcomer meets them, in a new root of Debian
-# that systemd boots as process 1, and compare what they print with what README says.
+# that systemd boots as process 1: each must succeed, and print what README shows.
 # t/check-distro DISTRO readme makes the root and calls this.
 #
 # In README "    # COMMAND" is for root and "    $ COMMAND" for a user; a line that ends in \ or in an
@@ -13,7 +13,6 @@ use T;
 
 my $root = $ENV{README_ROOT} or plan skip_all => 'needs README_ROOT: run make check-readme';
 limit(900);
-my $output_not_shown = qr/^apt-get |^make(?: install)?$/;
 my $tree = '/usr/src/pgssl';
 
 # The commands: { section, way (systemd, xinetd or inetd), prompt, line, out }.
@@ -41,7 +40,7 @@ sub commands {
 
 sub pattern {
 	my ($out) = @_;
-	my $text = join '', map { $_ eq "...\n" ? '(?:.*\n)*' : quotemeta =~ s/\\\.\\\.\\\./.*/gr } split /^/, $out;
+	my $text = join '', map { $_ eq "...\n" ? '(?:.*\n)*' : quotemeta =~ s/\\\.\\\.\\\./.*/gr =~ s/(?:\\ )+/ +/gr } split /^/, $out;
 	return qr/\A$text\z/;
 }
 
@@ -53,7 +52,7 @@ sub try {
 	my ($c) = @_;
 	my $r = $host->run([ @clean, @{ $who{ $c->{prompt} } }, 'sh', '-c', "cd $tree; exec 2>&1; $c->{line}" ], stdin => "sesame\nsesame\n", quiet => 1, seconds => 600);
 	my $ok = is($r->{status}, 0, "$c->{prompt} $c->{line}");
-	$ok &= like($r->{out}, pattern($c->{out}), 'prints what README shows') unless $c->{line} =~ $output_not_shown;
+	$ok &= like($r->{out}, pattern($c->{out}), 'prints what README shows') if $c->{out} ne '';
 	diag($r->{out}) unless $ok;
 }
 
@@ -87,7 +86,7 @@ sub step5 {
 }
 
 cmp_ok(scalar @all, '>', 30, 'README has commands');
-try({ prompt => '#', line => 'make demo', out => "...\n" });
+try({ prompt => '#', line => 'make demo', out => '' });
 try($_) for @before;
 step5('systemd');
 try($_) for grep { $_->{section} !~ /^FIVE/ } @all;
