@@ -203,7 +203,7 @@ expect('a list signed by another authority with the same name',
 my $single = issue(cn => 'Single', ca => 1, until => 400 * 86400);
 expect('a list without its authority',
 	trust([ $single->{cert} ], [ $crl, crl($single, until => 30 * 86400) ]), 0,
-	qr/^note     revocation list of "CN=Clients": no such authority/m);
+	qr/^note     revocation list of "CN=Clients": this authority is not in -A$/m);
 expect('an expired authority',
 	trust([ issue(cn => 'Gone', ca => 1, from => -86400, until => -3600)->{cert} ], []), 78,
 	qr/^ERROR    authority: CN=Gone: EXPIRED/m);
@@ -220,7 +220,7 @@ expect('an authority with a weak key', trust([ make_ca(name => 'weak', key => 'r
 	qr/^ERROR    authority: "CN=Test CA" does not verify: (?:EE|CA) (?:certificate )?key too (?:weak|small)/m);
 expect("a client's certificate as an authority",
 	trust([ issue(cn => 'x', issuer => $root, until => 90 * 86400)->{cert} ], []), 0,
-	qr/^WARNING  authority: "CN=x" is none/m);
+	qr/^WARNING  authority: "CN=x" is not allowed to sign certificates \(basicConstraints\)$/m);
 expect('an intermediate authority without its root', trust([ $sub->{cert} ], []), 78,
 	qr/^ERROR    authority: "CN=Below" has no issuer in the file.*: unable to get (?:local )?issuer certificate at depth 0$/m);
 expect('a root with another key', trust([ $sub->{cert}, $namesake->{cert} ], []), 78,
@@ -350,7 +350,7 @@ expect('trust with verify-full',
 $service = start_pg(hba => "local all all trust\nhost all postgres 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 password\n");
 expect('reject for the superuser, password for others', check('-p', $good, '-r', $service->port), 0,
 	qr/^note     login of user "postgres": PostgreSQL refuses: pg_hba\.conf rejects connection for host "127\.0\.0\.1".* \(28000\)$/m,
-	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for the password itself/m);
+	qr/^note     login of user "\Q$nobody\E": PostgreSQL asks for a password in clear text/m);
 expect('--gss', check('-p', $good, '-r', $service->port, '--gss'), 0,
 	qr/^ok       --gss: PostgreSQL accepts GSSAPI encryption$/m)
 	if T::run([ 'pg_config', '--configure' ], quiet => 1)->{out} =~ /gssapi/;
@@ -411,7 +411,7 @@ SKIP: {
 		qr/^WARNING  runs as: user root/m);
 	my $s = session(connect => $socket, args => [ '-s', 'postgres' ]);
 	$s->conn->login;
-	like($s->logged(qr/a line with peer/),
+	like($s->logged(qr/a peer line in pg_hba\.conf/),
 		qr/sessions run as the user that runs PostgreSQL.* host=127\.0\.0\.1/,
 		'a session logs it too');
 	$s->conn->close;
