@@ -8,6 +8,7 @@
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/
 # sabotage: contrib/systemd/pgssl-wait.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
 # sabotage: s/if (!any \&\& end/if (any \&\& end/ listen/listen.c
+# sabotage: pgssl.8 s/^KillMode=mixed//
 use lib 't/lib';
 use T;
 
@@ -123,6 +124,25 @@ subtest 'a PostgreSQL whose socket is in /tmp' => sub {
 	$host->drop_in('pgssl-wait.service', 'idle', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r /tmp\n");
 	$host->systemctl(qw(restart pgssl-wait.service));
 	is(query()->{out}, "42\n", 'psql');
+};
+
+# With the default KillMode=, SIGTERM goes to the sessions too, and SIGKILL to all after them.
+subtest 'the unit for -d in the manual' => sub {
+	my ($unit) = slurp("$ROOT/pgssl.8") =~ /^(\[Unit\]\n.*?)^\.Ed$/ms;
+	$unit =~ s/\\e$/\\/mg;
+	$host->inside('systemctl stop pgssl-wait.socket pgssl-wait.service; rm -r /run/pgssl');
+	spew("/proc/$host->{pid}/root/etc/systemd/system/pgssl-listen.service", $unit);
+	is($host->run([qw(systemd-analyze verify --man=no pgssl-listen.service)])->{err}, '', 'systemd-analyze verify');
+	$host->inside('systemctl daemon-reload; systemctl enable --now pgssl-listen.service');
+	unlink "$TMP/go", "$TMP/held";
+	my $held = hold_session();
+	answers($held, 1);
+	$host->inside('test -s /run/pgssl/pgssl.localhost.9000.pid; systemctl reload pgssl-listen.service');
+	$host->inside('systemctl stop --no-block pgssl-listen.service');
+	wait_for('the stop', sub { $host->journal('-t', 'pgssl') =~ /^stopping: .* 1 sessions have 20 s.*^stopping: .* 1 sessions have 20 s/ms });
+	answers($held, 2);
+	print { $held->{in} } "\\q\n";
+	is(wait_exit($held->{pid}), 0, 'the session ends as it likes');
 };
 
 subtest 'systemd-analyze security' => sub {
