@@ -10,6 +10,7 @@
 # sabotage: listen/reload.c s/if (S_ISDIR(st.st_mode))/if (false)/
 # sabotage: sandbox/landlock.c s/ok = allow_beneath(fd, dirname(target)/ok = true || allow_beneath(fd, dirname(target)/
 # sabotage: sandbox/sandbox.c s/MOST_MEMORY + lists_size()/MOST_MEMORY/
+# sabotage: pgssl.8 s/^openssl ca -config ca.cnf -revoke.*//
 use lib 't/lib';
 use T;
 use T::X509;
@@ -199,5 +200,26 @@ subtest 'a list of many entries' => sub {
 	rename spew("$file.new", slurp($full)), $file;
 	is(outcome($listener->port, $alice), 'certificate revoked', 'after a reload');
 	like($listener->log, qr/reloaded certificate and key/, 'which is logged');
+};
+
+# The first block makes the certificates, the third the list; the second is a psql command.
+subtest 'the commands in the manual' => sub {
+	my ($section) = slurp("$ROOT/pgssl.8") =~ /^\.Sh CLIENT CERTIFICATES\n(.*?)^\.Ss User/ms;
+	my ($make, undef, $revoke) = $section =~ /^\.Bd -literal.*?\n(.*?)^\.Ed$/msg;
+	mkdir $_ for "$TMP/manual", "$TMP/manual/etc";
+	for ($make, $revoke) {
+		s/\\e/\\/g;
+		s{/etc/pgssl/}{$TMP/manual/etc/}g;
+	}
+	my $sh = sub { return T::run([ 'sh', '-ec', "cd $TMP/manual\n$_[0]" ])->{status} };
+	my $login = sub {
+		my $s = serve(pg => $pg, pem => $server, args => [ '--clientcert=verify-full', @_ ]);
+		my $r = psql('select current_user', port => $s->port, cert => "$TMP/manual/alice.crt", key => "$TMP/manual/alice.key");
+		return $r->{out} . $r->{err};
+	};
+	is($sh->($make), 0, 'make the certificates');
+	is($login->('-A', "$TMP/manual/etc/clients-ca.crt"), "alice\n", 'alice connects');
+	is($sh->($revoke), 0, 'revoke hers');
+	like($login->('-A', "$TMP/manual/etc/clients-ca.crt", "--crl=$TMP/manual/etc/clients.crl"), qr/alert certificate revoked/, 'alice is refused');
 };
 done_testing;

@@ -24,7 +24,7 @@ my @sections = $man =~ /^\.Sh (.*)$/mg;
 my %seen = map { $_ => 1 } @sections;
 ok $seen{$_}, "the manual has the section $_"
     for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG',
-    'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE", 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
+    'PID FILES', 'END OF A SESSION', 'EXIT STATUS', 'SECURING POSTGRESQL', 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
     'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
 
 # Every message of the table of refusals must be in the manual, with its SQLSTATE.

@@ -6,6 +6,7 @@
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
+# sabotage: contrib/systemd/pgssl@.service s/^ReadWritePaths=.*//
 # sabotage: contrib/systemd/pgssl@.service s/^CollectMode=.*//
 # sabotage: contrib/systemd/pgssl@.service s/^StandardError=journal/StandardError=null/
 # sabotage: contrib/systemd/pgssl@.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
@@ -22,14 +23,14 @@ my $tree = installed_tree('pgssl.pem' => slurp($c->{pem}), 'secret.pem' => slurp
 
 my $host = boot_systemd(tree => $tree);
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
-$host->install_units('pgssl.socket', 'pgssl@.service');
+$host->make_user;
 drop_in('keep', "[Unit]\nCollectMode=inactive\n"); # a failed instance stays, to be seen
 inside('systemctl enable --now pgssl.socket');
 
 sub inside { $host->inside(@_) }
 sub drop_in { $host->drop_in('pgssl@.service', @_) }
 
-sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
+sub query { return psql($_[0] || 'select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
 
 # Send these bytes and read until pgssl closes the connection.
 sub stranger {
@@ -45,6 +46,7 @@ sub failed {
 }
 
 is(query()->{out}, "42\n", 'psql with sslmode=verify-full');
+like(query($host->list_sessions)->{out}, qr/alice.*sales/, 'pgssl --sessions shows the session');
 is(failed(), '', 'no failed instance is left');
 like($host->journal('-t', 'pgssl'), qr/^connection authorized: user=alice .*^disconnection: session time: .* user=alice /ms, 'the log is in the journal');
 
@@ -71,6 +73,13 @@ inside('mv /etc/pgssl/gone /etc/pgssl/pgssl.pem');
 inside('rm /etc/systemd/system/pgssl@.service.d/keep.conf; systemctl daemon-reload');
 is(failed(), '', 'with the shipped unit, failed instances are not kept');
 like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... but the journal has them');
+
+subtest 'pgssl connects from 127.0.0.2' => sub {
+	$pg->configure('pg_hba.conf', "local all all trust\nhost all all 127.0.0.0/8 trust\n");
+	drop_in('local', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r 5432 -I 127.0.0.2\n");
+	is(query('select inet_client_addr()')->{out}, "127.0.0.2\n", 'PostgreSQL sees it');
+	inside('rm /etc/systemd/system/pgssl@.service.d/local.conf');
+};
 
 subtest 'a passphrase command with three programs, and a PostgreSQL whose socket is in /tmp' => sub {
 	$host->postgres_in_tmp;

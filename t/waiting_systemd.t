@@ -8,6 +8,7 @@
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/
 # sabotage: contrib/systemd/pgssl-wait.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
 # sabotage: s/if (!any \&\& end/if (any \&\& end/ listen/listen.c
+# sabotage: pgssl.8 s/ --grace=20$//
 use lib 't/lib';
 use T;
 
@@ -18,7 +19,7 @@ my $c = server_pem();
 my $host = boot_systemd(tree => installed_tree('pgssl.pem' => slurp($c->{pem})));
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
 net_do($host->{pid}, "ip link set lo up\nip addr add 192.0.2.7/32 dev lo");
-$host->install_units('pgssl-wait.socket', 'pgssl-wait.service');
+$host->make_user;
 $host->inside('systemctl enable --now pgssl-wait.socket');
 
 sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}, @_) }
@@ -123,6 +124,24 @@ subtest 'a PostgreSQL whose socket is in /tmp' => sub {
 	$host->drop_in('pgssl-wait.service', 'idle', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r /tmp\n");
 	$host->systemctl(qw(restart pgssl-wait.service));
 	is(query()->{out}, "42\n", 'psql');
+};
+
+subtest 'the unit for -d in the manual' => sub {
+	my ($unit) = slurp("$ROOT/pgssl.8") =~ /^(\[Unit\]\n.*?)^\.Ed$/ms;
+	$unit =~ s/\\e$/\\/mg;
+	$host->inside('systemctl stop pgssl-wait.socket pgssl-wait.service; rm -r /run/pgssl');
+	spew("/proc/$host->{pid}/root/etc/systemd/system/pgssl-listen.service", $unit);
+	is($host->run([qw(systemd-analyze verify --man=no pgssl-listen.service)])->{err}, '', 'systemd-analyze verify');
+	$host->inside('systemctl daemon-reload; systemctl enable --now pgssl-listen.service');
+	unlink "$TMP/go", "$TMP/held";
+	my $held = hold_session();
+	answers($held, 1);
+	$host->inside('test -s /run/pgssl/pgssl.localhost.9000.pid; systemctl reload pgssl-listen.service');
+	$host->inside('systemctl stop --no-block pgssl-listen.service');
+	wait_for('the stop', sub { $host->journal('-u', 'pgssl-listen') =~ /^stopping: /m });
+	answers($held, 2);
+	print { $held->{in} } "\\q\n";
+	is(wait_exit($held->{pid}), 0, 'the session ends as it likes');
 };
 
 subtest 'systemd-analyze security' => sub {
