@@ -241,7 +241,7 @@ static ISSUING_DIST_POINT *issuing_point(const X509_CRL *crl)
 	return X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
 }
 
-/* Is there an authority that serves, apart from those above `x`? Clients can have gone there. */
+/* Is there a valid authority other than those above `x`? Clients may have moved to that. */
 static bool has_successor(const struct trust *t, X509 *x)
 {
 	X509_STORE_CTX *ctx = verify(x, t->store, NULL, false);

@@ -46,7 +46,7 @@ static void report_path(const char *what, const char *path)
 			 group_from_gid(st.st_gid, 0), mode);
 }
 
-/* With the directories above it: whoever can write to one of them can replace the file. */
+/* With the directories above it: a user who can write to one of them can replace the file. */
 static void report_file(const char *what, const char *path)
 {
 	char *real = path == NULL ? NULL : realpath(path, NULL);
@@ -58,7 +58,7 @@ static void report_file(const char *what, const char *path)
 	free(real);
 }
 
-/* ---- PostgreSQL: what it asks of a stranger, it asks of every client ---- */
+/* ---- PostgreSQL: the login that any client gets ---- */
 
 #define ANYBODY     "pgssl_check" /* need not exist */
 #define REPLICATION " for replication"
@@ -97,7 +97,7 @@ static void look_up_backend(const struct options *o, uid_t uid)
 
 static void prepare_logins(const struct options *o, uid_t uid)
 {
-	const char *self = user_from_uid(uid, 0); /* whom a "peer" line sees */
+	const char *self = user_from_uid(uid, 0); /* the user that a "peer" line sees */
 	int count = o->gss ? LOGINS : LOGINS - 1;
 	struct error e;
 
@@ -207,7 +207,7 @@ static bool try_login(const struct login *l, struct backend *b, const struct opt
 
 /* ---- the pid file, and the address of -d ---- */
 
-/* A session goes on without its pid file. */
+/* A session continues without its pid file, so this is a warning. */
 static void report_pidfile(const struct options *o)
 {
 	struct error e;
@@ -219,7 +219,7 @@ static void report_pidfile(const struct options *o)
 	pidfile_delete();
 }
 
-/* The parent does not, unless somebody else has it, for whom this sets *held. */
+/* A listener does not, unless another process holds it: then *held says so. */
 static void report_parent_pidfile(const struct options *o, const char *port, struct error *held)
 {
 	char host[256];

@@ -66,7 +66,7 @@ int listen_inherit(void)
 	unsetenv("LISTEN_PIDFDID");
 	unsetenv("LISTEN_FDNAMES");
 	on_stdin = is_listening(STDIN_FILENO);
-	/* In a session it is a copy of standard input, whose client may be gone already. */
+	/* In a session it is a copy of standard input, whose client may have left. */
 	passed = socket_option(STDIN_FILENO, SO_TYPE) != 0 && !on_stdin ? 0 : n;
 	for (unsigned i = 0; i < passed; i++)
 		(void)fcntl(FIRST_PASSED + (int)i, F_SETFD, FD_CLOEXEC);

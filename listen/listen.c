@@ -70,8 +70,8 @@ static bool add_listener(const struct options *o, const struct address *a, bool 
 }
 
 /*
- * Only the port excludes a second listener. A pid file of somebody else, who may have made it to be
- * in the way, does not: the text is in `held`.
+ * Only the port excludes a second listener. Another user's pid file does not, since anyone
+ * could make one: the text is in `held`.
  */
 static bool write_pidfile(const struct options *o, const char *host, const char *port,
 			  struct error *held, struct error *e)
@@ -297,7 +297,7 @@ static deadline pause_after(const char *what)
 	return deadline_in(SHORTAGE_MS);
 }
 
-/* At most one line a second: a stranger decides how many there are. */
+/* At most one line a second: clients decide how many there are. */
 static void turn_away(const struct options *o, int client, const struct sockaddr_storage *from)
 {
 	struct sock_name name;
@@ -336,7 +336,7 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 	if (client < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			*pause = pause_after("could not accept a connection");
-		return false; /* or the client is gone */
+		return false; /* or the client has left */
 	}
 	if (!children_place(&from, &place)) {
 		turn_away(&s->options, client, &from);
@@ -383,7 +383,7 @@ static noreturn void stop_listening(const struct session *s)
 	exit(EX_OK);
 }
 
-/* The super-server listens again; who connects meanwhile waits in the kernel's queue. */
+/* The super-server listens again; new clients wait in the kernel's queue. */
 static noreturn void stop_idle(const struct session *s)
 {
 	log_line(LOG_INFO, "stopped after %d s without a session (--idle-exit)",
@@ -451,9 +451,9 @@ static bool start_listening(struct session *s, struct error *e)
 }
 
 /*
- * Without a listener the clients that wait would make the super-server start the next one at once,
- * again and again. So serve one of them, who then learns what is wrong. None is there if somebody
- * started the service by hand.
+ * If the listener just exited, the waiting clients would make the super-server start it again and
+ * again. So serve one of them, which gets the error. There is none if the service was started by
+ * hand.
  */
 static void serve_one(struct session *s, const struct error *e)
 {

@@ -47,7 +47,7 @@ static void send_answer(int fd, const struct answer *a)
 	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
 }
 
-/* A process of its own for each look-up can be ended after --connect-timeout, by SIGALRM. */
+/* Each look-up has its own process, which SIGALRM ends after --connect-timeout. */
 static void answer_one(struct session *s, int fd)
 {
 	static struct answer a;
@@ -86,8 +86,8 @@ static void set_resolver_signals(void)
 }
 
 /*
- * Keep nothing but the channel: no listening socket, and nothing of the starter, for whoever reads
- * its output waits for the end. From there on nothing is logged here.
+ * Keep only the channel: no listening socket, and no output of the starting process, whose reader
+ * waits for its end. From here on nothing is logged.
  */
 static void keep_channel_only(int fd)
 {
@@ -177,7 +177,7 @@ static bool is_sound_address(const struct address *a)
 	return len != 0 && a->len == len && (a->local_len == 0 || a->local_len == len);
 }
 
-/* The other process has parsed what a stranger's name server sent. Do not trust its sizes. */
+/* The other process has parsed untrusted answers of name servers. Do not trust its sizes. */
 static bool is_sound(const struct answer *a)
 {
 	const struct address_list *list = &a->addresses;

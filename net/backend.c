@@ -4,7 +4,7 @@
  *
  * The sockets are ours alone, so TCP sockets may be non-blocking. connect() on a Unix socket waits
  * only while the backlog is full, bounded by SO_SNDTIMEO; a non-blocking one would get EAGAIN and
- * have to be tried again and again.
+ * need retries.
  */
 #include "net/backend.h"
 
@@ -134,7 +134,7 @@ static void note_connect_failure(struct backend *b, int error)
 			 error == EAGAIN ? "timed out" : strerror(error));
 }
 
-/* Begin to connect to the first address, from `at` on, that does not fail at once. */
+/* Start to connect to the first address, from `at` on, that does not fail immediately. */
 static void connect_next(struct backend *b)
 {
 	for (; b->at < b->count; b->at++) {

@@ -164,7 +164,7 @@ static bool limit_sizes(bool log_to_file, struct error *e)
 	bool files =
 	    log_to_file || is_regular_file(STDOUT_FILENO) || is_regular_file(STDERR_FILENO);
 
-	/* A log that reaches an inherited limit loses lines; the session goes on. */
+	/* A log that reaches an inherited limit loses lines; the session continues. */
 	signal(SIGXFSZ, SIG_IGN);
 	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
 	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&

@@ -21,7 +21,7 @@ static noreturn void give_up(struct session *s, const char *why, int status)
 	char detail[512];
 
 	snprintf(detail, sizeof detail, "%s: %s", s->addresses.name, why);
-	if (s->startup.kind != STARTUP_CANCEL) /* nobody reads an answer to that */
+	if (s->startup.kind != STARTUP_CANCEL) /* no one reads an answer to that */
 		session_refuse(s, REFUSE_BACKEND_TLS, detail, status);
 	log_peer_line(LOG_ERR, "could not forward a cancel request to %s", detail);
 	session_leave(s, status);

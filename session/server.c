@@ -3,7 +3,7 @@
  * session/server.c - steps 6 to 8 of server mode: the client asks for TLS, gets it, and names user
  * and database.
  *
- * Every byte read here is a stranger's; the sandbox is on.
+ * Every byte read here is untrusted; the sandbox is on.
  */
 #include "session/session.h"
 

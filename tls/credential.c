@@ -141,7 +141,7 @@ STACK_OF(X509) *
 	X509 *x;
 
 	ERR_clear_error();
-	/* An empty passphrase, so that nobody is asked for one. */
+	/* An empty passphrase, so that OpenSSL does not prompt for one. */
 	while ((x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"")) != NULL)
 		if (sk_X509_push(all, x) <= 0)
 			break;
@@ -347,7 +347,7 @@ static bool load_files(struct credential *c, const char *cert_file, const char *
 	return ok;
 }
 
-/* The SSL object keeps one certificate per type of key, and is told not to replace one. */
+/* The SSL object keeps one certificate per type of key; the last argument forbids replacing it. */
 static bool use_credential(SSL *ssl, const struct credential *c, const struct options *o,
 			   const char *file, struct error *e)
 {

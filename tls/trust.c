@@ -3,8 +3,8 @@
  * tls/trust.c - authorities and revocation lists (step 3).
  *
  * The checks are PostgreSQL's (be-secure-openssl.c): the same purpose and revocation flags. With
- * these OpenSSL passes over some kinds of lists if another list of the issuer serves, so those are
- * refused.
+ * these OpenSSL ignores some kinds of lists if there is another valid list of the issuer, so those
+ * kinds are refused.
  */
 #include "tls/internal.h"
 

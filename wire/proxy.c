@@ -2,7 +2,7 @@
  *
  * wire/proxy.c - PROXY protocol headers (step 6).
  *
- * Every byte is a stranger's. The bytes after the header belong to PostgreSQL or TLS, so no read
+ * Every byte is untrusted. The bytes after the header belong to PostgreSQL or TLS, so no read
  * asks for more than the header must still have. Version 1 has no length and is read two bytes at a
  * time.
  */
@@ -238,7 +238,7 @@ static bool v2_read(struct header *h, struct proxy_client *client, struct error 
 			    V2_LONGEST);
 	if (!read_header_bytes(h, rest, e))
 		return false;
-	/* LOCAL: the load balancer speaks for itself, whatever the rest says. */
+	/* LOCAL: the load balancer's own connection, whatever the rest says. */
 	return command == 0 || v2_parse(h, client, e);
 }
 

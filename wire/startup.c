@@ -2,7 +2,7 @@
  *
  * wire/startup.c - PostgreSQL's packets before a session (steps 2, 6 and 8).
  *
- * `requests` says what is allowed where, `refusals` what a client can be told. A StartupMessage
+ * `requests` says what is allowed where, `refusals` has the errors for clients. A StartupMessage
  * must be read as PostgreSQL reads it (ProcessStartupPacket in backend_startup.c), or the check of
  * the user could be bypassed.
  */
@@ -118,7 +118,7 @@ static void refuse_version(struct startup *st, uint32_t code)
 	refuse_packet(st, code == CODE(2, 0) ? REFUSE_VERSION_2 : REFUSE_VERSION);
 }
 
-/* Who asks a second time in the same place got an N: after an S or G the place is another one. */
+/* A second request in the same place follows an N: after an S or G the place is another one. */
 static void refuse_again(struct startup *st, enum startup_kind kind)
 {
 	strlcpy(st->detail, kind == STARTUP_GSS_REQUEST ? "GSSAPI" : "TLS", sizeof st->detail);
@@ -388,7 +388,7 @@ bool startup_relay_scram(struct stream *client, struct stream *backend, enum io_
 	size_t len;
 	bool whole;
 
-	/* A client that is gone, slow or odd is left to the relay. */
+	/* The relay handles a client that is gone, slow or unusual. */
 	if (read_message(client, m, &len, &whole, when) == IO_DONE && whole &&
 	    misses_channel_binding(m, len))
 		return false;
