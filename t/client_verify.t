@@ -42,7 +42,7 @@ sub outcome {
 	my ($place, $reason) = $body->{M}
 		=~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/
 		or return $body->{M};
-	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /see pgssl's log/;
+	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /settings, see its log$/;
 	return $reason;
 }
 
