@@ -137,8 +137,8 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	report_and_exit(o);
 	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,
-		    "standard input is a terminal: pgssl is started by xinetd, inetd or "
-		    "systemd with a client there, or listens itself with -d (see --help)");
+		    "standard input is a terminal: start pgssl from xinetd, inetd or systemd, or "
+		    "with -d to listen on a port (see --help)");
 	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
 	s->mode = o->client ? &session_client_mode : &session_server_mode;
 }

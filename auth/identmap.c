@@ -203,7 +203,7 @@ static bool split_line(const struct source *s, struct entry *entry, unsigned *co
 	if (found < 0)
 		return fail_line(s, e, "authentication file token too long");
 	if (*count == 2 && strncmp(field[MAP], "include", strlen("include")) == 0)
-		return fail_line(s, e, "include is not supported: copy that file's lines");
+		return fail_line(s, e, "include is not supported: copy the lines of that file");
 	if (*count > 0 && *count < FIELDS)
 		return fail_line(s, e,
 				 "missing entry at end of line: expected map, certificate's name, "
@@ -376,8 +376,8 @@ static bool compile_line(const struct source *s, struct entry *entry, struct err
 {
 	if (!entry->quoted[USER] && entry->field[USER][0] == '+')
 		return fail_line(s, e,
-				 "+role: only PostgreSQL knows its members; name each user, or "
-				 "quote a user's name that begins with +");
+				 "+role is not supported: list its members, or quote a user name "
+				 "that begins with +");
 	return compile_field(s, entry, IDENTITY, e) && compile_field(s, entry, USER, e);
 }
 
@@ -424,7 +424,7 @@ static bool read_lines(struct source *s, const char *name, struct identmap *map,
 			return false;
 	if (map->first == NULL)
 		return fail(e, EX_CONFIG,
-			    "\"%.200s\" has no line of map \"%.64s\": add one, or correct --map",
+			    "\"%.200s\" has no line for map \"%.64s\": add one, or correct --map",
 			    s->file, name);
 	return true;
 }

@@ -195,8 +195,8 @@ static void log_ended(const struct child *c)
 		sa.sin6_family = AF_UNIX;
 	sock_format((struct sockaddr *)&sa, sizeof sa, &name);
 	log_line(LOG_WARNING,
-		 "ended %u session%s that did not complete login, the last from %s: new clients "
-		 "need the place (--max-connections=%d)",
+		 "ended %u session%s that had not completed login, the last from %s, to make room "
+		 "for new clients (--max-connections=%d)",
 		 n, n == 1 ? "" : "s", name.host, options->max_connections);
 	n = 0;
 	next = deadline_in(1000);
@@ -263,8 +263,8 @@ bool children_init(const struct options *o)
 		(void)!setrlimit(RLIMIT_NOFILE, &r);
 		if (r.rlim_max < (rlim_t)o->max_connections + SPARE)
 			log_line(LOG_WARNING,
-				 "--max-connections=%d needs %d open files, and the limit is %llu "
-				 "(ulimit -Hn, LimitNOFILE=): strangers can use them up",
+				 "--max-connections=%d needs %d open files, but the limit is %llu: "
+				 "raise it (ulimit -Hn, LimitNOFILE=) or lower --max-connections",
 				 o->max_connections, o->max_connections + SPARE,
 				 (unsigned long long)r.rlim_max);
 	}

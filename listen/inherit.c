@@ -127,7 +127,8 @@ bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 	unsigned n = passed > 0 ? passed : 1;
 
 	if (n > max)
-		return fail(e, EX_USAGE, "%u listening sockets: at most %u are served", n, max);
+		return fail(e, EX_USAGE, "%u listening sockets passed: at most %u are supported", n,
+			    max);
 	for (unsigned i = 0; i < n; i++) {
 		fds[i] = first + (int)i;
 		if (!check_passed(fds[i], e))

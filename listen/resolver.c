@@ -126,10 +126,12 @@ bool resolver_start(struct session *s, struct error *e)
 	if (!needs_resolver(s->options.connect))
 		return true;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not start the look-up process: %s",
+			    strerror(errno));
 	pid_t pid = fork();
 	if (pid < 0)
-		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not start the look-up process: %s",
+			    strerror(errno));
 	if (pid == 0)
 		serve_questions(s, ends[1]);
 	close(ends[1]);
@@ -201,8 +203,8 @@ enum resolver_answer resolver_take(struct session *s, struct error *e)
 	asked = false;
 	if (n != sizeof a || !is_sound(&a)) {
 		resolver_close();
-		(void)fail(e, EX_OSERR, "the process that looks up names %s",
-			   n <= 0 ? "is gone" : "sent nonsense");
+		(void)fail(e, EX_OSERR, "the look-up process %s",
+			   n <= 0 ? "has exited" : "sent an invalid answer");
 		return RESOLVER_FAILED;
 	}
 	*e = a.error;
@@ -226,7 +228,7 @@ void resolver_update(struct session *s)
 			log_line(LOG_NOTICE, "PostgreSQL's address has changed from %s to %s", old,
 				 s->addresses.name);
 	} else if (answer == RESOLVER_FAILED && strcmp(last_error, e.text) != 0) {
-		log_line(LOG_ERR, "%s; the addresses found before stay in use", e.text);
+		log_line(LOG_ERR, "%s; the previous addresses stay in use", e.text);
 		strlcpy(last_error, e.text, sizeof last_error);
 	}
 }

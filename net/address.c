@@ -167,8 +167,9 @@ static bool find_unix(struct address_list *list, const struct address_parts *p, 
 	int n = snprintf(un.sun_path, sizeof un.sun_path, directory ? "%s/.s.PGSQL.%u" : "%s",
 			 p->host, port);
 	if (n < 0 || (size_t)n >= sizeof un.sun_path)
-		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes",
-			    p->host, sizeof un.sun_path - 1);
+		return fail(e, EX_USAGE,
+			    "-r %s: the path of a Unix socket can have at most %zu bytes", p->host,
+			    sizeof un.sun_path - 1);
 	snprintf(list->name, sizeof list->name, "%s", un.sun_path);
 	add_address(list, &un, sizeof un);
 	return true;
@@ -204,7 +205,7 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 	unsigned kept = 0;
 
 	if (address_is_unix(list))
-		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local,
+		return fail(e, EX_USAGE, "-I %s: cannot be used with a Unix socket (-r %s)", local,
 			    list->name);
 	locals.count = 0;
 	int status = add_resolved(&locals, local, NULL, 0);
@@ -221,9 +222,10 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 		list->all[kept++] = *a;
 	}
 	list->count = kept;
-	return kept > 0 || fail(e, EX_NOHOST,
-				"-I %s: %s (an address of this machine and of -r's kind is needed)",
-				local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
+	return kept > 0 ||
+	       fail(e, EX_NOHOST,
+		    "-I %s: %s (expected an address of this machine, IPv4 or IPv6 as that of -r)",
+		    local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
 }
 
 bool address_look_up(struct address_list *list, const struct options *o, struct error *e)
@@ -236,7 +238,7 @@ bool address_look_up(struct address_list *list, const struct options *o, struct 
 	if (p.host[0] == '/' ? !find_unix(list, &p, e) : !find_tcp(list, &p, e))
 		return false;
 	if (address_is_unix(list) && o->transparent)
-		return fail(e, EX_USAGE, "--transparent: makes no sense with a Unix socket (-r %s)",
+		return fail(e, EX_USAGE, "--transparent: cannot be used with a Unix socket (-r %s)",
 			    o->connect);
 	return o->local == NULL || find_local(list, o->local, e);
 }
@@ -254,7 +256,7 @@ bool address_look_up_listen(struct address_list *list, const struct options *o, 
 		return fail(e, EX_NOHOST, "-d %s: %s", o->listen, gai_strerror(status));
 	if (address_tcp_port(list) == 0)
 		return fail(e, EX_USAGE,
-			    "-d %s: the port is a number from 1 to 65535, or a service's name",
+			    "-d %s: the port must be a number from 1 to 65535, or a service name",
 			    o->listen);
 	return true;
 }
@@ -289,8 +291,8 @@ bool address_peer_danger(const struct address_list *list, uid_t uid, char *text,
 	    ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
 		return false;
 	snprintf(text, size,
-		 "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then "
-		 "lets every client in as PostgreSQL's superuser; run as another user (-s)",
+		 "-r is a Unix socket and sessions run as %s: a peer line in pg_hba.conf would let "
+		 "every client in as PostgreSQL's superuser; run as another user (-s)",
 		 uid == 0 ? "root" : "the user that runs PostgreSQL");
 	return true;
 }

@@ -97,7 +97,7 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 {
 	struct sockaddr_storage sa = *source;
 	unsigned bound = 0;
-	const char *why = "it has no address of the client's kind (IPv4, IPv6)";
+	const char *why = "-r has no address of the client's family (IPv4 or IPv6)";
 
 	/* Not the client's port: another socket may hold it, and one below 1024 needs root. */
 	if (sa.ss_family == AF_INET)
@@ -106,7 +106,8 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
 	if (is_no_host(&sa)) {
 		backend_close(b);
-		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's",
+		return fail(e, EX_UNAVAILABLE,
+			    "%s from the client's address: it is not the address of a host",
 			    b->list->name);
 	}
 	for (unsigned i = 0; i < b->count; i++) {

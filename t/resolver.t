@@ -243,6 +243,6 @@ EOT
 	my $s = serve_listen(@wrap, connect => 'moving:' . $two->port, listening => 0,
 		env => { LD_PRELOAD => "$TMP/hostile.so" });
 	is($s->wait, 71, 'the start fails');
-	like($s->log, qr/the process that looks up names sent nonsense/, 'and says so');
+	like($s->log, qr/the look-up process sent an invalid answer/, 'and says so');
 };
 done_testing;

@@ -156,7 +156,7 @@ bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e)
 	if (SSL_set_alpn_protos(ssl, tls_alpn, TLS_ALPN_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
 	if (!set_server_name(ssl, name) || (o->sslmode == SSLMODE_VERIFY_FULL && !verify_name(ssl)))
-		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
+		return fail(e, EX_USAGE, "\"%s\" is not a valid server name; see --servername",
 			    name);
 	return true;
 }
