@@ -38,7 +38,7 @@ ok $seen{$_}, "the manual has the section $_"
 		my ($state, $message) = ($1, $2);
 		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc
 		$message =~ s/protocol 2\.0/protocol %s/;
-		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m,
+		like $rows, qr/^\.It \Q$state\E\n\.Dq "\Q$message\E"/m,
 			"the manual has $state $message";
 		$count++;
 	}
