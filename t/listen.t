@@ -45,7 +45,7 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 		'conninfo');
 	my $second = T::run(\@cmd, quiet => 1);
 	isnt($second->{status}, 0, 'a second listener does not start');
-	like($second->{err}, qr/\Q$file\E.*held by process $pid\b/,
+	like($second->{err}, qr/\Q$file\E.*locked by process $pid\b/,
 		'the error names the first process');
 	kill 'TERM', $pid;
 	gone($pid);
