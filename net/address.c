@@ -21,8 +21,9 @@
 
 /* The parts of an address as given. */
 struct address_parts {
-	char host[256]; /* "" for a bare port; a path for a Unix socket */
-	char port[64];  /* a number, or a service's name */
+	const char *text; /* all of it */
+	char host[256];   /* "" for a bare port; a path for a Unix socket */
+	char port[64];    /* a number, or a service's name */
 };
 
 static bool split_address(const char *option, const char *text, struct address_parts *p,
@@ -47,6 +48,7 @@ static bool split_address(const char *option, const char *text, struct address_p
 	    port[0] == '\0')
 		return fail(e, EX_USAGE, "%s %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH",
 			    option, text);
+	p->text = text;
 	snprintf(p->host, sizeof p->host, "%.*s", (int)(end - host), host);
 	snprintf(p->port, sizeof p->port, "%s", port);
 	return true;
@@ -59,21 +61,21 @@ static bool is_number(const char *text)
 }
 
 /* The number of -r's port. */
-static bool find_port(const char *text, uint16_t *port, struct error *e)
+static bool find_port(const struct address_parts *p, uint16_t *port, struct error *e)
 {
 	const char *problem;
 
-	if (is_number(text)) {
-		*port = (uint16_t)strtonum(text, 1, 65535, &problem);
+	if (is_number(p->port)) {
+		*port = (uint16_t)strtonum(p->port, 1, 65535, &problem);
 		return problem == NULL ||
-		       fail(e, EX_USAGE, "-r: port %s is not between 1 and 65535", text);
+		       fail(e, EX_USAGE, "-r %s: port %s is not between 1 and 65535", p->text,
+			    p->port);
 	}
-	const struct servent *service = getservbyname(text, "tcp");
+	const struct servent *service = getservbyname(p->port, "tcp");
 	if (service == NULL)
-		return fail(
-		    e, EX_NOHOST,
-		    "-r: unknown service \"%s\" (see services(5), or give the port's number)",
-		    text);
+		return fail(e, EX_NOHOST,
+			    "%s: unknown service \"%s\" (see services(5), or use a port number)",
+			    p->text, p->port);
 	*port = ntohs((uint16_t)service->s_port);
 	return true;
 }
@@ -83,8 +85,7 @@ bool address_check(const char *text, struct error *e)
 	struct address_parts p;
 	uint16_t port;
 
-	return split_address("-r", text, &p, e) &&
-	       (!is_number(p.port) || find_port(p.port, &port, e));
+	return split_address("-r", text, &p, e) && (!is_number(p.port) || find_port(&p, &port, e));
 }
 
 void address_host(const char *text, char *host, size_t size)
@@ -162,7 +163,7 @@ static bool find_unix(struct address_list *list, const struct address_parts *p, 
 	bool directory = stat(p->host, &st) == 0 && S_ISDIR(st.st_mode);
 	uint16_t port = 0;
 
-	if (directory && !find_port(p->port, &port, e))
+	if (directory && !find_port(p, &port, e))
 		return false;
 	int n = snprintf(un.sun_path, sizeof un.sun_path, directory ? "%s/.s.PGSQL.%u" : "%s",
 			 p->host, port);
@@ -183,7 +184,7 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 	uint16_t port = 0;
 	int status;
 
-	if (!find_port(p->port, &port, e))
+	if (!find_port(p, &port, e))
 		return false;
 	snprintf(number, sizeof number, "%u", port);
 	if (p->host[0] == '\0') {
@@ -224,8 +225,9 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 	list->count = kept;
 	return kept > 0 ||
 	       fail(e, EX_NOHOST,
-		    "-I %s: %s (expected an address of this machine, IPv4 or IPv6 as that of -r)",
-		    local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
+		    "%s: -I %s: %s (expected an address of this machine, IPv4 or IPv6 as that of "
+		    "-r)",
+		    list->name, local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
 }
 
 bool address_look_up(struct address_list *list, const struct options *o, struct error *e)

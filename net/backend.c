@@ -50,7 +50,7 @@ static int prepare_socket(const struct address *to, const struct options *o, str
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | nonblock, 0);
 
 	if (fd < 0) {
-		fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s", strerror(errno));
+		fail(e, EX_OSERR, "could not create a socket: %s", strerror(errno));
 	} else if (family == AF_UNIX) {
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 	} else if (!configure_tcp(fd, to, o, e)) {
@@ -63,16 +63,17 @@ static int prepare_socket(const struct address *to, const struct options *o, str
 bool backend_open(struct backend *b, const struct address_list *list, const struct options *o,
 		  struct error *e)
 {
+	struct error why = {.status = 0};
+
 	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->connect_timeout * 1000};
 	for (unsigned i = 0; i < list->count; i++) {
-		int fd = prepare_socket(&list->all[i], o, e);
+		int fd = prepare_socket(&list->all[i], o, &why);
 
 		if (fd >= 0)
 			b->sockets[b->count++] = (struct backend_socket){&list->all[i], fd};
 	}
-	if (b->count > 0)
-		e->status = 0;
-	return b->count > 0;
+	e->status = 0;
+	return b->count > 0 || fail(e, why.status, "%s: %s", list->name, why.text);
 }
 
 void backend_close(struct backend *b)
