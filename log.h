@@ -33,7 +33,7 @@ void log_leave_stderr(void);
 /* The socket that sends to syslog by sendto() with an address, for step 5. 0 if there is none. */
 int log_syslog_socket(void);
 
-/* Does anybody listen on /dev/log? */
+/* Does a syslog daemon listen on /dev/log? */
 bool log_syslogd_listens(void);
 
 /* Is the log a file? Then step 5 must not limit file sizes to 0. */
@@ -50,7 +50,7 @@ void log_peer_line(int level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /*
  * Copy `len` bytes of `name` to `buf` with blanks, backslashes, double quotes and everything but
- * printable ASCII as \xHH, so that a stranger's name cannot forge a field or control a terminal.
+ * printable ASCII as \xHH, so that an untrusted name cannot forge a field or control a terminal.
  * Cut to `size`, always NUL-terminated. Returns `buf`.
  */
 const char *log_escape(char *buf, size_t size, const char *name, size_t len);

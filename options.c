@@ -39,91 +39,134 @@ static const struct row {
 	size_t target;
 	int min, max;
 	const char *argument; /* NULL: none. Of a CHOICE: "a|b"; else its name in --help */
-	const char *help;
+	const char *help;     /* lines of at most 48 columns */
 } rows[] = {
 /* clang-format off */
 #define RANGE(member, min, max) offsetof(struct options, member), min, max
 #define AT(member)              RANGE(member, 0, 0)
 #define NONE                    0, 0, 0
-    {'p', "cert", CERT, NONE, "FILE", "PEM file: certificate chain, and the key unless --key;"
-     " twice for two kinds of key [" DEFAULT_CERT "]"},
-    {0, "key", TEXT, AT(key), "FILE", "PEM file of the private key"},
-    {0, "passphrase-command", TEXT, AT(passphrase_command), "CMD",
-     "the first line of its output is the key's passphrase"},
-    {'r', "connect", TEXT, AT(connect), "ADDR",
-     "PostgreSQL: [HOST:]PORT or a Unix socket's /PATH[:PORT] [5432]"},
-    {'I', "local", TEXT, AT(local), "ADDR", "connect to PostgreSQL from this address"},
-    {'d', "listen", TEXT, AT(listen), "ADDR", "listen on [HOST:]PORT, without a super-server"},
-    {'f', "foreground", FLAG | LISTENER, AT(foreground), NULL,
-     "with -d: do not go to the background"},
-    {0, "max-connections", NUMBER | LISTENER, RANGE(max_connections, 1, 100000), "N",
-     "listener: further clients get SQLSTATE 53300 [100]"},
-    {0, "max-per-source", NUMBER | LISTENER, RANGE(max_per_source, 1, 100000), "N",
-     "listener: the same for clients of one address [a quarter, at least 10]"},
-    {0, "grace", NUMBER | LISTENER, RANGE(grace, 0, INT_MAX / 1000), "S",
-     "listener: seconds for sessions to end after SIGTERM [0]"},
-    {0, "idle-exit", NUMBER | LISTENER, RANGE(idle_exit, 0, INT_MAX / 1000), "S",
-     "listener: exit after this many seconds without a session; 0: never [300; with -d 0]"},
-    {0, "proxy-protocol", FLAG | SERVER, AT(proxy_protocol), NULL,
-     "expect a PROXY v1 or v2 header from each client"},
-    {'T', "transparent", FLAG | SERVER, AT(transparent), NULL,
-     "connect to PostgreSQL from the client's address (needs CAP_NET_ADMIN and a route back)"},
-    {0, "application-name-host", FLAG | SERVER, AT(application_name_host), NULL,
-     "append the client's address and port to application_name"},
-    {'P', "pidfile", TEXT, AT(pidfile), "PATH", "write a pid file: a directory or a file name"},
-    {'c', "client", FLAG, AT(client), NULL,
-     "client mode: plaintext on standard input, TLS to PostgreSQL"},
-    {0, "sslmode", CHOICE | CLIENT, AT(sslmode), "require|verify-ca|verify-full",
-     "client mode: how to verify the server [verify-full with -A]"},
-    {0, "sslnegotiation", CHOICE | CLIENT, AT(sslnegotiation), "postgres|direct",
-     "client mode: how TLS begins [postgres]"},
-    {0, "servername", TEXT | CLIENT, AT(servername), "NAME",
-     "client mode: name for SNI and verification [the host of -r]"},
-    {'C', "ciphers", TEXT, AT(ciphers), "LIST", "TLS 1.2 ciphers [forward-secret AEAD]"},
-    {0, "ciphersuites", TEXT, AT(ciphersuites), "LIST", "TLS 1.3 cipher suites"},
-    {0, "groups", TEXT, AT(groups), "LIST", "key-exchange groups"},
+#define HEADING(text)           {0, NULL, FLAG, NONE, NULL, text}
+    HEADING("Certificate and TLS:"),
+    {'p', "cert", CERT, NONE, "FILE",
+     "PEM file with the certificate chain and the\n"
+     "private key; may be given twice, for two types\n"
+     "of keys [" DEFAULT_CERT "]"},
+    {0, "key", TEXT, AT(key), "FILE", "PEM file with the private key [that of -p]"},
+    {0, "passphrase-command", TEXT, AT(passphrase_command), "COMMAND",
+     "shell command that prints the key's passphrase"},
+    {'C', "ciphers", TEXT, AT(ciphers), "LIST", "TLS 1.2 ciphers [ECDHE with AEAD]"},
+    {0, "ciphersuites", TEXT, AT(ciphersuites), "LIST",
+     "TLS 1.3 cipher suites [OpenSSL's default]"},
+    {0, "groups", TEXT, AT(groups), "LIST",
+     "key exchange groups [OpenSSL's default without\n"
+     "finite-field groups]"},
     {0, "min-protocol", CHOICE, AT(min_protocol), "TLSv1.2|TLSv1.3",
      "lowest TLS version [TLSv1.2]"},
-    {0, "max-protocol", CHOICE, AT(max_protocol), "TLSv1.2|TLSv1.3", "highest TLS version"},
+    {0, "max-protocol", CHOICE, AT(max_protocol), "TLSv1.2|TLSv1.3",
+     "highest TLS version [no limit]"},
     {0, "alpn", CHOICE | SERVER, AT(alpn), "optional|require",
-     "must direct TLS offer ALPN \"postgresql\"? [optional]"},
+     "whether clients that use direct TLS must offer\n"
+     "ALPN \"postgresql\" [optional]"},
+    HEADING("PostgreSQL:"),
+    {'r', "connect", TEXT, AT(connect), "ADDRESS",
+     "address of PostgreSQL: [HOST:]PORT, or\n"
+     "/PATH[:PORT] of a Unix socket [5432]"},
+    {'I', "local", TEXT, AT(local), "ADDRESS", "connect to PostgreSQL from this local address"},
+    HEADING("Access control:"),
     {'A', "ca", TEXT, AT(ca), "FILE",
-     "PEM file of the authorities to trust; client mode: or \"system\""},
-    {0, "crl", TEXT | TRUST, AT(crl), "FILE", "PEM file of revocation lists, for the whole chain"},
+     "certificates of the authorities to trust (PEM\n"
+     "file or directory; client mode: or \"system\")"},
+    {0, "crl", TEXT | TRUST, AT(crl), "FILE",
+     "certificate revocation lists (PEM file or\n"
+     "directory), checked for the whole chain"},
     {0, "clientcert", CHOICE | SERVER | TRUST, AT(clientcert), "verify-ca|verify-full",
-     "require a client certificate; one that names the user [with -A: verified if sent]"},
+     "require a client certificate; verify-full: one\n"
+     "that names the user [with -A: verify if sent]"},
     {0, "clientname", CHOICE | MATCHED, AT(clientname), "CN|DN|SAN",
-     "which name in the certificate is the user [CN]"},
-    {0, "clientcert-expiry", FLAG | SERVER | TRUST, AT(clientcert_expiry), NULL,
-     "end the session when the certificate expires"},
+     "name in the certificate that must match the\n"
+     "user [CN]"},
     {0, "ident-map", TEXT | MATCHED, AT(ident_map), "FILE",
-     "map of certificate names to users, in the format of pg_ident.conf"},
-    {0, "map", TEXT | MATCHED, AT(map), "NAME", "name of the map in that file"},
+     "map certificate names to users (format of\n"
+     "pg_ident.conf)"},
+    {0, "map", TEXT | MATCHED, AT(map), "NAME", "name of the map to use in that file"},
+    {0, "clientcert-expiry", FLAG | SERVER | TRUST, AT(clientcert_expiry), NULL,
+     "end a session when its certificate expires"},
     {0, "gss", FLAG | SERVER, AT(gss), NULL,
-     "relay GSSAPI-encrypted (Kerberos) connections to PostgreSQL unchanged"},
-    {'s', "user", TEXT, AT(user), "USER", "run as this user [as started; root becomes nobody]"},
+     "relay GSSAPI-encrypted (Kerberos) connections\n"
+     "to PostgreSQL unchanged"},
+    HEADING("Privileges:"),
+    {'s', "user", TEXT, AT(user), "USER", "run as this user [as started; root: nobody]"},
     {'g', "group", TEXT, AT(group), "GROUP", "run as this group [the user's]"},
-    {0, "handshake-timeout", NUMBER, RANGE(handshake_timeout, 1, 3600), "S",
-     "seconds until the startup packet must have arrived [60]"},
-    {0, "connect-timeout", NUMBER, RANGE(connect_timeout, 1, 3600), "S",
-     "seconds for connecting to PostgreSQL [10]"},
-    {0, "idle-timeout", NUMBER, RANGE(idle_timeout, 0, INT_MAX / 1000), "S",
-     "end a session after this many seconds without a byte; 0: never [0]"},
-    {0, "spin", NUMBER, RANGE(spin, 0, 1000), "US",
-     "poll this many microseconds before sleeping; 0: off [0]"},
-    {0, "keepalive", NUMBER, RANGE(keepalive, 0, 32767), "S",
-     "TCP keepalive after this many seconds of silence; 0: off [60]"},
-    {'o', "log", TEXT, AT(log), "FILE", "append the log to a file"},
-    {'D', "debug", LEVEL, AT(debug), "LEVEL", "log level, 0 to 7 or syslog's names [notice]"},
-    {'N', "service", TEXT, AT(service), "NAME", "name in the log [pgssl]"},
-    {0, "sessions", TEXT, AT(sessions), "DIRECTORY",
-     "list the live sessions that have a pid file there, and exit"},
+    HEADING("Limits:"),
+    {0, "handshake-timeout", NUMBER, RANGE(handshake_timeout, 1, 3600), "SECONDS",
+     "maximum time until the startup packet [60]"},
+    {0, "connect-timeout", NUMBER, RANGE(connect_timeout, 1, 3600), "SECONDS",
+     "maximum time to connect to PostgreSQL [10]"},
+    {0, "idle-timeout", NUMBER, RANGE(idle_timeout, 0, INT_MAX / 1000), "SECONDS",
+     "end a session after this time without data;\n"
+     "0: never [0]"},
+    {0, "keepalive", NUMBER, RANGE(keepalive, 0, 32767), "SECONDS",
+     "start TCP keepalive probes after this time\n"
+     "without data; 0: off [60]"},
+    {0, "spin", NUMBER, RANGE(spin, 0, 1000), "MICROSECONDS",
+     "poll this long before sleeping; 0: off [0]"},
+    HEADING("Client mode:"),
+    {'c', "client", FLAG, AT(client), NULL,
+     "accept plaintext on standard input, connect to\n"
+     "-r with TLS"},
+    {0, "sslmode", CHOICE | CLIENT, AT(sslmode), "require|verify-ca|verify-full",
+     "how to verify the server [verify-full with -A,\n"
+     "else require]"},
+    {0, "sslnegotiation", CHOICE | CLIENT, AT(sslnegotiation), "postgres|direct",
+     "how to start TLS [postgres]"},
+    {0, "servername", TEXT | CLIENT, AT(servername), "NAME",
+     "server name for SNI and verification [the host\n"
+     "of -r]"},
+    HEADING("Listening, with -d or on a socket that the super-server passes:"),
+    {'d', "listen", TEXT, AT(listen), "ADDRESS",
+     "listen on [HOST:]PORT without a super-server,\n"
+     "in the background"},
+    {'f', "foreground", FLAG | LISTENER, AT(foreground), NULL,
+     "with -d: stay in the foreground"},
+    {0, "max-connections", NUMBER | LISTENER, RANGE(max_connections, 1, 100000), "N",
+     "maximum number of sessions; further clients get\n"
+     "SQLSTATE 53300 [100]"},
+    {0, "max-per-source", NUMBER | LISTENER, RANGE(max_per_source, 1, 100000), "N",
+     "the same for one client address [a quarter of\n"
+     "--max-connections, at least 10]"},
+    {0, "grace", NUMBER | LISTENER, RANGE(grace, 0, INT_MAX / 1000), "SECONDS",
+     "time for sessions to end after SIGTERM [0]"},
+    {0, "idle-exit", NUMBER | LISTENER, RANGE(idle_exit, 0, INT_MAX / 1000), "SECONDS",
+     "exit after this time without a session;\n"
+     "0: never [300; with -d: 0]"},
+    HEADING("Client address:"),
+    {0, "proxy-protocol", FLAG | SERVER, AT(proxy_protocol), NULL,
+     "require a PROXY v1 or v2 header from the load\n"
+     "balancer"},
+    {'T', "transparent", FLAG | SERVER, AT(transparent), NULL,
+     "connect to PostgreSQL from the client's address\n"
+     "(needs CAP_NET_ADMIN and a route back)"},
+    {0, "application-name-host", FLAG | SERVER, AT(application_name_host), NULL,
+     "append the client's address and port to\n"
+     "application_name"},
+    HEADING("Log and pid files:"),
+    {'o', "log", TEXT, AT(log), "FILE", "append the log to this file"},
+    {'D', "debug", LEVEL, AT(debug), "LEVEL",
+     "log level: 0 to 7, or a name from emerg to\n"
+     "debug [notice]"},
+    {'N', "service", TEXT, AT(service), "NAME", "program name in the log [pgssl]"},
+    {'P', "pidfile", TEXT, AT(pidfile), "PATH", "pid file, or the directory to put it in"},
+    HEADING("Other modes:"),
     {0, "check", FLAG | SERVER, AT(check), NULL,
-     "examine everything that a connection would use, report what is wrong, and exit"},
-    {'h', "help", FLAG, AT(help), NULL, "print this and exit"},
+     "check everything that a connection uses, report\n"
+     "what is wrong, and exit"},
+    {0, "sessions", TEXT, AT(sessions), "DIRECTORY",
+     "list the sessions with pid files in DIRECTORY,\n"
+     "and exit"},
+    {'h', "help", FLAG, AT(help), NULL, "print this help and exit"},
     {'V', "version", FLAG, AT(version), NULL, "print the version and exit"},
     {'v', NULL, CHOICE | SERVER, AT(classic_verify), "0|1|2", NULL},
-    {'n', NULL, PASSED, NONE, "pgsql", "expected pgsql: pgssl speaks no other protocol"},
+    {'n', NULL, PASSED, NONE, "pgsql", "expected pgsql, the only supported protocol"},
     {'t', NULL, PASSED, NONE, "S", NULL},
     {'O', NULL, PASSED, NONE, "OPTION", NULL},
     {'R', NULL, PASSED, NONE, "FILE", NULL},
@@ -136,7 +179,7 @@ static const struct row {
     {'L', NULL, REFUSED, NONE, "PROGRAM",
      "is not supported: pgssl runs no programs; use -r for PostgreSQL's address"},
     {'u', NULL, REFUSED, NONE, "USER",
-     "is not supported: pgssl asks no ident server; use -s USER for the user to run as"},
+     "is not supported: pgssl does not query ident servers; use -s USER for the user to run as"},
     {0, "early-connect", REFUSED, NONE, NULL,
      "is no longer supported: use -d, which is faster, to listen without a super-server"},
     /* clang-format on */
@@ -223,7 +266,7 @@ static bool apply_option(struct options *o, const struct row *r, const char *nam
 	const char *wrong;
 
 	if (r->argument != NULL && text[0] == '\0')
-		return fail(e, EX_USAGE, "%s: its argument is empty", name);
+		return fail(e, EX_USAGE, "%s: the argument is empty", name);
 	switch ((enum kind)(r->kind & KIND)) {
 	case FLAG:
 		*(bool *)target = true;
@@ -242,8 +285,9 @@ static bool apply_option(struct options *o, const struct row *r, const char *nam
 	case CERT:
 		if (o->cert[1] != NULL)
 			return fail(e, EX_USAGE,
-				    "%s %s: at most two certificates, one RSA and one ECDSA", name,
-				    text);
+				    "%s %s: more than two certificates; give at most one RSA "
+				    "and one ECDSA certificate",
+				    name, text);
 		o->cert[o->cert[0] != NULL] = text;
 		return true;
 	case LEVEL:
@@ -299,13 +343,11 @@ static bool check_needs(const struct options *o, const int given[ROWS], struct e
 		bool met;
 		const char *text;
 	} needs[] = {
-	    {SERVER, !o->client, "makes no sense in client mode (-c)"},
-	    {CLIENT, o->client, "makes sense in client mode (-c) only"},
-	    {LISTENER, options_listener(o) || o->check,
-	     "makes no sense without -d or a listening socket"},
-	    {MATCHED, o->clientcert == CLIENTCERT_VERIFY_FULL,
-	     "makes sense only with --clientcert=verify-full"},
-	    {TRUST, o->ca != NULL, "needs -A: the authorities to trust"},
+	    {SERVER, !o->client, "cannot be used in client mode (-c)"},
+	    {CLIENT, o->client, "requires client mode (-c)"},
+	    {LISTENER, options_listener(o) || o->check, "requires -d or a listening socket"},
+	    {MATCHED, o->clientcert == CLIENTCERT_VERIFY_FULL, "requires --clientcert=verify-full"},
+	    {TRUST, o->ca != NULL, "requires -A: the authorities to trust"},
 	};
 	char name[64];
 
@@ -318,7 +360,7 @@ static bool check_needs(const struct options *o, const int given[ROWS], struct e
 	return true;
 }
 
-/* Refuse options that make no sense together. */
+/* Refuse options that exclude each other. */
 static bool check_combination(const struct options *o, struct error *e)
 {
 	bool required = o->clientcert != CLIENTCERT_UNSET;
@@ -330,35 +372,36 @@ static bool check_combination(const struct options *o, struct error *e)
 		const char *text;
 	} rules[] = {
 	    {o->key != NULL && o->cert[1] != NULL,
-	     "--key makes no sense with two certificates: each -p file must hold its own key"},
-	    {classic && required, "-v makes no sense with --clientcert: leave out -v"},
+	     "--key cannot be used with two certificates: put each key into its -p file"},
+	    {classic && required, "-v cannot be used with --clientcert: leave out -v"},
 	    {o->classic_verify == CLASSIC_IGNORE && o->ca != NULL,
-	     "-v 0 makes no sense with -A, which asks for certificates"},
+	     "-v 0 cannot be used with -A, which requests client certificates"},
 	    {classic && o->classic_verify != CLASSIC_IGNORE && o->ca == NULL,
-	     "-v 1 and -v 2 need -A: the authorities to trust"},
+	     "-v 1 and -v 2 require -A: the authorities to trust"},
 	    {o->ident_map != NULL && o->map == NULL,
-	     "--ident-map needs --map: the name of the map to use"},
+	     "--ident-map requires --map: the name of the map to use"},
 	    {o->map != NULL && o->ident_map == NULL,
-	     "--map needs --ident-map: the file that it is in"},
+	     "--map requires --ident-map: the file with the map"},
 	    {o->gss && (required || o->classic_verify == CLASSIC_REQUIRE),
-	     "--gss makes no sense with --clientcert or -v 2: GSSAPI-encrypted connections have no"
+	     "--gss cannot be used with --clientcert or -v 2: GSSAPI-encrypted connections have no"
 	     " certificate"},
 	    {o->client && o->connect[0] == '/',
-	     "-r: PostgreSQL speaks no TLS on a Unix socket: client mode (-c) needs a host"},
-	    {o->client && o->cert[1] != NULL, "-p: in client mode (-c) there is one certificate"},
-	    {o->client && o->key != NULL && o->cert[0] == NULL, "--key makes no sense without -p"},
+	     "-r: client mode (-c) requires a host: PostgreSQL has no TLS on Unix sockets"},
+	    {o->client && o->cert[1] != NULL, "-p: client mode (-c) uses only one certificate"},
+	    {o->client && o->key != NULL && o->cert[0] == NULL,
+	     "--key requires -p: the certificate"},
 	    {o->client && verified && o->ca == NULL,
-	     "--sslmode=verify-ca and verify-full need -A: the authorities to trust"},
+	     "--sslmode=verify-ca and verify-full require -A: the authorities to trust"},
 	    {o->client && o->sslmode != SSLMODE_UNSET && o->sslmode != SSLMODE_VERIFY_FULL &&
 	     o->ca != NULL && strcmp(o->ca, "system") == 0,
-	     "-A system needs --sslmode=verify-full: anybody can have a certificate from those"
+	     "-A system requires --sslmode=verify-full: anyone can get a certificate from those"
 	     " authorities"},
 	    {o->listen != NULL && o->inherited,
-	     "-d makes no sense here: the super-server passed a listening socket; leave out -d"},
+	     "-d cannot be used here: the super-server passed a listening socket; leave out -d"},
 	    {o->transparent && o->local != NULL,
-	     "-I makes no sense with --transparent: the address is the client's"},
+	     "-I cannot be used with --transparent, which uses the client's address"},
 	    {o->servername != NULL && o->servername[0] == '.',
-	     "--servername: expected a name, not a domain's suffix"},
+	     "--servername: expected a host name, not a domain suffix"},
 	};
 	/* clang-format on */
 
@@ -414,22 +457,42 @@ bool options_parse(struct options *o, int argc, char **argv, bool inherited, str
 	return ok;
 }
 
+static void print_help(const char *left, const char *text)
+{
+	enum { COLUMN = 32 };
+
+	if (strlen(left) >= COLUMN) {
+		puts(left);
+		left = "";
+	}
+	for (size_t n; *text != '\0'; text += n + (text[n] == '\n')) {
+		n = strcspn(text, "\n");
+		printf("%-*s%.*s\n", COLUMN, left, (int)n, text);
+		left = "";
+	}
+}
+
 void options_help(void)
 {
-	printf("usage: pgssl [option ...]\n"
-	       "TLS in front of PostgreSQL, started by xinetd, inetd or systemd with a client on "
-	       "standard input and output,\nor listening itself with -d.\n\n");
+	printf(
+	    "usage: pgssl [option ...]\n"
+	    "TLS in front of PostgreSQL, one process per connection. xinetd, inetd or systemd\n"
+	    "starts it with a client on standard input and output. With -d it listens itself.\n");
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
 		char letter[8] = "    ", left[64];
 
 		if (r->help == NULL || (r->kind & KIND) >= PASSED)
 			continue;
+		if (r->word == NULL) {
+			printf("\n%s\n", r->help);
+			continue;
+		}
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);
-		snprintf(left, sizeof left, "%s--%s%s%s", letter, r->word,
+		snprintf(left, sizeof left, "  %s--%s%s%s", letter, r->word,
 			 r->argument != NULL ? "=" : "", r->argument != NULL ? r->argument : "");
-		printf("  %-40s %s\n", left, r->help);
+		print_help(left, r->help);
 	}
-	printf("\nSee pgssl(8).\n");
+	printf("\nDefaults are in brackets. See pgssl(8).\n");
 }

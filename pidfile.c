@@ -75,11 +75,10 @@ static bool check_as_root(struct error *e)
 	strlcpy(copy, directory, sizeof copy);
 	const char *found = path_replaceable(copy);
 	return found == NULL ||
-	       fail(
-		   e, EX_CANTCREAT,
-		   "others than root can write to pid file directory \"%s\": give it to root, mode "
-		   "0755, or choose another one",
-		   found);
+	       fail(e, EX_CANTCREAT,
+		    "users other than root can write to pid file directory \"%s\": make root its "
+		    "owner and its mode 0755, or choose another one",
+		    found);
 }
 
 static bool check_directory(struct error *e)
@@ -112,8 +111,8 @@ static bool claim_path(struct error *e)
 			    strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
 		return fail(e, EX_TEMPFAIL,
-			    "pid file \"%s\" exists and is not a regular file of this user: it is "
-			    "left alone",
+			    "could not write pid file \"%s\": it exists and is not a regular file "
+			    "of this user",
 			    path);
 	return true;
 }
@@ -126,7 +125,7 @@ static bool create_file(struct error *e)
 		return false;
 	handle = pidfile_open(path, 0600, &other);
 	if (handle == NULL && errno == EEXIST)
-		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is held by process %d", path,
+		return fail(e, EX_TEMPFAIL, "pid file \"%s\" is locked by process %d", path,
 			    (int)other);
 	owner = getpid();
 	if (handle == NULL || pidfile_write(handle) < 0)

@@ -31,7 +31,7 @@
 /* Files that may be being replaced are read again, for a quarter of a second or so. */
 #define RETRIES        8
 #define RETRY_PAUSE_NS (5 * 1000000L) /* and twice as long each time: 0.6 s in all */
-#define RETRY_LIMIT_MS 1000 /* large revocation lists take long */
+#define RETRY_LIMIT_MS 1000           /* large revocation lists take long */
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
 
@@ -286,8 +286,7 @@ static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
 	t->options = o;
 	t->ctx = SSL_CTX_new(o->client ? TLS_client_method() : TLS_server_method());
 	if (t->ctx == NULL)
-		return fail(e, EX_SOFTWARE,
-			    "could not initialise OpenSSL (is openssl.cnf in order?): %s",
+		return fail(e, EX_SOFTWARE, "could not initialise OpenSSL (see openssl.cnf): %s",
 			    tls_reason("no reason given"));
 	SSL_CTX_set_client_hello_cb(t->ctx, check_hello, t);
 	SSL_CTX_set_msg_callback(t->ctx, note_message);

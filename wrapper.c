@@ -137,8 +137,8 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 	report_and_exit(o);
 	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,
-		    "standard input is a terminal: pgssl is started by xinetd, inetd or "
-		    "systemd with a client there, or listens itself with -d (see --help)");
+		    "standard input is a terminal: start pgssl from xinetd, inetd or systemd, or "
+		    "with -d to listen on a port (see --help)");
 	s->deadline = deadline_in((int64_t)o->handshake_timeout * 1000);
 	s->mode = o->client ? &session_client_mode : &session_server_mode;
 }
@@ -152,7 +152,7 @@ static bool take_waiting_request(const struct options *o)
 	       sock_take_if(STDIN_FILENO, startup_ssl_request, sizeof startup_ssl_request);
 }
 
-/* If the client already asked for TLS, it builds its ClientHello while OpenSSL starts here. */
+/* A client that already asked for TLS builds its ClientHello while OpenSSL starts here. */
 static void greet(struct session *s)
 {
 	session_take_client(s);
@@ -206,7 +206,7 @@ static void look_up(struct session *s)
 
 /* ---- 5: sandbox ---- */
 
-/* A failure is told in step 8, like one of step 4. */
+/* Step 8 reports a failure, as it does one of step 4. */
 static void open_sockets(struct session *s)
 {
 	if (s->backend_error.status == 0)

@@ -70,7 +70,7 @@ static bool refuse_claim(struct certauth_refusal *r, enum clientname which, cons
 		snprintf(why, sizeof why, "the certificate has no usable %s", kind);
 	else
 		snprintf(why, sizeof why,
-			 c->map != NULL ? "no line of the map allows it to %s \"%s\"%s"
+			 c->map != NULL ? "the map has no match for %s \"%s\"%s"
 					: "the certificate's %s is \"%s\"%s",
 			 kind, c->first, others);
 	return refuse_user(r, c->user, why);
@@ -93,9 +93,10 @@ bool certauth_check(const struct options *o, const struct tls *t, const struct s
 		return true;
 	/* PostgreSQL takes the last of two users, and 63 bytes: check what PostgreSQL will use. */
 	if (st->user_twice)
-		return refuse_user(r, c.user, "user or database was given twice");
+		return refuse_user(r, c.user, "the startup packet has two users or databases");
 	if (st->name_too_long)
-		return refuse_user(r, c.user, "user or database has more than 63 bytes");
+		return refuse_user(r, c.user,
+				   "the name of the user or database has more than 63 bytes");
 	return tls_peer_has_name(t, o->clientname, name_fits_claim, &c) ||
 	       refuse_claim(r, o->clientname, &c);
 }

@@ -3,8 +3,8 @@
  * auth/certauth.h - may this client certificate be the user of the startup packet?
  *
  * PostgreSQL's clientcert option and its method "cert": the holder of a certificate may be the user
- * that it names, directly or through a map, and nobody else. Decides and explains; the caller tells
- * the client. Nothing here blocks, except on the log.
+ * that it names, directly or through a map, and no other. The caller sends the error to the
+ * client. Nothing here blocks, except on the log.
  */
 #ifndef PGSSL_AUTH_CERTAUTH_H
 #define PGSSL_AUTH_CERTAUTH_H
@@ -18,7 +18,7 @@
 struct certauth_refusal {
 	enum refusal why;                /* for startup_refuse */
 	char user[STARTUP_NAME_MAX + 1]; /* its detail: the user that the client claims to be */
-	char log[768];                   /* the log line, which says more than the client is told */
+	char log[768];                   /* the log line, with more details than the client gets */
 };
 
 /*

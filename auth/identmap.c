@@ -3,7 +3,7 @@
  * auth/identmap.c - pg_ident.conf maps, read in step 3 and used in step 8.
  *
  * The file is the operator's and trusted. The name that is matched comes from a certificate that
- * our CA signed, but a stranger chose it. glibc's matcher is exponential in back-references (\1
+ * our CA signed, but its owner chose it. glibc's matcher is exponential in back-references (\1
  * within an expression), so these are refused when the file is read, and the length of a name is
  * bounded. Nested repetitions can still be slow; they cost one process its time, before any backend
  * is taken.
@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 enum {
-	FILE_LIMIT = 1 << 20, /* bytes; a line has no limit of its own, as in PostgreSQL since 14 */
-	TOKEN_LIMIT = 10240,  /* PostgreSQL's MAX_TOKEN, NUL included */
+	FILE_LIMIT = 1 << 20,  /* bytes; a line has no limit, as in PostgreSQL since 14 */
+	TOKEN_LIMIT = 10240,   /* PostgreSQL's MAX_TOKEN, NUL included */
 	IDENTITY_LIMIT = 1024, /* bytes of a name that an expression may have to match */
 };
 
@@ -203,7 +203,7 @@ static bool split_line(const struct source *s, struct entry *entry, unsigned *co
 	if (found < 0)
 		return fail_line(s, e, "authentication file token too long");
 	if (*count == 2 && strncmp(field[MAP], "include", strlen("include")) == 0)
-		return fail_line(s, e, "include is not supported: copy that file's lines");
+		return fail_line(s, e, "include is not supported: copy the lines of that file");
 	if (*count > 0 && *count < FIELDS)
 		return fail_line(s, e,
 				 "missing entry at end of line: expected map, certificate's name, "
@@ -240,7 +240,7 @@ static const char *bracket_end(const char *p, bool *odd)
 	return NULL;
 }
 
-/* What stands before a character of a regular expression. */
+/* What precedes a character of a regular expression. */
 enum before { BEGIN, ATOM, GROUP, FIRST_GROUP, OTHER };
 
 /* A character of several bytes cannot be repeated: only its last byte would be. */
@@ -343,7 +343,7 @@ static const char *regex_doubt(const char *regex, bool captures)
 	return doubt;
 }
 
-/* The first \1 in the user, which stands for the match of the first group, or NULL. */
+/* The first \1 in the user, a reference to the match of the first group, or NULL. */
 static const char *back_reference(const struct entry *entry)
 {
 	return entry->field[USER][0] == '/' ? NULL : strstr(entry->field[USER], "\\1");
@@ -376,8 +376,8 @@ static bool compile_line(const struct source *s, struct entry *entry, struct err
 {
 	if (!entry->quoted[USER] && entry->field[USER][0] == '+')
 		return fail_line(s, e,
-				 "+role: only PostgreSQL knows its members; name each user, or "
-				 "quote a user's name that begins with +");
+				 "+role is not supported: list its members, or quote a user name "
+				 "that begins with +");
 	return compile_field(s, entry, IDENTITY, e) && compile_field(s, entry, USER, e);
 }
 
@@ -424,7 +424,7 @@ static bool read_lines(struct source *s, const char *name, struct identmap *map,
 			return false;
 	if (map->first == NULL)
 		return fail(e, EX_CONFIG,
-			    "\"%.200s\" has no line of map \"%.64s\": add one, or correct --map",
+			    "\"%.200s\" has no line for map \"%.64s\": add one, or correct --map",
 			    s->file, name);
 	return true;
 }

@@ -60,8 +60,9 @@ static void report_dates(const char *what, const char *whose, const ASN1_TIME *f
 	ASN1_TIME_to_tm(early ? from : until, &tm);
 	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S UTC", &tm);
 	if (early)
-		check_line(level, "%s%s: not valid before %s: wait, or set this machine's clock",
-			   what, whose, date);
+		check_line(level,
+			   "%s%s: not valid before %s: wait, or correct this machine's clock", what,
+			   whose, date);
 	else if (!in_force(from, until))
 		check_line(level, "%s%s: EXPIRED at %s: replace it", what, whose, date);
 	else
@@ -134,8 +135,8 @@ static void report_leaf(X509 *leaf)
 	if (names[0] != '\0')
 		check_ok("names: %s", names);
 	else
-		check_warning("names: none (no subjectAltName): libpq then looks at the CN, other "
-			      "clients refuse");
+		check_warning("names: none (no subjectAltName): libpq then uses the CN, other "
+			      "clients refuse the certificate");
 	check_ok("issuer: %s", dn(X509_get_issuer_name(leaf)));
 	report_validity("certificate", "", leaf, LOG_ERR);
 	if (key == NULL)
@@ -161,18 +162,21 @@ static void report_end_of_chain(STACK_OF(X509) * all, X509 *last)
 	bool is_known = X509_STORE_CTX_get_error(ctx) == X509_V_OK;
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
 	if (is_root && n == 1)
-		check_note("chain: self-signed: clients need this very certificate as sslrootcert");
+		check_note("chain: self-signed: clients need this certificate as sslrootcert");
 	else if (is_root)
-		check_ok("chain: complete, %d certificates with the root (clients do not need it)",
-			 n);
+		check_ok(
+		    "chain: complete, %d certificates including the root (which may be omitted)",
+		    n);
 	else if (is_known)
-		check_ok("chain: complete, %d certificate%s; this machine knows their root, %s", n,
-			 n == 1 ? "" : "s", subject(sk_X509_value(chain, sk_X509_num(chain) - 1)));
+		check_ok(
+		    "chain: complete, %d certificate%s; the root is trusted on this machine: %s", n,
+		    n == 1 ? "" : "s", subject(sk_X509_value(chain, sk_X509_num(chain) - 1)));
 	else
-		check_line(public ? LOG_WARNING : LOG_NOTICE,
-			   "chain: ends below \"%s\": right if that is the root that clients have; "
-			   "append the certificate of an intermediate authority",
-			   dn(X509_get_issuer_name(last)));
+		check_line(
+		    public ? LOG_WARNING : LOG_NOTICE,
+		    "chain: ends below \"%s\": correct if clients have that as root; if it is an "
+		    "intermediate authority, append its certificate",
+		    dn(X509_get_issuer_name(last)));
 	X509_STORE_CTX_free(ctx);
 	X509_STORE_free(known);
 }
@@ -187,8 +191,9 @@ static void report_chain(STACK_OF(X509) * all)
 
 		report_validity("chain: ", subject(x), x, LOG_ERR);
 		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(last)) != 0) {
-			check_warning("chain: out of order: \"%s\" has not signed \"%s\" before it",
-				      subject(x), subject(last));
+			check_warning(
+			    "chain: out of order: \"%s\" is not the issuer of \"%s\" before it",
+			    subject(x), subject(last));
 			return;
 		}
 		last = x;
@@ -236,7 +241,7 @@ static ISSUING_DIST_POINT *issuing_point(const X509_CRL *crl)
 	return X509_CRL_get_ext_d2i(crl, NID_issuing_distribution_point, NULL, NULL);
 }
 
-/* Is there an authority that serves, apart from those above `x`? Clients can have gone there. */
+/* Is there a valid authority other than those above `x`? Clients may have moved to that. */
 static bool has_successor(const struct trust *t, X509 *x)
 {
 	X509_STORE_CTX *ctx = verify(x, t->store, NULL, false);
@@ -263,9 +268,9 @@ static void report_namesakes(const struct trust *t, int i)
 		X509 *other = sk_X509_value(t->authorities, k);
 		if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_subject_name(other)) == 0 &&
 		    EVP_PKEY_eq(X509_get0_pubkey(x), X509_get0_pubkey(other)) != 1)
-			check_warning("authority: \"%s\" has the name of another in the file and "
-				      "another key: certificates without authorityKeyIdentifier "
-				      "are accepted from one of them only",
+			check_warning("authority: \"%s\" has the same name as another in the file, "
+				      "but another key: certificates without "
+				      "authorityKeyIdentifier are accepted from one of them only",
 				      subject(x));
 	}
 }
@@ -315,8 +320,9 @@ static int report_refusal(int ok, X509_STORE_CTX *ctx)
 				: X509_verify_cert_error_string(error),
 			    subject(sk_X509_value(X509_STORE_CTX_get0_chain(ctx), 1)));
 	else if (X509_STORE_CTX_get_error_depth(ctx) == 0)
-		check_error("revocation list: none of \"%s\": all that it signed is refused",
-			    dn(issuer));
+		check_error(
+		    "revocation list: none of \"%s\": all certificates that it issued are refused",
+		    dn(issuer));
 	return ok;
 }
 
@@ -343,13 +349,15 @@ static void report_authority(struct trust *t, X509 *x, bool crl)
 
 	report_validity("authority: ", subject(x), x, level);
 	if (X509_check_ca(x) == 0) {
-		check_warning("authority: \"%s\" is none that may sign certificates", subject(x));
+		check_warning(
+		    "authority: \"%s\" is not allowed to sign certificates (basicConstraints)",
+		    subject(x));
 		return;
 	}
 	if (X509_check_purpose(x, X509_PURPOSE_SSL_CLIENT, 1) == 0)
-		check_error(
-		    "authority: \"%s\" may not issue client certificates (extendedKeyUsage)",
-		    subject(x));
+		check_error("authority: \"%s\" is not allowed to issue client certificates "
+			    "(extendedKeyUsage)",
+			    subject(x));
 	X509_STORE_CTX *ctx = verify(x, t->store, NULL, false);
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
 	/* A root is trusted itself, also if OpenSSL finds another of its name: report_namesakes. */
@@ -379,11 +387,12 @@ static void report_crl(const struct trust *t, X509_CRL *crl)
 		report_dates(LIST, what, X509_CRL_get0_lastUpdate(crl), until, DAYS_CRL,
 			     sk_X509_CRL_find(t->refused, crl) >= 0 ? LOG_ERR : LOG_WARNING);
 	if (idp != NULL && idp->distpoint != NULL)
-		check_note(LIST "\"%s\": serves only certificates that name its distribution point",
+		check_note(LIST
+			   "\"%s\": applies only to certificates that name its distribution point",
 			   dn(issuer));
 	ISSUING_DIST_POINT_free(idp);
 	if (X509_find_by_subject(t->authorities, issuer) == NULL)
-		check_note(LIST "\"%s\": no such authority in -A's file", dn(issuer));
+		check_note(LIST "\"%s\": this authority is not in -A", dn(issuer));
 }
 
 /* `level`: OpenSSL's security level, by which a handshake judges keys and signatures. */
@@ -470,9 +479,9 @@ void check_tls(const struct options *o)
 	size_t names = tls_names_size(SSL_CTX_get_client_CA_list(t->ctx));
 	if (names > NAMES_SOON)
 		check_warning("authorities: their names have %zu bytes: clients that use BoringSSL "
-			      "refuse more than %d",
+			      "accept only %d",
 			      names, NAMES_SOON);
-	check_ok("private key: it belongs to the certificate; its owner and mode are right");
+	check_ok("private key: matches the certificate; owner and mode are correct");
 	if (tls_try_handshake(t, &e))
 		check_ok("trial handshake: %s, %s", tls_version(t), tls_cipher(t));
 	else

@@ -46,7 +46,7 @@ static void report_path(const char *what, const char *path)
 			 group_from_gid(st.st_gid, 0), mode);
 }
 
-/* With the directories above it: whoever can write to one of them can replace the file. */
+/* With the directories above it: a user who can write to one of them can replace the file. */
 static void report_file(const char *what, const char *path)
 {
 	char *real = path == NULL ? NULL : realpath(path, NULL);
@@ -58,7 +58,7 @@ static void report_file(const char *what, const char *path)
 	free(real);
 }
 
-/* ---- PostgreSQL: what it asks of a stranger, it asks of every client ---- */
+/* ---- PostgreSQL: the login that any client gets ---- */
 
 #define ANYBODY     "pgssl_check" /* need not exist */
 #define REPLICATION " for replication"
@@ -89,14 +89,15 @@ static void look_up_backend(const struct options *o, uid_t uid)
 	else if (address_peer_danger(&addresses, uid, danger, sizeof danger))
 		check_warning("%s", danger);
 	else if (address_is_remote(&addresses))
-		check_warning("PostgreSQL at %s is another machine: what it gets is in CLEAR; run "
-			      "pgssl there",
-			      addresses.name);
+		check_warning(
+		    "PostgreSQL at %s is not on this machine: the connection to it is NOT "
+		    "ENCRYPTED; run pgssl there",
+		    addresses.name);
 }
 
 static void prepare_logins(const struct options *o, uid_t uid)
 {
-	const char *self = user_from_uid(uid, 0); /* whom a "peer" line sees */
+	const char *self = user_from_uid(uid, 0); /* the user that a "peer" line sees */
 	int count = o->gss ? LOGINS : LOGINS - 1;
 	struct error e;
 
@@ -128,21 +129,21 @@ static bool drop_to_session_user(const struct options *o, const struct sandbox_u
 static void report_open_door(const struct login *l, enum clientcert clientcert)
 {
 	const char *who = clientcert == CLIENTCERT_UNSET
-			      ? "EVERYBODY who reaches pgssl"
-			      : "everybody who has ANY certificate of -A's authorities";
+			      ? "EVERYBODY who can connect to pgssl"
+			      : "everybody who has ANY certificate from the authorities in -A";
 	const char *line = address_is_unix(&addresses)
 			       ? "trust for this socket, or peer for the user that pgssl runs as"
 			       : "trust (or ident) for this address";
 
 	if (clientcert == CLIENTCERT_VERIFY_FULL)
-		check_note(LOGIN "asks for nothing: the certificate that --clientcert=verify-full "
-				 "demands is the only proof",
+		check_note(LOGIN "asks for no password: the client certificate decides "
+				 "(--clientcert=verify-full)",
 			   l->user, l->what);
 	else
-		check_warning(LOGIN "lets it in WITHOUT ANY PROOF, and so %s%s: pg_hba.conf has "
-				    "%s; change it to scram-sha-256",
+		check_warning(LOGIN "asks for NO PASSWORD: %s can log in%s; pg_hba.conf has "
+				    "%s: change it to scram-sha-256",
 			      l->user, l->what, who,
-			      l->database != NULL ? "" : ", who can copy all data", line);
+			      l->database != NULL ? "" : " and copy all data", line);
 }
 
 static bool report_login(const struct login *l, const struct options *o, struct stream *s,
@@ -157,14 +158,14 @@ static bool report_login(const struct login *l, const struct options *o, struct 
 	else if (type == 'R') /* 5: MD5 */
 		check_line(method != NULL && reply.method > 5 ? LOG_INFO : LOG_NOTICE,
 			   LOGIN "asks for %s", l->user, l->what,
-			   method != NULL ? method : "something that pgssl does not know");
+			   method != NULL ? method : "a method that pgssl does not know");
 	else if (type == 'E') /* SQLSTATE class 28: invalid authorization */
 		check_line(strncmp(reply.sqlstate, "28", 2) == 0 ? LOG_NOTICE : LOG_WARNING,
 			   LOGIN "refuses: %s (%s)", l->user, l->what, reply.message,
 			   reply.sqlstate);
 	else
-		check_error("PostgreSQL at %s: what answers there does not speak its protocol, or "
-			    "not in time: is -r right?",
+		check_error("PostgreSQL at %s: no valid answer in time: is -r correct, and is it "
+			    "PostgreSQL?",
 			    addresses.name);
 	return type == 'R' || type == 'E';
 }
@@ -178,7 +179,7 @@ static bool report_gss(struct stream *s, deadline when)
 	    stream_read_exactly(s, &answer, 1, &n, when) == IO_DONE && answer == 'G';
 
 	check_line(yes ? LOG_INFO : LOG_NOTICE, "--gss: PostgreSQL %s GSSAPI encryption%s",
-		   yes ? "accepts" : "does not accept", yes ? "" : ": clients go on to TLS");
+		   yes ? "accepts" : "does not accept", yes ? "" : ": clients continue with TLS");
 	return true;
 }
 
@@ -189,8 +190,9 @@ static bool try_login(const struct login *l, struct backend *b, const struct opt
 	struct error e;
 
 	if (!backend_finish(b, &e)) {
-		check_error("PostgreSQL cannot be reached at %s: is it running, and is -r right?",
-			    e.text);
+		check_error(
+		    "could not connect to PostgreSQL at %s: is it running, and is -r correct?",
+		    e.text);
 		return false;
 	}
 	if (l == logins)
@@ -205,7 +207,7 @@ static bool try_login(const struct login *l, struct backend *b, const struct opt
 
 /* ---- the pid file, and the address of -d ---- */
 
-/* A session goes on without its pid file. */
+/* A session continues without its pid file, so this is a warning. */
 static void report_pidfile(const struct options *o)
 {
 	struct error e;
@@ -217,7 +219,7 @@ static void report_pidfile(const struct options *o)
 	pidfile_delete();
 }
 
-/* The parent does not, unless somebody else has it, for whom this sets *held. */
+/* A listener does not, unless another process holds it: then *held says so. */
 static void report_parent_pidfile(const struct options *o, const char *port, struct error *held)
 {
 	char host[256];
@@ -251,9 +253,10 @@ static bool report_address(const struct address *a, bool needed, const struct er
 		   : missing && !needed ? LOG_NOTICE
 					: LOG_ERR,
 		   "listener: address %s, port %s: %s%s", name.host, name.port, strerror(reason),
-		   running                ? ": right if this very listener runs already"
-		   : reason == EADDRINUSE ? ": another program has the port, or this very listener"
-					  : "");
+		   running ? ": expected if this listener is already running"
+		   : reason == EADDRINUSE
+		       ? ": another program uses the port, or this listener is running"
+		       : "");
 	return !missing;
 }
 
@@ -294,13 +297,14 @@ int check_run(const struct options *o)
 	if (o->map != NULL && !identmap_load(o->ident_map, o->map, &map, &e))
 		check_error("%s", e.text);
 	else if (o->map != NULL)
-		check_ok("map \"%s\": no errors in it", o->map);
+		check_ok("map \"%s\": no errors", o->map);
 	bool ok = sandbox_find_user(o->user, o->group, &who, &e);
 	if (ok) {
 		look_up_backend(o, who.uid); /* step 4 */
 		check_line(who.uid == 0 ? LOG_WARNING : LOG_INFO, "runs as: user %s, group %s%s",
 			   user_from_uid(who.uid, 0), group_from_gid(who.gid, 0),
-			   who.uid == 0 ? ": leave out -s, or give a user that owns nothing" : "");
+			   who.uid == 0 ? ": leave out -s, or choose a user that owns nothing"
+					: "");
 		ok = drop_to_session_user(o, &who, &e); /* step 5 */
 	}
 	if (!ok) {
@@ -310,8 +314,9 @@ int check_run(const struct options *o)
 	if (o->pidfile != NULL && o->listen == NULL)
 		report_pidfile(o);
 	if (o->log == NULL && !o->foreground && !log_syslogd_listens())
-		check_warning("log: nobody listens on /dev/log, and what goes to syslog is lost: "
-			      "give -o FILE");
+		check_warning(
+		    "log: no syslog daemon listens on /dev/log, so the log is lost: start "
+		    "one, or use -o FILE");
 	for (int i = 0; i < backends_ready && try_login(&logins[i], &backends[i], o); i++)
 		;
 	if (!sandbox_enter(&needs, &e)) /* last, since the rest is not possible inside it */

@@ -18,8 +18,8 @@ static int starter_pipe = -1;
 static int null_fd = -1; /* opened before the sandbox closes the file system */
 
 /*
- * In the starter: a byte means that all is well, the end of the pipe that the other process is
- * gone.
+ * In the starting process: a byte means that the listener is ready, the end of the pipe that it
+ * has exited.
  */
 static noreturn void await_ready(pid_t pid, int fd)
 {

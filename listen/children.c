@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/children.c - the sessions of a listener: who is served, told that there are too many, or
- * turned away.
+ * listen/children.c - the sessions of a listener: which clients are served, refused or closed.
  *
- * A session is half-open until its step 8 is done. A stranger can open such sessions without end,
- * so they never keep others out: when all places are taken, a half-open session gives way. It is
+ * A session is half-open until its step 8 is done. Anyone can open such sessions without end, so
+ * they must not keep others out: at the limit, a half-open session is ended for a new client. It is
  * one of the source that has most of them, so that a source harms itself first.
  */
 #include <errno.h>
@@ -180,7 +179,7 @@ static struct child *find_victim(void)
 	return victim;
 }
 
-/* At most one line a second: a stranger decides how many there are. */
+/* At most one line a second: clients decide how many there are. */
 static void log_ended(const struct child *c)
 {
 	static deadline next;
@@ -195,14 +194,14 @@ static void log_ended(const struct child *c)
 		sa.sin6_family = AF_UNIX;
 	sock_format((struct sockaddr *)&sa, sizeof sa, &name);
 	log_line(LOG_WARNING,
-		 "ended %u session%s that did not complete login, the last from %s: new clients "
-		 "need the place (--max-connections=%d)",
+		 "ended %u session%s that had not completed login, the last from %s, to make room "
+		 "for new clients (--max-connections=%d)",
 		 n, n == 1 ? "" : "s", name.host, options->max_connections);
 	n = 0;
 	next = deadline_in(1000);
 }
 
-/* End a half-open session so that a client of `source` has its place. */
+/* End a half-open session to make room for a client of `source`. */
 static bool make_room(unsigned source)
 {
 	struct child *c;
@@ -240,7 +239,7 @@ bool children_place(const struct sockaddr_storage *from, struct child_place *pla
 	if (child_count == capacity)
 		return false;
 	place->excess = find_excess(place->source);
-	/* A refusal takes a process and a handshake: it has limits of its own. */
+	/* A refusal takes a process and a handshake, so refusals have limits too. */
 	return place->excess == REFUSE_NONE ||
 	       (refused < (unsigned)options->max_connections &&
 		sources[place->source].refused < (unsigned)options->max_per_source);
@@ -263,8 +262,8 @@ bool children_init(const struct options *o)
 		(void)!setrlimit(RLIMIT_NOFILE, &r);
 		if (r.rlim_max < (rlim_t)o->max_connections + SPARE)
 			log_line(LOG_WARNING,
-				 "--max-connections=%d needs %d open files, and the limit is %llu "
-				 "(ulimit -Hn, LimitNOFILE=): strangers can use them up",
+				 "--max-connections=%d needs %d open files, but the limit is %llu: "
+				 "raise it (ulimit -Hn, LimitNOFILE=) or lower --max-connections",
 				 o->max_connections, o->max_connections + SPARE,
 				 (unsigned long long)r.rlim_max);
 	}

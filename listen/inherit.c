@@ -66,7 +66,7 @@ int listen_inherit(void)
 	unsetenv("LISTEN_PIDFDID");
 	unsetenv("LISTEN_FDNAMES");
 	on_stdin = is_listening(STDIN_FILENO);
-	/* In a session it is a copy of standard input, whose client may be gone already. */
+	/* In a session it is a copy of standard input, whose client may have left. */
 	passed = socket_option(STDIN_FILENO, SO_TYPE) != 0 && !on_stdin ? 0 : n;
 	for (unsigned i = 0; i < passed; i++)
 		(void)fcntl(FIRST_PASSED + (int)i, F_SETFD, FD_CLOEXEC);
@@ -127,7 +127,8 @@ bool inherit_sockets(int *fds, unsigned max, unsigned *count, struct error *e)
 	unsigned n = passed > 0 ? passed : 1;
 
 	if (n > max)
-		return fail(e, EX_USAGE, "%u listening sockets: at most %u are served", n, max);
+		return fail(e, EX_USAGE, "%u listening sockets passed: at most %u are supported", n,
+			    max);
 	for (unsigned i = 0; i < n; i++) {
 		fds[i] = first + (int)i;
 		if (!check_passed(fds[i], e))

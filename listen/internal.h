@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/internal.h - the parts of the listener, for listen.c. All but the start and
- * reload_if_changed return at once.
+ * listen/internal.h - the parts of the listener, for listen.c. None blocks, except the start and
+ * reload_if_changed.
  */
 #ifndef PGSSL_LISTEN_INTERNAL_H
 #define PGSSL_LISTEN_INTERNAL_H
@@ -62,7 +62,7 @@ void resolver_close(void);
 
 /* What children_place decided. */
 struct child_place {
-	enum refusal excess; /* what the client is to be told; REFUSE_NONE: it is served */
+	enum refusal excess; /* why the client is refused; REFUSE_NONE: it is served */
 	unsigned source;
 };
 
@@ -70,8 +70,8 @@ struct child_place {
 bool children_init(const struct options *o) MUST_USE;
 
 /*
- * Find a place for a client. May end a half-open session for it. False: it gets none, not even a
- * process that tells it so.
+ * Find a place for a client. May end a half-open session for it. False: close its connection; it
+ * does not even get a process that refuses it.
  */
 bool children_place(const struct sockaddr_storage *from, struct child_place *place) MUST_USE;
 

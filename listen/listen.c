@@ -70,8 +70,8 @@ static bool add_listener(const struct options *o, const struct address *a, bool 
 }
 
 /*
- * Only the port excludes a second listener. A pid file of somebody else, who may have made it to be
- * in the way, does not: the text is in `held`.
+ * Only the port excludes a second listener. Another user's pid file does not, since anyone
+ * could make one: the text is in `held`.
  */
 static bool write_pidfile(const struct options *o, const char *host, const char *port,
 			  struct error *held, struct error *e)
@@ -100,7 +100,7 @@ static bool bind_all(const struct options *o, struct error *e)
 		if (!add_listener(o, &list.all[i], i + 1 == list.count, &held, e))
 			return false;
 	if (held.status != 0)
-		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
+		log_line(LOG_WARNING, "%s; running without a pid file", held.text);
 	return true;
 }
 
@@ -123,7 +123,7 @@ static bool take_inherited(const struct options *o, struct error *e)
 	sock_local(fds[0], &name);
 	(void)!write_pidfile(o, name.host, name.port, &held, e);
 	if (held.status != 0)
-		log_line(LOG_WARNING, "%s: there is no pid file", held.text);
+		log_line(LOG_WARNING, "%s; running without a pid file", held.text);
 	return true;
 }
 
@@ -257,7 +257,8 @@ static void reap_children(void)
 static void take_client(int client)
 {
 	if (dup2(client, STDIN_FILENO) < 0 || dup2(client, STDOUT_FILENO) < 0)
-		die(EX_OSERR, "could not put the client on standard input: %s", strerror(errno));
+		die(EX_OSERR, "could not duplicate the client's socket to standard input: %s",
+		    strerror(errno));
 	close(client);
 }
 
@@ -283,7 +284,7 @@ void listen_tie_child(void)
 	if (parent_pid == 0)
 		return;
 	if (prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0)
-		die(EX_OSERR, "could not ask for a signal when the parent ends: %s",
+		die(EX_OSERR, "could not request a signal at the end of the parent process: %s",
 		    strerror(errno));
 	if (getppid() != parent_pid) /* it has already ended */
 		exit(EX_TEMPFAIL);
@@ -296,7 +297,7 @@ static deadline pause_after(const char *what)
 	return deadline_in(SHORTAGE_MS);
 }
 
-/* At most one line a second: a stranger decides how many there are. */
+/* At most one line a second: clients decide how many there are. */
 static void turn_away(const struct options *o, int client, const struct sockaddr_storage *from)
 {
 	struct sock_name name;
@@ -335,7 +336,7 @@ static bool accept_one(struct session *s, int listener, deadline *pause)
 	if (client < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			*pause = pause_after("could not accept a connection");
-		return false; /* or the client is gone */
+		return false; /* or the client has left */
 	}
 	if (!children_place(&from, &place)) {
 		turn_away(&s->options, client, &from);
@@ -366,12 +367,13 @@ static void await_children(deadline when, int max_signals)
 /* A second SIGTERM ends the grace period. */
 static noreturn void stop_listening(const struct session *s)
 {
+	unsigned n = children_count();
 	int grace = s->options.grace;
 
 	close_listeners();
 	resolver_close();
-	log_line(LOG_NOTICE, "stopping: no new connections, and %u sessions have %d s to end",
-		 children_count(), grace);
+	log_line(LOG_NOTICE, "stopping: no new connections; %u session%s may continue for %d s", n,
+		 n == 1 ? "" : "s", grace);
 	await_children(deadline_in((int64_t)grace * 1000), 2);
 	children_signal(SIGUSR1);
 	await_children(deadline_in(LAST_WORDS_MS), INT_MAX);
@@ -381,10 +383,11 @@ static noreturn void stop_listening(const struct session *s)
 	exit(EX_OK);
 }
 
-/* The super-server listens again; who connects meanwhile waits in the kernel's queue. */
+/* The super-server listens again; new clients wait in the kernel's queue. */
 static noreturn void stop_idle(const struct session *s)
 {
-	log_line(LOG_INFO, "no session for %d s: stopped", s->options.idle_exit);
+	log_line(LOG_INFO, "stopped after %d s without a session (--idle-exit)",
+		 s->options.idle_exit);
 	exit(EX_OK);
 }
 
@@ -448,9 +451,9 @@ static bool start_listening(struct session *s, struct error *e)
 }
 
 /*
- * Without a listener the clients that wait would make the super-server start the next one at once,
- * again and again. So serve one of them, who then learns what is wrong. None is there if somebody
- * started the service by hand.
+ * If the listener just exited, the waiting clients would make the super-server start it again and
+ * again. So serve one of them, which gets the error. There is none if the service was started by
+ * hand.
  */
 static void serve_one(struct session *s, const struct error *e)
 {
@@ -541,7 +544,7 @@ void listen_run(struct session *s)
 	sock_peer(STDIN_FILENO, &name);
 	if (o->listen != NULL && name.port[0] != '\0')
 		die(EX_USAGE,
-		    "-d: standard input is a connection: a super-server starts pgssl without -d");
+		    "-d: standard input is a connection: leave out -d under a super-server");
 	if (!o->foreground && !o->inherited) {
 		background_begin();
 		log_open_syslog();

@@ -20,8 +20,8 @@ int listen_inherit(void);
 bool listen_inherited(void);
 
 /*
- * Before an exit that tells no client why: close one that waits at an inherited socket, if any. The
- * super-server would start this program again and again for it.
+ * Before an exit without an error to a client: close one that waits at an inherited socket, if any.
+ * Otherwise the super-server would start this program again and again for it.
  */
 void listen_turn_one_away(void);
 
@@ -33,8 +33,8 @@ void listen_turn_one_away(void);
  * is ready, or with the error on its standard error.
  *
  * If it cannot start with inherited sockets, one waiting client is put on descriptors 0 and 1, and
- * it returns without s->from_listener: the session then fails in the same way, and tells its client
- * as one process per connection would.
+ * it returns without s->from_listener: the session then fails in the same way, and its client gets
+ * the error as with one process per connection.
  */
 void listen_run(struct session *s);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * listen/reload.c - step 3 for the parent of -d: a new certificate needs neither signal nor
- * restart.
+ * listen/reload.c - step 3 for a listener: a new certificate needs neither signal nor restart.
  *
  * The stamps are taken before the files are read: a change in between is noticed next time.
  */

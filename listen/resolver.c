@@ -47,7 +47,7 @@ static void send_answer(int fd, const struct answer *a)
 	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
 }
 
-/* A process of its own for each look-up can be ended after --connect-timeout, by SIGALRM. */
+/* Each look-up has its own process, which SIGALRM ends after --connect-timeout. */
 static void answer_one(struct session *s, int fd)
 {
 	static struct answer a;
@@ -86,8 +86,8 @@ static void set_resolver_signals(void)
 }
 
 /*
- * Keep nothing but the channel: no listening socket, and nothing of the starter, for whoever reads
- * its output waits for the end. From there on nothing is logged here.
+ * Keep only the channel: no listening socket, and no output of the starting process, whose reader
+ * waits for its end. From here on nothing is logged.
  */
 static void keep_channel_only(int fd)
 {
@@ -126,10 +126,12 @@ bool resolver_start(struct session *s, struct error *e)
 	if (!needs_resolver(s->options.connect))
 		return true;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not start the look-up process: %s",
+			    strerror(errno));
 	pid_t pid = fork();
 	if (pid < 0)
-		return fail(e, EX_OSERR, "could not start a process: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not start the look-up process: %s",
+			    strerror(errno));
 	if (pid == 0)
 		serve_questions(s, ends[1]);
 	close(ends[1]);
@@ -175,7 +177,7 @@ static bool is_sound_address(const struct address *a)
 	return len != 0 && a->len == len && (a->local_len == 0 || a->local_len == len);
 }
 
-/* The other process has parsed what a stranger's name server sent. Do not trust its sizes. */
+/* The other process has parsed untrusted answers of name servers. Do not trust its sizes. */
 static bool is_sound(const struct answer *a)
 {
 	const struct address_list *list = &a->addresses;
@@ -201,8 +203,8 @@ enum resolver_answer resolver_take(struct session *s, struct error *e)
 	asked = false;
 	if (n != sizeof a || !is_sound(&a)) {
 		resolver_close();
-		(void)fail(e, EX_OSERR, "the process that looks up names %s",
-			   n <= 0 ? "is gone" : "sent nonsense");
+		(void)fail(e, EX_OSERR, "the look-up process %s",
+			   n <= 0 ? "has exited" : "sent an invalid answer");
 		return RESOLVER_FAILED;
 	}
 	*e = a.error;
@@ -226,7 +228,7 @@ void resolver_update(struct session *s)
 			log_line(LOG_NOTICE, "PostgreSQL's address has changed from %s to %s", old,
 				 s->addresses.name);
 	} else if (answer == RESOLVER_FAILED && strcmp(last_error, e.text) != 0) {
-		log_line(LOG_ERR, "%s; the addresses found before stay in use", e.text);
+		log_line(LOG_ERR, "%s; the previous addresses stay in use", e.text);
 		strlcpy(last_error, e.text, sizeof last_error);
 	}
 }

@@ -21,8 +21,9 @@
 
 /* The parts of an address as given. */
 struct address_parts {
-	char host[256]; /* "" for a bare port; a path for a Unix socket */
-	char port[64];  /* a number, or a service's name */
+	const char *text; /* all of it */
+	char host[256];   /* "" for a bare port; a path for a Unix socket */
+	char port[64];    /* a number, or a service's name */
 };
 
 static bool split_address(const char *option, const char *text, struct address_parts *p,
@@ -47,6 +48,7 @@ static bool split_address(const char *option, const char *text, struct address_p
 	    port[0] == '\0')
 		return fail(e, EX_USAGE, "%s %s: expected PORT, HOST:PORT, [ADDRESS]:PORT or /PATH",
 			    option, text);
+	p->text = text;
 	snprintf(p->host, sizeof p->host, "%.*s", (int)(end - host), host);
 	snprintf(p->port, sizeof p->port, "%s", port);
 	return true;
@@ -59,21 +61,21 @@ static bool is_number(const char *text)
 }
 
 /* The number of -r's port. */
-static bool find_port(const char *text, uint16_t *port, struct error *e)
+static bool find_port(const struct address_parts *p, uint16_t *port, struct error *e)
 {
 	const char *problem;
 
-	if (is_number(text)) {
-		*port = (uint16_t)strtonum(text, 1, 65535, &problem);
+	if (is_number(p->port)) {
+		*port = (uint16_t)strtonum(p->port, 1, 65535, &problem);
 		return problem == NULL ||
-		       fail(e, EX_USAGE, "-r: port %s is not between 1 and 65535", text);
+		       fail(e, EX_USAGE, "-r %s: port %s is not between 1 and 65535", p->text,
+			    p->port);
 	}
-	const struct servent *service = getservbyname(text, "tcp");
+	const struct servent *service = getservbyname(p->port, "tcp");
 	if (service == NULL)
-		return fail(
-		    e, EX_NOHOST,
-		    "-r: unknown service \"%s\" (see services(5), or give the port's number)",
-		    text);
+		return fail(e, EX_NOHOST,
+			    "%s: unknown service \"%s\" (see services(5), or use a port number)",
+			    p->text, p->port);
 	*port = ntohs((uint16_t)service->s_port);
 	return true;
 }
@@ -83,8 +85,7 @@ bool address_check(const char *text, struct error *e)
 	struct address_parts p;
 	uint16_t port;
 
-	return split_address("-r", text, &p, e) &&
-	       (!is_number(p.port) || find_port(p.port, &port, e));
+	return split_address("-r", text, &p, e) && (!is_number(p.port) || find_port(&p, &port, e));
 }
 
 void address_host(const char *text, char *host, size_t size)
@@ -162,13 +163,14 @@ static bool find_unix(struct address_list *list, const struct address_parts *p, 
 	bool directory = stat(p->host, &st) == 0 && S_ISDIR(st.st_mode);
 	uint16_t port = 0;
 
-	if (directory && !find_port(p->port, &port, e))
+	if (directory && !find_port(p, &port, e))
 		return false;
 	int n = snprintf(un.sun_path, sizeof un.sun_path, directory ? "%s/.s.PGSQL.%u" : "%s",
 			 p->host, port);
 	if (n < 0 || (size_t)n >= sizeof un.sun_path)
-		return fail(e, EX_USAGE, "-r %s: the path of a Unix socket has at most %zu bytes",
-			    p->host, sizeof un.sun_path - 1);
+		return fail(e, EX_USAGE,
+			    "-r %s: the path of a Unix socket can have at most %zu bytes", p->host,
+			    sizeof un.sun_path - 1);
 	snprintf(list->name, sizeof list->name, "%s", un.sun_path);
 	add_address(list, &un, sizeof un);
 	return true;
@@ -182,7 +184,7 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 	uint16_t port = 0;
 	int status;
 
-	if (!find_port(p->port, &port, e))
+	if (!find_port(p, &port, e))
 		return false;
 	snprintf(number, sizeof number, "%u", port);
 	if (p->host[0] == '\0') {
@@ -204,7 +206,7 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 	unsigned kept = 0;
 
 	if (address_is_unix(list))
-		return fail(e, EX_USAGE, "-I %s: makes no sense with a Unix socket (-r %s)", local,
+		return fail(e, EX_USAGE, "-I %s: cannot be used with a Unix socket (-r %s)", local,
 			    list->name);
 	locals.count = 0;
 	int status = add_resolved(&locals, local, NULL, 0);
@@ -221,9 +223,11 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 		list->all[kept++] = *a;
 	}
 	list->count = kept;
-	return kept > 0 || fail(e, EX_NOHOST,
-				"-I %s: %s (an address of this machine and of -r's kind is needed)",
-				local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
+	return kept > 0 ||
+	       fail(e, EX_NOHOST,
+		    "%s: -I %s: %s (expected an address of this machine, IPv4 or IPv6 as that of "
+		    "-r)",
+		    list->name, local, gai_strerror(status != 0 ? status : EAI_ADDRFAMILY));
 }
 
 bool address_look_up(struct address_list *list, const struct options *o, struct error *e)
@@ -236,7 +240,7 @@ bool address_look_up(struct address_list *list, const struct options *o, struct 
 	if (p.host[0] == '/' ? !find_unix(list, &p, e) : !find_tcp(list, &p, e))
 		return false;
 	if (address_is_unix(list) && o->transparent)
-		return fail(e, EX_USAGE, "--transparent: makes no sense with a Unix socket (-r %s)",
+		return fail(e, EX_USAGE, "--transparent: cannot be used with a Unix socket (-r %s)",
 			    o->connect);
 	return o->local == NULL || find_local(list, o->local, e);
 }
@@ -254,7 +258,7 @@ bool address_look_up_listen(struct address_list *list, const struct options *o, 
 		return fail(e, EX_NOHOST, "-d %s: %s", o->listen, gai_strerror(status));
 	if (address_tcp_port(list) == 0)
 		return fail(e, EX_USAGE,
-			    "-d %s: the port is a number from 1 to 65535, or a service's name",
+			    "-d %s: the port must be a number from 1 to 65535, or a service name",
 			    o->listen);
 	return true;
 }
@@ -289,8 +293,8 @@ bool address_peer_danger(const struct address_list *list, uid_t uid, char *text,
 	    ((pw = getpwuid(uid)) == NULL || strcmp(pw->pw_name, "postgres") != 0))
 		return false;
 	snprintf(text, size,
-		 "-r is a Unix socket and sessions run as %s: a line with peer in pg_hba.conf then "
-		 "lets every client in as PostgreSQL's superuser; run as another user (-s)",
+		 "-r is a Unix socket and sessions run as %s: a peer line in pg_hba.conf would let "
+		 "every client in as PostgreSQL's superuser; run as another user (-s)",
 		 uid == 0 ? "root" : "the user that runs PostgreSQL");
 	return true;
 }

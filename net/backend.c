@@ -4,7 +4,7 @@
  *
  * The sockets are ours alone, so TCP sockets may be non-blocking. connect() on a Unix socket waits
  * only while the backlog is full, bounded by SO_SNDTIMEO; a non-blocking one would get EAGAIN and
- * have to be tried again and again.
+ * need retries.
  */
 #include "net/backend.h"
 
@@ -50,7 +50,7 @@ static int prepare_socket(const struct address *to, const struct options *o, str
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | nonblock, 0);
 
 	if (fd < 0) {
-		fail(e, EX_OSERR, "could not create a socket for PostgreSQL: %s", strerror(errno));
+		fail(e, EX_OSERR, "could not create a socket: %s", strerror(errno));
 	} else if (family == AF_UNIX) {
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 	} else if (!configure_tcp(fd, to, o, e)) {
@@ -63,16 +63,17 @@ static int prepare_socket(const struct address *to, const struct options *o, str
 bool backend_open(struct backend *b, const struct address_list *list, const struct options *o,
 		  struct error *e)
 {
+	struct error why = {.status = 0};
+
 	*b = (struct backend){.list = list, .fd = -1, .timeout_ms = o->connect_timeout * 1000};
 	for (unsigned i = 0; i < list->count; i++) {
-		int fd = prepare_socket(&list->all[i], o, e);
+		int fd = prepare_socket(&list->all[i], o, &why);
 
 		if (fd >= 0)
 			b->sockets[b->count++] = (struct backend_socket){&list->all[i], fd};
 	}
-	if (b->count > 0)
-		e->status = 0;
-	return b->count > 0;
+	e->status = 0;
+	return b->count > 0 || fail(e, why.status, "%s: %s", list->name, why.text);
 }
 
 void backend_close(struct backend *b)
@@ -97,7 +98,7 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 {
 	struct sockaddr_storage sa = *source;
 	unsigned bound = 0;
-	const char *why = "it has no address of the client's kind (IPv4, IPv6)";
+	const char *why = "-r has no address of the client's family (IPv4 or IPv6)";
 
 	/* Not the client's port: another socket may hold it, and one below 1024 needs root. */
 	if (sa.ss_family == AF_INET)
@@ -106,7 +107,8 @@ bool backend_set_source(struct backend *b, const struct sockaddr_storage *source
 		((struct sockaddr_in6 *)&sa)->sin6_port = 0;
 	if (is_no_host(&sa)) {
 		backend_close(b);
-		return fail(e, EX_UNAVAILABLE, "%s from the client's address: that is no host's",
+		return fail(e, EX_UNAVAILABLE,
+			    "%s from the client's address: it is not the address of a host",
 			    b->list->name);
 	}
 	for (unsigned i = 0; i < b->count; i++) {
@@ -133,7 +135,7 @@ static void note_connect_failure(struct backend *b, int error)
 			 error == EAGAIN ? "timed out" : strerror(error));
 }
 
-/* Begin to connect to the first address, from `at` on, that does not fail at once. */
+/* Start to connect to the first address, from `at` on, that does not fail immediately. */
 static void connect_next(struct backend *b)
 {
 	for (; b->at < b->count; b->at++) {

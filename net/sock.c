@@ -60,7 +60,7 @@ int sock_bind(const struct sockaddr_storage *sa, socklen_t len)
 	if (fd < 0)
 		return -1;
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-	if (sa->ss_family == AF_INET6) /* IPv4 has a socket of its own */
+	if (sa->ss_family == AF_INET6) /* IPv4 has its own socket */
 		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	if (bind(fd, (const struct sockaddr *)sa, len) == 0)
 		return fd;
@@ -123,7 +123,7 @@ void sock_client(int fd, struct sockaddr_storage *sa)
 	*sa = (struct sockaddr_storage){.ss_family = AF_INET};
 }
 
-/* What sock_client makes of a TCP client that is gone. */
+/* What sock_client returns for a TCP client that has reset the connection. */
 static bool is_unknown(const struct sockaddr_in *in)
 {
 	return in->sin_family == AF_INET && in->sin_addr.s_addr == INADDR_ANY && in->sin_port == 0;

@@ -42,7 +42,7 @@ int sock_bind(const struct sockaddr_storage *sa, socklen_t len);
 /*
  * The address of the client on `fd`. The kernel forgets it when the client resets the connection;
  * then it is the one that the super-server put into the environment, or AF_INET with port 0, which
- * stands for a TCP client that is not known. AF_UNSPEC if `fd` is no socket.
+ * means an unknown TCP client. AF_UNSPEC if `fd` is no socket.
  */
 void sock_client(int fd, struct sockaddr_storage *sa);
 

@@ -203,7 +203,7 @@ static void end_session(struct splice *sp, const struct direction *down, enum io
 						  : SPLICE_IDLE;
 	if (stream_write_all(down->sink, down->buf + down->at, down->len - down->at,
 			     deadline_in(DELIVER_MS)) != IO_DONE)
-		log_peer_line(LOG_INFO, "the client did not take the last bytes in time");
+		log_peer_line(LOG_INFO, "the client did not read all of its data in time");
 }
 
 /* --idle-timeout counts from the last byte relayed; wake-ups for other reasons do not matter. */

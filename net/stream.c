@@ -91,7 +91,7 @@ static enum io_status fd_shut(struct stream *s)
 {
 	if (((struct fd_stream *)s)->wsocket)
 		return shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN ? IO_DONE : IO_FAILED;
-	/* Closing a pipe tells its reader. A terminal, on one descriptor, has no end to tell. */
+	/* A pipe can be closed. A terminal, on one descriptor, cannot be half closed. */
 	if (s->wfd != s->rfd && s->wfd >= 0) {
 		close(s->wfd);
 		s->wfd = -1;

@@ -29,7 +29,7 @@ struct ruleset {
 	uint64_t fs, net, scoped;
 };
 
-/* What the kernel knows, by its ABI. All of it is denied. */
+/* The access rights that the kernel supports, by its ABI. All are denied. */
 static const struct ruleset known[] = {
     [1] = {.fs = (1ULL << 13) - 1},
     [2] = {.fs = (1ULL << 14) - 1}, /* refer */

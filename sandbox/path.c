@@ -59,7 +59,7 @@ static const char *follow_link(char path[PATH_MAX], const char *rest, bool *foun
 	return n >= PATH_MAX ? strerror(ENAMETOOLONG) : NULL;
 }
 
-/* The kernel's, not anybody's; what they lead to may have no path. */
+/* These links are the kernel's; what they lead to may have no path. */
 static bool is_descriptor(const char *path)
 {
 	return strncmp(path, "/proc/self/fd/", strlen("/proc/self/fd/")) == 0;

@@ -51,7 +51,7 @@ static bool find_group(const char *group, gid_t *gid, struct error *e)
 	if (gr != NULL)
 		*gid = gr->gr_gid;
 	return gr != NULL || parse_id(group, gid) ||
-	       fail(e, EX_NOUSER, "there is no group \"%s\" (-g)", group);
+	       fail(e, EX_NOUSER, "group \"%s\" does not exist (see -g)", group);
 }
 
 static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
@@ -59,11 +59,12 @@ static bool find_user(const char *user, bool has_group, struct sandbox_user *who
 	const struct passwd *pw = getpwnam(user);
 
 	if (pw == NULL && !parse_id(user, &who->uid))
-		return fail(e, EX_NOUSER, "there is no user \"%s\"; name another with -s", user);
+		return fail(e, EX_NOUSER, "user \"%s\" does not exist; choose another one with -s",
+			    user);
 	if (pw == NULL && (pw = getpwuid(who->uid)) == NULL)
 		return has_group ||
 		       fail(e, EX_NOUSER,
-			    "user %u has no entry to take the group from; name one with -g",
+			    "user %u has no passwd entry with a group; choose a group with -g",
 			    (unsigned)who->uid);
 	who->uid = pw->pw_uid;
 	who->gid = pw->pw_gid;
@@ -121,7 +122,8 @@ bool sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 		return fail(e, EX_OSERR, "did not become user %u, group %u", (unsigned)who->uid,
 			    (unsigned)who->gid);
 	if (who->uid != 0 && (setuid(0) == 0 || seteuid(0) == 0 || setgroups(0, NULL) == 0))
-		return fail(e, EX_OSERR, "could become root again after becoming user %u",
+		return fail(e, EX_OSERR,
+			    "did not drop privileges for good: user %u can become root again",
 			    (unsigned)who->uid);
 	return true;
 }
@@ -162,7 +164,7 @@ static bool limit_sizes(bool log_to_file, struct error *e)
 	bool files =
 	    log_to_file || is_regular_file(STDOUT_FILENO) || is_regular_file(STDERR_FILENO);
 
-	/* A log that reaches an inherited limit loses lines; the session goes on. */
+	/* A log that reaches an inherited limit loses lines; the session continues. */
 	signal(SIGXFSZ, SIG_IGN);
 	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
 	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&
@@ -199,8 +201,8 @@ static bool read_parents_capabilities(struct __user_cap_header_struct *header,
 	if (syscall(SYS_capget, header, data) != 0)
 		return fail(e, EX_OSERR, "could not read capabilities: %s", strerror(errno));
 	if (geteuid() == 0 && (data[0].permitted & 1U << CAP_KILL) == 0)
-		log_line(LOG_WARNING, "sessions of another user cannot be ended without CAP_KILL: "
-				      "give it, or start as their user");
+		log_line(LOG_WARNING, "cannot end sessions that run as another user: "
+				      "start with CAP_KILL, or as that user");
 	data[0].effective &= keep;
 	data[0].permitted &= keep;
 	data[0].inheritable = 0;
@@ -220,7 +222,7 @@ static bool restrict_process(bool parent, struct error *e)
 		return fail(e, EX_OSERR, "could not drop capabilities: %s", strerror(errno));
 	/* Changing credentials resets this, so it comes last. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-		return fail(e, EX_OSERR, "could not become undumpable: %s", strerror(errno));
+		return fail(e, EX_OSERR, "could not clear the dumpable flag: %s", strerror(errno));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return fail(e, EX_OSERR, "could not set no_new_privs: %s", strerror(errno));
 	return true;

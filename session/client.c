@@ -21,7 +21,7 @@ static noreturn void give_up(struct session *s, const char *why, int status)
 	char detail[512];
 
 	snprintf(detail, sizeof detail, "%s: %s", s->addresses.name, why);
-	if (s->startup.kind != STARTUP_CANCEL) /* nobody reads an answer to that */
+	if (s->startup.kind != STARTUP_CANCEL) /* no one reads an answer to that */
 		session_refuse(s, REFUSE_BACKEND_TLS, detail, status);
 	log_peer_line(LOG_ERR, "could not forward a cancel request to %s", detail);
 	session_leave(s, status);
@@ -31,7 +31,7 @@ static noreturn void refuse_without_tls(struct session *s)
 {
 	char detail[512];
 
-	snprintf(detail, sizeof detail, "%s: TLS is misconfigured here, see pgssl's log",
+	snprintf(detail, sizeof detail, "%s: pgssl has an error in its TLS settings, see its log",
 		 s->options.connect);
 	if (s->startup.kind != STARTUP_CANCEL)
 		session_tell(s, REFUSE_BACKEND_TLS, detail, s->tls_error.status);
@@ -47,11 +47,14 @@ static void request_tls(struct session *s)
 	if (stream_write_all(s->backend, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline) !=
 		IO_DONE ||
 	    stream_read_exactly(s->backend, &answer, 1, &got, s->deadline) != IO_DONE)
-		give_up(s, "it closed the connection when asked for TLS", EX_UNAVAILABLE);
+		give_up(s, "the server closed the connection when asked for TLS", EX_UNAVAILABLE);
 	if (answer == 'N')
 		give_up(s, "the server does not support TLS", EX_UNAVAILABLE);
 	if (answer != 'S')
-		give_up(s, "the server did not understand the request for TLS", EX_UNAVAILABLE);
+		give_up(s,
+			"the server sent an invalid answer to the request for TLS: see its log, "
+			"and check that it is PostgreSQL",
+			EX_UNAVAILABLE);
 }
 
 /* Why the backend's answer to the startup packet failed: its last words, if it had any. */
@@ -59,9 +62,9 @@ static const char *lost_because(const struct session *s, enum io_status io)
 {
 	switch (io) {
 	case IO_END:
-		return "it closed the connection without an answer to the startup packet";
+		return "the server closed the connection without answering the startup packet";
 	case IO_TIMEOUT:
-		return "it did not answer the startup packet in time";
+		return "the server did not answer the startup packet in time";
 	case IO_TERMINATED:
 		return "terminated by SIGTERM before the session began";
 	default:

@@ -3,7 +3,7 @@
  * session/server.c - steps 6 to 8 of server mode: the client asks for TLS, gets it, and names user
  * and database.
  *
- * Every byte read here is a stranger's; the sandbox is on.
+ * Every byte read here is untrusted; the sandbox is on.
  */
 #include "session/session.h"
 
@@ -40,7 +40,8 @@ static char forward_gss_request(struct session *s)
 		return answer == 'G' ? 'G' : 'N';
 	/* PostgreSQL 11 closes with an error, and so does a newer one that cannot fork. */
 	fail(&s->backend_error, EX_UNAVAILABLE,
-	     "%s: it did not answer the request for GSSAPI encryption (--gss)", s->addresses.name);
+	     "%s: the server did not answer the request for GSSAPI encryption (--gss)",
+	     s->addresses.name);
 	close(s->connector.fd);
 	s->backend = NULL;
 	return 'N';
@@ -156,12 +157,13 @@ static void server_admit(struct session *s)
 	session_set_title(s);
 	if (s->options.application_name_host &&
 	    !startup_append_host(st, s->peer.host, s->peer.port))
-		log_peer_line(LOG_NOTICE, "the startup packet has no room for the client's "
-					  "address in application_name");
+		log_peer_line(LOG_NOTICE, "could not append the client's address to "
+					  "application_name: the startup packet is full");
 	if (!backend_closed(&s->connector) &&
 	    stream_write_all(s->backend, st->packet, st->len, s->deadline) == IO_DONE)
 		return;
-	fail(&s->backend_error, EX_UNAVAILABLE, "%s: it closed the connection at once",
+	fail(&s->backend_error, EX_UNAVAILABLE,
+	     "%s: the server closed the connection immediately; see PostgreSQL's log",
 	     s->addresses.name);
 	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
 }

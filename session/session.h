@@ -25,8 +25,8 @@
 #define SESSION_LAST_WORDS_MS 5000 /* how long sending the last message may take */
 
 /*
- * Steps 6 to 8. Each returns when its step is done; otherwise it tells the client why not and ends
- * the process. They wait until s->deadline, and up to --connect-timeout for the backend.
+ * Steps 6 to 8. Each returns when its step is done; otherwise it reports the error to the client
+ * and ends the process. They wait until s->deadline, and up to --connect-timeout for the backend.
  *
  *                 server mode                            client mode
  * 6 negotiate     read requests in clear until TLS       answer requests for encryption with 'N';
@@ -47,7 +47,7 @@ struct session_mode {
 
 extern const struct session_mode session_server_mode, session_client_mode;
 
-/* An error with status 0 stands for "nothing known to be wrong". */
+/* An error with status 0 means that no error is known. */
 struct session {
 	struct options options;
 	const struct session_mode *mode;
@@ -108,7 +108,7 @@ void session_read_startup(struct session *s, enum startup_place place);
 /* Set the client's address: the connection's own, then that of a PROXY header. */
 void session_set_peer(struct session *s, const struct sockaddr_storage *address);
 
-/* Answer a request with one byte. Leaves if the client is gone, which probes do. */
+/* Answer a request with one byte. Leaves if the client has disconnected, as probes do. */
 void session_answer(struct session *s, char answer);
 
 /* Answer an SSLRequest with 'S'. */
@@ -138,7 +138,7 @@ noreturn void session_tell(struct session *s, enum refusal why, const char *deta
 /* The same, with a log line; it contains `detail` unescaped. */
 noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status);
 
-/* Leave with status 0 and a debug line: health checks break off in good order all day. */
+/* Leave with status 0 and a debug line: health checks disconnect like this all day. */
 noreturn void session_end_probe(struct session *s);
 
 /* Leave because startup_read brought no request: the client left, broke off, or is refused. */

@@ -100,11 +100,11 @@ subtest '-I' => sub {
 subtest 'an address that cannot be used' => sub {
 	my $r = through(serve(pg => $v4, args => [qw(-I ::1)]));
 	like($r->{err},
-		qr/FATAL:  could not connect to PostgreSQL at -I ::1: .*an address of this machine and of -r's kind is needed/,
+		qr/FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:\d+: -I ::1: .*expected an address of this machine, IPv4 or IPv6 as that of -r/,
 		'-I of the other address family');
 	$r = through(serve(pg => $v4, args => [qw(-I 192.0.2.123)]));
 	like($r->{err},
-		qr/FATAL:  could not connect to PostgreSQL at -I 192\.0\.2\.123: Cannot assign requested address/,
+		qr/FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:\d+: -I 192\.0\.2\.123: Cannot assign requested address/,
 		'-I with an address of another machine');
 	my $d = T::run([ $PGSSL, '-d', free_port(), '-p', server_pem()->{pem}, qw(-I 192.0.2.123) ],
 		quiet => 1);

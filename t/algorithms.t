@@ -84,6 +84,6 @@ subtest 'a key in the other forms that OpenSSL writes to a PEM file' => sub {
 	my $s = serve(pg => $fake,
 		pem => spew("$TMP/locked.pem", $encrypted . certificate($pem{ecdsa}), 0600));
 	ok(!connect_to($s->port)->negotiate, 'one with a passphrase and no command is refused');
-	like($s->log, qr/it is encrypted: give --passphrase-command/, 'with the reason');
+	like($s->log, qr/it is encrypted: use --passphrase-command/, 'with the reason');
 };
 done_testing;

@@ -36,7 +36,7 @@ subtest 'a packet without room for the address' => sub {
 	my $size = length startup_packet(user => 'alice', database => 'sales', @fill,
 		'_pq_.rest' => '');
 	ok($conn->login(@fill, '_pq_.rest' => 'x' x (10004 - $size)), 'the packet is not changed');
-	$s->logged(qr/the startup packet has no room for the client's address in application_name host=127/);
+	$s->logged(qr/could not append the client's address to application_name: the startup packet is full host=127/);
 	$conn->close;
 };
 

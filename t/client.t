@@ -189,11 +189,11 @@ my $error = msg('E', "SFATAL\0C53300\0Mgive me your password\0\0");
 my @odd = (
 	[ 'an ErrorResponse before TLS is not shown (CVE-2024-10977)',
 		sub { syswrite $_[0], $error },
-		'the server did not understand the request for TLS' ],
+		'the server sent an invalid answer to the request for TLS: see its log, and check that it is PostgreSQL' ],
 	[ 'an invalid answer', sub { syswrite $_[0], 'x' },
-		'the server did not understand the request for TLS' ],
-	[ 'it closes', sub { }, 'it closed the connection when asked for TLS' ],
-	[ 'it resets', sub { $_[1]->reset($_[0]) }, 'it closed the connection when asked for TLS' ],
+		'the server sent an invalid answer to the request for TLS: see its log, and check that it is PostgreSQL' ],
+	[ 'it closes', sub { }, 'the server closed the connection when asked for TLS' ],
+	[ 'it resets', sub { $_[1]->reset($_[0]) }, 'the server closed the connection when asked for TLS' ],
 	[ 'N', sub { syswrite $_[0], 'N' }, 'the server does not support TLS' ],
 	[ 'S and plaintext after it (CVE-2021-23222)', sub {
 		syswrite $_[0], 'S' . msg('R', pack 'N', 0) . msg('Z', 'I');
@@ -229,14 +229,14 @@ subtest 'a server that closes before its first message' => sub {
 	my $fake = tls_backend($cert, then => sub { $_[0]->close });
 	my $s = local_session(pg => $fake, args => \@verify);
 	my ($type, $body) = first_message($s);
-	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/,
+	like($body->{M}, qr/: the server closed the connection without answering the startup packet$/,
 		'no message');
 	$fake = tls_backend($cert, then => sub {
 		syswrite $_[0], substr $error, 0, 20;
 		$_[0]->close;
 	});
 	($type, $body) = first_message(local_session(pg => $fake, args => \@verify));
-	like($body->{M}, qr/: it closed the connection without an answer to the startup packet$/,
+	like($body->{M}, qr/: the server closed the connection without answering the startup packet$/,
 		'an incomplete message');
 };
 

@@ -42,7 +42,7 @@ sub outcome {
 	my ($place, $reason) = $body->{M}
 		=~ /^could not establish a TLS connection to PostgreSQL at (\S+:\d+): (.*)$/
 		or return $body->{M};
-	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /see pgssl's log/;
+	like($s->log, qr/\Q$body->{M}\E host=/, 'it is logged') unless $reason =~ /settings, see its log$/;
 	return $reason;
 }
 
@@ -127,7 +127,7 @@ my %names = (
 		not_for('*.0.0.1', '127.0.0.1') ],
 	'a dot at the end' => [ { san => 'DNS:db.example.org' }, 'db.example.org.', 'in' ],
 	'one dot only' => [ { san => 'DNS:db.example.org' }, 'db.example.org..',
-		"TLS is misconfigured here, see pgssl's log" ],
+		"pgssl has an error in its TLS settings, see its log" ],
 	'a dot at the end of an address' => [ { cn => 'x', san => 'IP:192.0.2.7' }, '192.0.2.7.',
 		'in' ],
 	'a zone' => [ { cn => 'x', san => 'IP:fe80::7' }, 'fe80::7%eth0', 'in' ],
@@ -246,7 +246,7 @@ subtest '-A system' => sub {
 };
 
 subtest 'unusable files: the client gets an error, the log names the file' => sub {
-	my $told = "TLS is misconfigured here, see pgssl's log";
+	my $told = "pgssl has an error in its TLS settings, see its log";
 	my $empty = spew("$TMP/empty.pem", '');
 	for my $case ([ [ '-A', "$TMP/no.pem" ], 66, qr{"\Q$TMP\E/no\.pem".*No such file} ],
 		[ [ '-A', $empty ], 78, qr{no certificate in "\Q$empty\E"} ],

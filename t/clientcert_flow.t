@@ -227,20 +227,20 @@ subtest "a certificate and no password: peer on PostgreSQL's Unix socket, as in 
 subtest 'invalid combinations of options' => sub {
 	my $a = $root->{cert};
 	my %wrong = (
-		'--clientcert=verify-ca' => qr/--clientcert needs -A/,
-		"--crl=$a" => qr/--crl needs -A/,
-		'--clientcert-expiry' => qr/--clientcert-expiry needs -A/,
+		'--clientcert=verify-ca' => qr/--clientcert requires -A: the authorities to trust/,
+		"--crl=$a" => qr/--crl requires -A: the authorities to trust/,
+		'--clientcert-expiry' => qr/--clientcert-expiry requires -A: the authorities to trust/,
 		"-A $a --clientcert=maybe" => qr/--clientcert maybe: expected verify-ca\|verify-full/,
 		"-A $a --clientname=DN" => qr/--clientname .*verify-full/,
 		"-A $a --clientcert=verify-ca --clientname=CN" => qr/--clientname .*verify-full/,
 		"-A $a --clientcert=verify-full --clientname=UID" => qr/--clientname UID: expected CN\|DN\|SAN/,
 		"-A $a --clientcert=verify-ca --ident-map=$a --map=m" => qr/--ident-map .*verify-full/,
 		"-A $a --map=m" => qr/--map .*verify-full/,
-		"-A $a --clientcert=verify-full --map=m" => qr/--map needs --ident-map/,
-		"-A $a --clientcert=verify-full --ident-map=$a" => qr/--ident-map needs --map/,
+		"-A $a --clientcert=verify-full --map=m" => qr/--map requires --ident-map: the file with the map/,
+		"-A $a --clientcert=verify-full --ident-map=$a" => qr/--ident-map requires --map: the name of the map to use/,
 		"-A $a -v 1 --clientcert=verify-ca" => qr/-v .*--clientcert/,
 		"-A $a -v 0" => qr/-v 0 .*-A/,
-		'-v 1' => qr/-v 1 .*need -A/,
+		'-v 1' => qr/-v 1 .*require -A: the authorities to trust/,
 		"-A $a -v 3" => qr/-v 3: expected 0\|1\|2/,
 		'-A' => qr/-A: an argument is missing/,
 	);

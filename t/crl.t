@@ -10,6 +10,7 @@
 # sabotage: listen/reload.c s/if (S_ISDIR(st.st_mode))/if (false)/
 # sabotage: sandbox/landlock.c s/ok = allow_beneath(fd, dirname(target)/ok = true || allow_beneath(fd, dirname(target)/
 # sabotage: sandbox/sandbox.c s/MOST_MEMORY + lists_size()/MOST_MEMORY/
+# sabotage: pgssl.8 s/^openssl ca -config ca.cnf -revoke.*//
 use lib 't/lib';
 use T;
 use T::X509;
@@ -41,7 +42,7 @@ sub check { return T::run([ $PGSSL, '--check', '-p', $server, '-r', $pg->port, @
 sub trust { return ('-A', $root->{cert}, '--crl', @_) }
 
 my %refused = (
-	'a delta list' => [ qr/is a delta list: give the full lists alone/,
+	'a delta list' => [ qr/is a delta list: use full lists only/,
 		ext => '2.5.29.27=critical,ASN1:INTEGER:1' ],
 	'a delta list, not critical' => [ qr/is a delta list/, ext => '2.5.29.27=ASN1:INTEGER:1' ],
 	'an indirect list' => [ qr/is an indirect list/, point('indirectCRL=TRUE') ],
@@ -51,7 +52,7 @@ my %refused = (
 		point('onlyAA=TRUE') ],
 	'a damaged scope' => [ qr/issuingDistributionPoint that is damaged|could not load/,
 		ext => '2.5.29.28=critical,DER:0500' ],
-	'an unknown critical extension' => [ qr/critical extension that OpenSSL does not know/,
+	'an unknown critical extension' => [ qr/critical extension that OpenSSL does not support/,
 		ext => '1.2.3.4=critical,DER:0500' ],
 );
 for my $kind (sort keys %refused) {
@@ -154,8 +155,8 @@ subtest 'directories' => sub {
 	my ($cas, $crls, $else) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(cas crls elsewhere);
 	my @trust = ('-A', $cas, '--crl', $crls);
 	spew("$cas/root.pem", slurp($root->{cert}));
-	for my $case ([ 66, qr/no certificate in directory "\Q$cas\E": .* HASH\.0; run openssl rehash/ ],
-		[ 66, qr/no revocation list in directory "\Q$crls\E": .* HASH\.r0; run openssl rehash/ ]) {
+	for my $case ([ 66, qr/no certificate in directory "\Q$cas\E": file names must have the form HASH\.0; run openssl rehash/ ],
+		[ 66, qr/no revocation list in directory "\Q$crls\E": file names must have the form HASH\.r0; run openssl rehash/ ]) {
 		my $s = session(pg => $pg, args => \@trust);
 		ok(!$s->conn->negotiate, 'not without the names that OpenSSL looks for');
 		is($s->wait, $case->[0], 'status');
@@ -199,5 +200,26 @@ subtest 'a list of many entries' => sub {
 	rename spew("$file.new", slurp($full)), $file;
 	is(outcome($listener->port, $alice), 'certificate revoked', 'after a reload');
 	like($listener->log, qr/reloaded certificate and key/, 'which is logged');
+};
+
+# The first block makes the certificates, the third the list; the second is a psql command.
+subtest 'the commands in the manual' => sub {
+	my ($section) = slurp("$ROOT/pgssl.8") =~ /^\.Sh CLIENT CERTIFICATES\n(.*?)^\.Ss User/ms;
+	my ($make, undef, $revoke) = $section =~ /^\.Bd -literal.*?\n(.*?)^\.Ed$/msg;
+	mkdir $_ for "$TMP/manual", "$TMP/manual/etc";
+	for ($make, $revoke) {
+		s/\\e/\\/g;
+		s{/etc/pgssl/}{$TMP/manual/etc/}g;
+	}
+	my $sh = sub { return T::run([ 'sh', '-ec', "cd $TMP/manual\n$_[0]" ])->{status} };
+	my $login = sub {
+		my $s = serve(pg => $pg, pem => $server, args => [ '--clientcert=verify-full', @_ ]);
+		my $r = psql('select current_user', port => $s->port, cert => "$TMP/manual/alice.crt", key => "$TMP/manual/alice.key");
+		return $r->{out} . $r->{err};
+	};
+	is($sh->($make), 0, 'make the certificates');
+	is($login->('-A', "$TMP/manual/etc/clients-ca.crt"), "alice\n", 'alice connects');
+	is($sh->($revoke), 0, 'revoke hers');
+	like($login->('-A', "$TMP/manual/etc/clients-ca.crt", "--crl=$TMP/manual/etc/clients.crl"), qr/alert certificate revoked/, 'alice is refused');
 };
 done_testing;

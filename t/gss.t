@@ -146,7 +146,7 @@ for my $what (sort keys %no_answer) {
 		$after_gss->($s->conn, $what);
 		my $error = parse_error($s->conn->rest);
 		is($error->{C}, '57P03', 'SQLSTATE');
-		like($error->{M}, qr/: it did not answer the request for GSSAPI encryption \(--gss\)$/, 'the reason');
+		like($error->{M}, qr/: the server did not answer the request for GSSAPI encryption \(--gss\)$/, 'the reason');
 		is($s->wait, 69, 'EX_UNAVAILABLE');
 		is($fake->connections, 1, 'one connection');
 		is($fake->bytes, gss_request(), 'which received only the request');

@@ -6,7 +6,7 @@
 # else a little earlier: so the rounds find that moment and stay around it. IDLE_ROUNDS: how many
 # for each super-server (`make check-idle-exit`: 2,000).
 # never: A client lost because a waiting listener ended.
-# sabotage: s/^\tlog_line(LOG_INFO, "no session for/\twait_event(true, deadline_in(50)); (void)!accept4(listeners[0].fd, NULL, NULL, 0);\n&/ listen/listen.c
+# sabotage: s/^\tlog_line(LOG_INFO, "stopped after/\twait_event(true, deadline_in(50)); (void)!accept4(listeners[0].fd, NULL, NULL, 0);\n&/ listen/listen.c
 use lib 't/lib';
 use T;
 use POSIX qw(_exit);

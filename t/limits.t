@@ -161,7 +161,7 @@ subtest 'all places taken by silent clients: one gives way' => sub {
 	my @good = client($s, '127.0.0.4');
 	is(login_of($good[0]), 'ok', 'a good client is served');
 	is(join(' ', grep { at_end($held{$_}) } sort keys %held), '127.0.0.2 1', 'the one that was ended');
-	$s->logged(qr/ended 1 session that did not complete login, the last from 127\.0\.0\.2: new /);
+	$s->logged(qr/ended 1 session that had not completed login, the last from 127\.0\.0\.2, to make room /);
 	for my $n (5 .. 7) {
 		push @good, wait_for("good client $n", sub { my $k = client($s, "127.0.0.$n"); $k->login && $k });
 	}
@@ -213,7 +213,7 @@ subtest 'a session has its own descriptors only' => sub {
 subtest 'an open-files limit below --max-connections is told' => sub {
 	my $s = serve_listen(pg => $pg, args => ['--max-connections=400'],
 		wrap => [ 'sh', '-c', 'ulimit -n 256; exec "$@"', 'sh' ]);
-	like($s->log, qr/--max-connections=400 needs 464 open files, and the limit is 256/, 'a warning');
+	like($s->log, qr/--max-connections=400 needs 464 open files, but the limit is 256: raise it/, 'a warning');
 	is(login_of(client($s, '127.0.0.2')), 'ok', 'and it serves');
 	stop($s->{pid});
 };

@@ -45,7 +45,7 @@ subtest 'from the handbook: -P/tmp/ -p FILE -d PORT -r localhost:PORT' => sub {
 		'conninfo');
 	my $second = T::run(\@cmd, quiet => 1);
 	isnt($second->{status}, 0, 'a second listener does not start');
-	like($second->{err}, qr/\Q$file\E.*held by process $pid\b/,
+	like($second->{err}, qr/\Q$file\E.*locked by process $pid\b/,
 		'the error names the first process');
 	kill 'TERM', $pid;
 	gone($pid);
@@ -154,7 +154,7 @@ subtest 'a failed start is reported' => sub {
 			qr{\Q$TMP\E/none} ],
 		'an unknown user' => [ [ @good, '-s', 'no-such-user' ], 67, qr/no-such-user/ ],
 		'port 0' => [ [ @good, '-d', '0' ], 64, qr/-d 0: the port/ ],
-		'-f without -d' => [ [ '-f' ], 64, qr/-f makes no sense without -d/ ],
+		'-f without -d' => [ [ '-f' ], 64, qr/-f requires -d or a listening socket/ ],
 	);
 	for my $what (sort keys %bad) {
 		my ($args, $status, $pattern) = @{ $bad{$what} };
@@ -305,7 +305,7 @@ subtest '--grace' => sub {
 	my ($conn, $other) = map { connect_to($s->port) } 1, 2;
 	ok($_->login, 'a session') for $conn, $other;
 	kill 'TERM', $s->{pid};
-	$s->logged(qr/stopping: no new connections, and 2 sessions have 600 s to end/);
+	$s->logged(qr/stopping: no new connections; 2 sessions may continue for 600 s/);
 	isnt(psql('select 1', port => $s->port)->{status}, 0, 'a new connection is refused');
 	$conn->query('select 6*7');
 	my $answer = '';

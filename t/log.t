@@ -224,7 +224,7 @@ subtest '--check says that nobody listens on /dev/log' => sub {
 		unless is_root() && !T::run([ 'unshare', '-m', 'true' ], quiet => 1)->{status};
 	my @check = ('unshare', '-m', 'sh', '-c', $private, 'sh', $PGSSL, '--check', '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port);
 	my $report = sub { T::run([ @check, @_ ], env => { T => $TMP }, quiet => 1)->{out} };
-	my $line = qr{^WARNING  log: nobody listens on /dev/log, .* give -o FILE$}m;
+	my $line = qr{^WARNING  log: no syslog daemon listens on /dev/log, so the log is lost: start one, or use -o FILE$}m;
 	like($report->(), $line, 'said');
 	unlike($report->('-o', "$TMP/file.log"), $line, 'not with -o');
 	socket(my $syslog, AF_UNIX, SOCK_DGRAM, 0) or die;

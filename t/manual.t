@@ -24,7 +24,7 @@ my @sections = $man =~ /^\.Sh (.*)$/mg;
 my %seen = map { $_ => 1 } @sections;
 ok $seen{$_}, "the manual has the section $_"
     for 'NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'WHAT THE CLIENT IS TOLD', 'THE LOG',
-    'PID FILES', 'ENDING', 'EXIT STATUS', "POSTGRESQL'S SIDE", 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
+    'PID FILES', 'END OF A SESSION', 'EXIT STATUS', 'SECURING POSTGRESQL', 'FILES', 'EXAMPLES', 'DIAGNOSTICS',
     'SEE ALSO', 'CAVEATS', 'SECURITY CONSIDERATIONS';
 
 # Every message of the table of refusals must be in the manual, with its SQLSTATE.
@@ -38,7 +38,7 @@ ok $seen{$_}, "the manual has the section $_"
 		my ($state, $message) = ($1, $2);
 		$message =~ s/\\"/""/g; # a quote in C, a quote in mdoc
 		$message =~ s/protocol 2\.0/protocol %s/;
-		like $rows, qr/^\.It \Q$state\E Ta ".*" Ta "\Q$message\E"/m,
+		like $rows, qr/^\.It \Q$state\E\n\.Dq "\Q$message\E"/m,
 			"the manual has $state $message";
 		$count++;
 	}

@@ -49,7 +49,7 @@ my @bad = (
 	[ [ '-c', '-A', 'system', '--sslmode=verify-ca' ], qr/-A system.*verify-full/ ],
 	[ [ '-c', '--sslnegotiation=maybe' ], qr/maybe/ ],
 	[ [ '-c', '-r', '/var/run/postgresql' ], qr/-r.*Unix socket/ ],
-	[ [ '-c', '-p', 'a', '-p', 'b' ], qr/-p.*one certificate/ ],
+	[ [ '-c', '-p', 'a', '-p', 'b' ], qr/-p: client mode \(-c\) uses only one certificate/ ],
 	[ [ '-c', '--key=x' ], qr/--key.*-p/ ],
 	[ [ '-c', '-A', 'x', '--clientcert=verify-ca' ], qr/--clientcert.*-c/ ],
 	[ [ '-c', '-A', 'x', '--clientcert-expiry' ], qr/--clientcert-expiry.*-c/ ],

@@ -231,7 +231,7 @@ subtest 'a foreign pid file does not keep a listener from starting' => sub {
 		my $file = "$directory/pgssl.localhost.$port.pid";
 		my $held = $plant{$what}->($file);
 		my $s = listener_with($directory, port => $port);
-		like($s->log, qr/"\Q$file\E" exists and is not .*: it is left alone: there is no pid file/,
+		like($s->log, qr/could not write pid file "\Q$file\E": it exists and is not a regular file of this user; running without a pid file/,
 			"$what: a warning");
 		is(psql('select 1', port => $port)->{out}, "1\n", 'and it serves');
 		stop($s->{pid});
@@ -246,7 +246,7 @@ subtest 'a pid file that a process of ours holds' => sub {
 	my $file = "$TMP/shared.pid";
 	my $first = listener_with($file);
 	my $second = listener_with($file);
-	$second->logged(qr/pid file "\Q$file\E" is held by process $first->{pid}: there is no pid file/);
+	$second->logged(qr/pid file "\Q$file\E" is locked by process $first->{pid}; running without a pid file/);
 	is(psql('select 1', port => $second->port)->{out}, "1\n", 'the second one serves');
 	stop($second->{pid});
 	is(slurp($file) + 0, $first->{pid}, "the first one's file is left");
@@ -268,7 +268,7 @@ subtest 'a port that is taken' => sub {
 	my $first = listener_with("$TMP/first.pid");
 	$r = T::run([ @start, "$TMP/first.pid" ], quiet => 1);
 	is($r->{status}, 69, 'with a pid file that a process holds');
-	my $holder = qr/pid file "\Q$TMP\E\/first\.pid" is held by process $first->{pid}/;
+	my $holder = qr/pid file "\Q$TMP\E\/first\.pid" is locked by process $first->{pid}/;
 	like($r->{err}, qr/port $port: Address already in use; $holder$/m,
 		'it is named too');
 	stop($first->{pid});

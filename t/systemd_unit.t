@@ -74,6 +74,13 @@ inside('rm /etc/systemd/system/pgssl@.service.d/keep.conf; systemctl daemon-relo
 is(failed(), '', 'with the shipped unit, failed instances are not kept');
 like($host->journal(), qr/^pgssl@\S+: Main process exited, code=exited, status=66.*^pgssl@\S+: Failed with result 'exit-code'/ms, '... but the journal has them');
 
+subtest 'pgssl connects from 127.0.0.2' => sub {
+	$pg->configure('pg_hba.conf', "local all all trust\nhost all all 127.0.0.0/8 trust\n");
+	drop_in('local', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r 5432 -I 127.0.0.2\n");
+	is(query('select inet_client_addr()')->{out}, "127.0.0.2\n", 'PostgreSQL sees it');
+	inside('rm /etc/systemd/system/pgssl@.service.d/local.conf');
+};
+
 subtest 'a passphrase command with three programs, and a PostgreSQL whose socket is in /tmp' => sub {
 	$host->postgres_in_tmp;
 	drop_in('secret', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -p /etc/pgssl/secret.pem '--passphrase-command=echo sesame | cat | head -1' -r /tmp\n");

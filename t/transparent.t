@@ -13,9 +13,9 @@ sub usage {
 	like($r->{err}, $pattern, 'the reason');
 }
 
-subtest 'options that make no sense with -T' => sub {
-	usage(qr/-I makes no sense with --transparent/, qw(-I 127.0.0.1));
-	usage(qr/--transparent: makes no sense with a Unix socket \(-r \/tmp\)/, '-p',
+subtest 'options that exclude -T' => sub {
+	usage(qr/-I cannot be used with --transparent/, qw(-I 127.0.0.1));
+	usage(qr/--transparent: cannot be used with a Unix socket \(-r \/tmp\)/, '-p',
 		server_pem()->{pem}, '-d', free_port(), qw(-r /tmp));
 };
 
@@ -90,9 +90,9 @@ subtest 'the address of a PROXY header' => sub {
 		'IPv6');
 	like($ask->("PROXY TCP4 203.0.113.9 192.0.2.1 51234 5432\r\n"), qr/no pg_hba\.conf entry for host "203\.0\.113\.9"/, 'an address without an entry in pg_hba.conf');
 	# bind() would take these as "any", and PostgreSQL would see 127.0.0.1.
-	like($ask->("PROXY TCP4 $_ 192.0.2.1 51234 5432\r\n"), qr/from the client's address: that is no host's/, "$_ is refused") for qw(0.0.0.0 224.0.0.1 255.255.255.255);
+	like($ask->("PROXY TCP4 $_ 192.0.2.1 51234 5432\r\n"), qr/from the client's address: it is not the address of a host/, "$_ is refused") for qw(0.0.0.0 224.0.0.1 255.255.255.255);
 	like($ask->("PROXY TCP6 :: ::1 51234 5432\r\n"),
-		qr/from the client's address: that is no host's/, ':: is refused');
+		qr/from the client's address: it is not the address of a host/, ':: is refused');
 	like($ask->("PROXY UNKNOWN\r\n"), qr/no pg_hba\.conf entry for host "127\.0\.0\.1"/,
 		"UNKNOWN: the address of the connection");
 };
@@ -100,7 +100,7 @@ subtest 'the address of a PROXY header' => sub {
 subtest 'a client with an address family that PostgreSQL does not have' => sub {
 	my $s = serve_listen(netns => $server, connect => '127.0.0.1:' . $pg->port, args => ['-T']);
 	my $r = psql($sql, netns => $good, host => '2001:db8:1::1', port => $s->port);
-	like($r->{err}, qr/could not connect to PostgreSQL at 127\.0\.0\.1:\d+ from the client's address: it has no address of the client's kind/, 'the error');
+	like($r->{err}, qr/could not connect to PostgreSQL at 127\.0\.0\.1:\d+ from the client's address: -r has no address of the client's family/, 'the error');
 };
 
 subtest 'without the capability' => sub {

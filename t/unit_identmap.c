@@ -151,10 +151,10 @@ static const struct refusal {
 	size_t len;
 	const char *says;
 } refusals[] = {
-    {B(""), "has no line of map \"m\""},
-    {B("# m a b\n"), "has no line of map \"m\""},
-    {B("x a b\nM a b\nmm a b\n"), "has no line of map \"m\""},
-    {B("\"\" a b\n"), "has no line of map \"m\""},
+    {B(""), "has no line for map \"m\""},
+    {B("# m a b\n"), "has no line for map \"m\""},
+    {B("x a b\nM a b\nmm a b\n"), "has no line for map \"m\""},
+    {B("\"\" a b\n"), "has no line for map \"m\""},
     {B("m\n"), "line 1: missing entry"},
     {B("m a b\nx a\n"), "line 2: missing entry"},
     {B("m a b\nm a#b c\n"), "line 2: missing entry"},
@@ -193,7 +193,7 @@ static const struct refusal {
     {B("m /a$b b\n"), "$ that is not at an end"},
     {B("m /(ab)+c \\1\n"), "group of \\1 repeated"},
     {B("m /(a)(|(b)*)+ \\1\n"), "a repeated group"},
-    {B("m a b\nx a +staff\n"), "line 2: +role: only PostgreSQL knows"},
+    {B("m a b\nx a +staff\n"), "line 2: +role is not supported"},
     {B("m a +\n"), "line 1: +role"},
     {B("m a +\"staff\"\n"), "line 1: +role"},
     {B("m a /(\n"), "line 1: invalid regular expression \"(\""},

@@ -275,7 +275,8 @@ static void test_truncations(void)
 				    n == 0 ? "before any byte" : "ended within") &&
 			      all;
 			all = fails(good[i].bytes, n, how, IO_WANT_READ,
-				    n == 0 ? "nor any other byte" : "did not end in time") &&
+				    n == 0 ? "no byte of a PROXY header arrived"
+					   : "was not complete in time") &&
 			      all;
 			all = fails(good[i].bytes, n, how, IO_FAILED, "broke") && all;
 		}

@@ -400,10 +400,10 @@ static const struct told {
     {REFUSE_NO_TLS, NULL,
      B(FATAL("28000", "this port accepts only TLS connections") "HUse sslmode=require or stronger. "
 								"If another error "
-								"stands above this one, that is "
-								"the cause: libpq's default, "
-								"sslmode=prefer, tries again in "
-								"clear after one.\0\0")},
+								"is shown above this one, that is "
+								"the cause: with sslmode=prefer, "
+								"the default, libpq then tries "
+								"without TLS.\0\0")},
     {REFUSE_REPEATED, NULL,
      B(FATAL("0A000", "encryption has already been negotiated on this connection") "\0")},
     {REFUSE_AGAIN, "GSSAPI",
@@ -412,7 +412,7 @@ static const struct told {
      B(FATAL("0A000", "unsupported frontend protocol 4.7: server supports 3.0 and later") "\0")},
     {REFUSE_LENGTH, NULL,
      B(FATAL("08P01",
-	     "invalid length of startup packet") "HThis port speaks the PostgreSQL protocol.\0\0")},
+	     "invalid length of startup packet") "HThis port is for PostgreSQL clients.\0\0")},
     {REFUSE_LAYOUT, NULL,
      B(FATAL("08P01", "invalid startup packet layout: expected terminator as last byte") "\0")},
     {REFUSE_NO_USER, NULL,

@@ -74,7 +74,7 @@ for my $name (sort keys %start) {
 		my $nobody = getpwnam 'nobody';
 		like(slurp("/proc/$listener/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s.*^CapPrm:\s+0+$/ms, 'of a user without rights') if is_root();
 		$conn->close;
-		$s->logged(qr/no session for 1 s: stopped/);
+		$s->logged(qr/stopped after 1 s without a session \(--idle-exit\)/);
 		wait_for('the listener to end', sub { !$s->sessions });
 		is(query($s->port)->{out}, "42\n", 'the next client starts it again');
 		is(scalar(() = $s->log =~ /listening on/g), 2, '... once');
@@ -174,7 +174,7 @@ subtest 'sockets that cannot be served are usage errors' => sub {
 	like($s->log, qr/descriptor 0 is not a listening stream socket/, '... is not waited on');
 	$s = passed([ tcp_listener() ], args => [ '-d', free_port() ]);
 	is(exit_status($s), 64, 'a right one and -d');
-	like($s->log, qr/-d makes no sense here: the super-server passed a listening socket; leave out -d/, '... says so');
+	like($s->log, qr/-d cannot be used here: the super-server passed a listening socket; leave out -d/, '... says so');
 	is(exit_status(passed([], in => tcp_listener(), args => [ '-d', free_port() ])), 64, '... also on standard input');
 };
 
@@ -183,7 +183,7 @@ subtest 'the options of a listener' => sub {
 	for my $option (@options) {
 		my $s = session(pg => $pg, args => [$option]);
 		is($s->wait, 64, "$option without a listening socket");
-		like($s->log, qr/makes no sense without -d or a listening socket/, '... is a usage error');
+		like($s->log, qr/requires -d or a listening socket/, '... is a usage error');
 	}
 	my $listener = tcp_listener();
 	my $s = passed([], in => $listener, args => \@options);
@@ -253,7 +253,7 @@ subtest 'SIGTERM to the whole process group' => sub {
 	my $conn = connect_to($listener->sockport);
 	ok($conn->login, 'a session');
 	kill '-TERM', $s->{pid};
-	$s->logged(qr/stopping: no new connections, and 1 sessions have 600 s to end/);
+	$s->logged(qr/stopping: no new connections; 1 session may continue for 600 s/);
 	works($conn, '--grace lets the session live');
 	kill '-INT', $s->{pid};
 	ended_well($conn, 'a second signal ends it');

@@ -8,6 +8,7 @@
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/
 # sabotage: contrib/systemd/pgssl-wait.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
 # sabotage: s/if (!any \&\& end/if (any \&\& end/ listen/listen.c
+# sabotage: pgssl.8 s/ --grace=20$//
 use lib 't/lib';
 use T;
 
@@ -83,7 +84,7 @@ subtest 'systemctl stop gives sessions --grace' => sub {
 	answers($held, 1);
 	my $pid = property('MainPID');
 	$host->inside('systemctl stop --no-block pgssl-wait.service');
-	log_has(qr/^stopping: no new connections, and 1 sessions have 20 s to end$/m);
+	log_has(qr/^stopping: no new connections; 1 session may continue for 20 s$/m);
 	is_state('deactivating');
 	answers($held, 2);
 	my $next = spawn(cmd => psql_cmd('-c', 'select 6*7'), out => "$TMP/next", env => pg_env(port => 9000), netns => $host->{pid});
@@ -104,7 +105,7 @@ subtest 'ended when idle, started again' => sub {
 		is(property('Result'), 'success', 'ended');
 		is(query()->{out}, "42\n", 'the socket starts it again');
 	}
-	log_has(qr/^no session for 1 s: stopped$/m);
+	log_has(qr/^stopped after 1 s without a session \(--idle-exit\)$/m);
 	is_state('inactive');
 };
 
@@ -123,6 +124,24 @@ subtest 'a PostgreSQL whose socket is in /tmp' => sub {
 	$host->drop_in('pgssl-wait.service', 'idle', "[Service]\nExecStart=\nExecStart=/usr/local/sbin/pgssl -r /tmp\n");
 	$host->systemctl(qw(restart pgssl-wait.service));
 	is(query()->{out}, "42\n", 'psql');
+};
+
+subtest 'the unit for -d in the manual' => sub {
+	my ($unit) = slurp("$ROOT/pgssl.8") =~ /^(\[Unit\]\n.*?)^\.Ed$/ms;
+	$unit =~ s/\\e$/\\/mg;
+	$host->inside('systemctl stop pgssl-wait.socket pgssl-wait.service; rm -r /run/pgssl');
+	spew("/proc/$host->{pid}/root/etc/systemd/system/pgssl-listen.service", $unit);
+	is($host->run([qw(systemd-analyze verify --man=no pgssl-listen.service)])->{err}, '', 'systemd-analyze verify');
+	$host->inside('systemctl daemon-reload; systemctl enable --now pgssl-listen.service');
+	unlink "$TMP/go", "$TMP/held";
+	my $held = hold_session();
+	answers($held, 1);
+	$host->inside('test -s /run/pgssl/pgssl.localhost.9000.pid; systemctl reload pgssl-listen.service');
+	$host->inside('systemctl stop --no-block pgssl-listen.service');
+	wait_for('the stop', sub { $host->journal('-u', 'pgssl-listen') =~ /^stopping: /m });
+	answers($held, 2);
+	print { $held->{in} } "\\q\n";
+	is(wait_exit($held->{pid}), 0, 'the session ends as it likes');
 };
 
 subtest 'systemd-analyze security' => sub {

@@ -4,7 +4,7 @@
  *
  * The rules are libpq's (PostgreSQL's documentation, "SSL Support" of libpq; fe-secure-common.c). A
  * name is compared with the certificate's DNS names, or with its common name if it has none; a
- * wildcard stands for one label. An address is compared with the IP addresses, or with the common
+ * wildcard matches one label. An address is compared with the IP addresses, or with the common
  * name if there are none.
  */
 #include "tls/internal.h"
@@ -45,7 +45,7 @@ static bool is_dns_name(int type, const ASN1_STRING *value, void *arg)
 	return type == GEN_DNS;
 }
 
-/* Does "*.example.org" stand for the name? Like OpenSSL, ask for two labels behind the star. */
+/* Does "*.example.org" match the name? Like OpenSSL, require two labels after the star. */
 static bool fits_wildcard(int type, const ASN1_STRING *value, void *arg)
 {
 	const char *pattern = (const char *)ASN1_STRING_get0_data(value);
@@ -156,7 +156,7 @@ bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e)
 	if (SSL_set_alpn_protos(ssl, tls_alpn, TLS_ALPN_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
 	if (!set_server_name(ssl, name) || (o->sslmode == SSLMODE_VERIFY_FULL && !verify_name(ssl)))
-		return fail(e, EX_USAGE, "\"%s\" cannot be a server's name; see --servername",
+		return fail(e, EX_USAGE, "\"%s\" is not a valid server name; see --servername",
 			    name);
 	return true;
 }

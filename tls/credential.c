@@ -141,7 +141,7 @@ STACK_OF(X509) *
 	X509 *x;
 
 	ERR_clear_error();
-	/* An empty passphrase, so that nobody is asked for one. */
+	/* An empty passphrase, so that OpenSSL does not prompt for one. */
 	while ((x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"")) != NULL)
 		if (sk_X509_push(all, x) <= 0)
 			break;
@@ -203,7 +203,7 @@ static int give_passphrase(char *buf, int size, int writing, void *arg)
 	p->asked = true;
 	if (p->command == NULL)
 		p->failed = !fail(p->e, EX_CONFIG,
-				  "it is encrypted: give --passphrase-command, or store it without "
+				  "it is encrypted: use --passphrase-command, or store it without "
 				  "a passphrase");
 	else
 		p->failed = !tls_read_passphrase(p->command, buf, (size_t)size, p->e);
@@ -278,10 +278,10 @@ static bool refuse_key(const struct tls_pem_file *f, const char *file, bool aske
 			    "algorithm %s%s",
 			    file, algorithm,
 			    asked ? " without its legacy provider (see openssl.cnf); encrypt the "
-				    "key anew (openssl pkey -aes256)"
+				    "key with another cipher (openssl pkey -aes256)"
 				  : "");
 	return asked ? fail(e, EX_CONFIG,
-			    "could not load private key \"%s\": wrong passphrase, or a damaged "
+			    "could not load private key \"%s\": wrong passphrase, or damaged "
 			    "file",
 			    file)
 		     : fail(e, EX_CONFIG, "could not load private key \"%s\": %s (%s)", file,
@@ -328,7 +328,8 @@ static bool load_files(struct credential *c, const char *cert_file, const char *
 {
 	struct tls_pem_file cert, key;
 
-	if (!tls_pem_file_read(&cert, cert_file, " (\"make cert\" writes one for a start)", e))
+	if (!tls_pem_file_read(&cert, cert_file,
+			       " (\"make cert\" creates a self-signed certificate)", e))
 		return false;
 	bool ok = load_chain(c, &cert, cert_file, e);
 	if (ok && key_file == NULL)
@@ -346,7 +347,7 @@ static bool load_files(struct credential *c, const char *cert_file, const char *
 	return ok;
 }
 
-/* The SSL object keeps one certificate per type of key, and is told not to replace one. */
+/* The SSL object keeps one certificate per type of key; the last argument forbids replacing it. */
 static bool use_credential(SSL *ssl, const struct credential *c, const struct options *o,
 			   const char *file, struct error *e)
 {

@@ -120,7 +120,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e) 
 /* Client mode: ALPN, SNI, what to verify of the server. Fails with EX_USAGE. */
 bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e) MUST_USE;
 
-/* ---- peers and their names, which are a stranger's text (peer.c, names.c) ---- */
+/* ---- peers and their names, which are untrusted text (peer.c, names.c) ---- */
 
 /* OpenSSL calls this for each certificate of a client. It changes nothing. */
 int tls_verify_client(int ok, X509_STORE_CTX *store);

@@ -116,9 +116,9 @@ static bool ask_passphrase(const char *command, char *buf, size_t size, struct e
 			   ? fail(e, EX_TEMPFAIL,
 				  "terminated by SIGTERM while --passphrase-command ran")
 			   : fail(e, EX_CONFIG,
-				  "--passphrase-command did not end within %d s with a passphrase "
-				  "of at most %zu bytes",
-				  TIMEOUT_MS / 1000, size - 1);
+				  "--passphrase-command did not print a passphrase of at most %zu "
+				  "bytes and exit within %d s",
+				  size - 1, TIMEOUT_MS / 1000);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d",
 			    WEXITSTATUS(status));
@@ -131,7 +131,9 @@ bool tls_read_passphrase(const char *command, char *buf, size_t size, struct err
 {
 	if (kept[0] != '\0')
 		return strlcpy(buf, kept, size) < size ||
-		       fail(e, EX_CONFIG, "--passphrase-command gave too much");
+		       fail(e, EX_CONFIG,
+			    "--passphrase-command printed a passphrase of more than %zu bytes",
+			    size - 1);
 	if (!ask_passphrase(command, buf, size, e))
 		return false;
 	if (keep)

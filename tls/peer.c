@@ -2,8 +2,8 @@
  *
  * tls/peer.c - who a client is by its certificate (steps 7 and 8).
  *
- * The names are PostgreSQL's (be-secure-openssl.c). They are a stranger's text even if the
- * signature is good, so a name that two programs could read differently is no name.
+ * The names are PostgreSQL's (be-secure-openssl.c). They are untrusted text even if the
+ * signature is good, so a name that two programs could read differently is ignored.
  */
 #include "tls/internal.h"
 

@@ -165,7 +165,7 @@ static bool set_default_ciphers(SSL_CTX *ctx, bool dhe, struct error *e)
 	if (SSL_CTX_set_cipher_list(ctx, list + (list[0] == ':')) != 1)
 		return fail(e, EX_CONFIG,
 			    "openssl.cnf allows no forward-secret AEAD cipher for TLS 1.2: change "
-			    "its CipherString, or give -C");
+			    "its CipherString, or use -C");
 	return true;
 }
 
@@ -194,13 +194,13 @@ static bool set_ciphers(SSL_CTX *ctx, const struct options *o, struct error *e)
 		return false;
 	if (o->ciphers != NULL && SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1)
 		return fail(e, EX_USAGE,
-			    "-C %s: OpenSSL knows no such ciphers (see openssl-ciphers(1))",
+			    "-C %s: OpenSSL has no such ciphers (see openssl-ciphers(1))",
 			    o->ciphers);
 	if (o->ciphersuites != NULL && SSL_CTX_set_ciphersuites(ctx, o->ciphersuites) != 1)
-		return fail(e, EX_USAGE, "--ciphersuites=%s: OpenSSL knows no such TLS 1.3 suites",
+		return fail(e, EX_USAGE, "--ciphersuites=%s: OpenSSL has no such TLS 1.3 suites",
 			    o->ciphersuites);
 	if (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1)
-		return fail(e, EX_USAGE, "--groups=%s: OpenSSL knows no such key-exchange groups",
+		return fail(e, EX_USAGE, "--groups=%s: OpenSSL has no such key-exchange groups",
 			    o->groups);
 	if (!o->client && !(o->groups != NULL ? names_ffdhe(o->groups) : site.ffdhe)) {
 		dhe_ciphers = o->ciphers != NULL ? names_dhe(o->ciphers) : site.dhe;
@@ -248,7 +248,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
 	SSL_CTX_set_default_read_buffer_len(ctx, TLS_IN_SIZE);
 	if (SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
 	    SSL_CTX_set_max_send_fragment(ctx, TLS_RECORD_MAX) != 1)
-		return fail(e, EX_SOFTWARE, "OpenSSL refuses its settings: %s",
+		return fail(e, EX_SOFTWARE, "could not set up OpenSSL: %s",
 			    tls_reason("no reason given"));
 	return set_protocols(ctx, o, e) && set_ciphers(ctx, o, e);
 }

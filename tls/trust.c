@@ -3,8 +3,8 @@
  * tls/trust.c - authorities and revocation lists (step 3).
  *
  * The checks are PostgreSQL's (be-secure-openssl.c): the same purpose and revocation flags. With
- * these OpenSSL passes over some kinds of lists if another list of the issuer serves, so those are
- * refused.
+ * these OpenSSL ignores some kinds of lists if there is another valid list of the issuer, so those
+ * kinds are refused.
  */
 #include "tls/internal.h"
 
@@ -106,8 +106,8 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 	struct stat st;
 	int n = scandir(path, &names, kind->is_name, alphasort);
 	bool ok = n > 0 || fail(e, EX_NOINPUT,
-				"no %s in directory \"%s\": OpenSSL's name for one is %s; run "
-				"openssl rehash",
+				"no %s in directory \"%s\": file names must have the form %s; "
+				"run openssl rehash",
 				kind->name, path, kind->hash);
 
 	for (int i = 0; i < n; i++) {
@@ -161,13 +161,13 @@ static const char *limited_scope(const X509_CRL *crl)
 static const char *unusable(const X509_CRL *crl)
 {
 	if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)
-		return "is a delta list: give the full lists alone";
+		return "is a delta list: use full lists only";
 	for (int i = 0; i < X509_CRL_get_ext_count(crl); i++) {
 		X509_EXTENSION *x = (X509_EXTENSION *)X509_CRL_get_ext(crl, i);
 		int nid = OBJ_obj2nid(X509_EXTENSION_get_object(x));
 		if (X509_EXTENSION_get_critical(x) && nid != NID_issuing_distribution_point &&
 		    nid != NID_authority_key_identifier)
-			return "has a critical extension that OpenSSL does not know";
+			return "has a critical extension that OpenSSL does not support";
 	}
 	return limited_scope(crl);
 }
@@ -261,8 +261,8 @@ static bool request_client_cert(SSL_CTX *ctx, const struct options *o, struct er
 	size_t size = tls_names_size(names);
 	return size <= TLS_NAMES_MAX ||
 	       fail(e, EX_CONFIG,
-		    "the names of the %d authorities in \"%s\" have %zu bytes, and TLS has room "
-		    "for %d: leave out some",
+		    "the names of the %d authorities in \"%s\" have %zu bytes, but TLS allows "
+		    "only %d: remove some authorities",
 		    sk_X509_NAME_num(names), o->ca, size, TLS_NAMES_MAX);
 }
 

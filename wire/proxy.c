@@ -2,7 +2,7 @@
  *
  * wire/proxy.c - PROXY protocol headers (step 6).
  *
- * Every byte is a stranger's. The bytes after the header belong to PostgreSQL or TLS, so no read
+ * Every byte is untrusted. The bytes after the header belong to PostgreSQL or TLS, so no read
  * asks for more than the header must still have. Version 1 has no length and is read two bytes at a
  * time.
  */
@@ -46,11 +46,12 @@ static bool fail_read(const struct header *h, enum io_status io, struct error *e
 	bool spoke = h->len > 0;
 
 	if (io == IO_TERMINATED)
-		return fail(e, EX_TEMPFAIL, "terminated while waiting for the PROXY header");
+		return fail(e, EX_TEMPFAIL,
+			    "terminated by SIGTERM while waiting for the PROXY header");
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_PROTOCOL, "%s: " CURE,
-			    spoke ? "the PROXY header began but did not end in time"
-				  : "no PROXY header came in time, nor any other byte");
+			    spoke ? "the PROXY header was not complete in time"
+				  : "no byte of a PROXY header arrived in time");
 	return fail(e, spoke ? EX_PROTOCOL : EX_OK, "connection %s %s",
 		    io == IO_END ? "ended" : "broke",
 		    spoke ? "within the PROXY header" : "before any byte of a PROXY header");
@@ -120,8 +121,7 @@ static bool v1_read_line(struct header *h, struct error *e)
 			return false;
 	}
 	if (bad)
-		return fail(e, EX_PROTOCOL,
-			    "PROXY header has a CR or LF that is not a CRLF at its end");
+		return fail(e, EX_PROTOCOL, "PROXY header has a CR or LF before its end");
 	return true;
 }
 
@@ -208,7 +208,8 @@ static bool v2_parse(const struct header *h, struct proxy_client *client, struct
 	if (family == V2_UNSPEC || transport < V2_STREAM)
 		return true; /* like UNKNOWN */
 	if (transport == V2_DGRAM)
-		return fail(e, EX_PROTOCOL, "PROXY header says that the client came by datagrams");
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header is for datagrams, not for a TCP connection");
 	if (family == V2_UNIX)
 		return true; /* the path of a socket does not identify a client */
 	/* Source address, destination address, source port, destination port. */
@@ -231,13 +232,13 @@ static bool v2_read(struct header *h, struct proxy_client *client, struct error 
 			    "PROXY header has the unknown version or command 0x%02x", h->bytes[12]);
 	size_t rest = get_be16(h->bytes + 14);
 	if (rest > V2_LONGEST - V2_FIXED)
-		return fail(
-		    e, EX_PROTOCOL,
-		    "PROXY header longer than %d bytes: let the load balancer send fewer TLVs",
-		    V2_LONGEST);
+		return fail(e, EX_PROTOCOL,
+			    "PROXY header is longer than %d bytes: configure the load balancer to "
+			    "send fewer TLVs",
+			    V2_LONGEST);
 	if (!read_header_bytes(h, rest, e))
 		return false;
-	/* LOCAL: the load balancer speaks for itself, whatever the rest says. */
+	/* LOCAL: the load balancer's own connection, whatever the rest says. */
 	return command == 0 || v2_parse(h, client, e);
 }
 

@@ -2,7 +2,7 @@
  *
  * wire/startup.c - PostgreSQL's packets before a session (steps 2, 6 and 8).
  *
- * `requests` says what is allowed where, `refusals` what a client can be told. A StartupMessage
+ * `requests` says what is allowed where, `refusals` has the errors for clients. A StartupMessage
  * must be read as PostgreSQL reads it (ProcessStartupPacket in backend_startup.c), or the check of
  * the user could be bypassed.
  */
@@ -39,8 +39,8 @@ static const struct {
 	const char *sqlstate, *message, *hint; /* %s stands for the detail */
 } refusals[] = {
 	[REFUSE_NO_TLS] = {"28000", "this port accepts only TLS connections",
-		"Use sslmode=require or stronger. If another error stands above this one, that is "
-		"the cause: libpq's default, sslmode=prefer, tries again in clear after one."},
+		"Use sslmode=require or stronger. If another error is shown above this one, that "
+		"is the cause: with sslmode=prefer, the default, libpq then tries without TLS."},
 	[REFUSE_REPEATED] = {"0A000",
 		"encryption has already been negotiated on this connection", NULL},
 	[REFUSE_AGAIN] = {"0A000", "%s encryption has already been refused on this connection",
@@ -50,7 +50,7 @@ static const struct {
 	[REFUSE_VERSION_2] = {"0A000",
 		"unsupported frontend protocol 2.0: server supports 3.0 and later", NULL},
 	[REFUSE_LENGTH] = {"08P01", "invalid length of startup packet",
-		"This port speaks the PostgreSQL protocol."},
+		"This port is for PostgreSQL clients."},
 	[REFUSE_LAYOUT] = {"08P01",
 		"invalid startup packet layout: expected terminator as last byte", NULL},
 	[REFUSE_NO_USER] = {"28000", "no PostgreSQL user name specified in startup packet", NULL},
@@ -118,7 +118,7 @@ static void refuse_version(struct startup *st, uint32_t code)
 	refuse_packet(st, code == CODE(2, 0) ? REFUSE_VERSION_2 : REFUSE_VERSION);
 }
 
-/* Who asks a second time in the same place got an N: after an S or G the place is another one. */
+/* A second request in the same place follows an N: after an S or G the place is another one. */
 static void refuse_again(struct startup *st, enum startup_kind kind)
 {
 	strlcpy(st->detail, kind == STARTUP_GSS_REQUEST ? "GSSAPI" : "TLS", sizeof st->detail);
@@ -388,7 +388,7 @@ bool startup_relay_scram(struct stream *client, struct stream *backend, enum io_
 	size_t len;
 	bool whole;
 
-	/* A client that is gone, slow or odd is left to the relay. */
+	/* The relay handles a client that is gone, slow or unusual. */
 	if (read_message(client, m, &len, &whole, when) == IO_DONE && whole &&
 	    misses_channel_binding(m, len))
 		return false;
@@ -444,7 +444,7 @@ char startup_ask(struct startup_reply *r, struct stream *backend, const char *us
 const char *startup_method_text(uint32_t method)
 {
 	static const char *const texts[] = {
-	    [3] = "the password itself (password, ldap, pam or radius)",
+	    [3] = "a password in clear text (password, ldap, pam or radius)",
 	    [5] = "a password (md5: scram-sha-256 is stronger)",
 	    [7] = "a Kerberos ticket (gss)",
 	    [9] = "SSPI",

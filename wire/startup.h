@@ -43,7 +43,7 @@ enum startup_kind {
 	STARTUP_BROKEN,  /* the stream failed or ended inside a packet, see `io` */
 };
 
-/* What a client can be told before its session. */
+/* The errors that a client can get before its session. */
 enum refusal {
 	REFUSE_NONE,
 	REFUSE_NO_TLS,
