@@ -122,7 +122,9 @@ sub holder {
 subtest 'what others leave in the directory' => sub {
 	my $s = session(pg => $pg, args => [ '-P', $pids ]);
 	login($s->conn);
-	spew("$pids/pgssl.stale.1.pid", $s->{pid});
+	my $elsewhere = session(pg => $pg, args => [ '-P', $TMP ]);
+	login($elsewhere->conn);
+	spew("$pids/pgssl.stale.1.pid", $elsewhere->{pid});
 	spew("$pids/pgssl.stale.2.pid", "999999999\n");
 	spew("$pids/pgssl.text.pid", "\e[2J\n" x 100);
 	spew("$pids/pgssl.negative.pid", '-1');
@@ -134,7 +136,7 @@ subtest 'what others leave in the directory' => sub {
 	my @others = (
 		holder("$pids/cron.pid", 'cron -f'),
 		holder("$pids/same.pid", 'cron -f', $s->{pid}),
-		holder("$pids/title.pid", "pgssl: \e]0;owned\x{07}\x{9b}2J " . 'x' x 700),
+		holder("$pids/title.pid", "pgssl: \e]0;owned\x{07} \x{9b}2J \e[2J " . 'x' x 700),
 	);
 	my $r = list();
 	is($r->{err}, '', 'nothing is reported');
@@ -144,8 +146,8 @@ subtest 'what others leave in the directory' => sub {
 	like($rows[1], qr/^$s->{pid} +alice +sales /, 'the session');
 	cmp_ok(length $rows[1], '<', 150, 'a long field does not widen the others');
 	kill 'KILL', @others;
-	$s->conn->close;
-	$s->wait;
+	$_->conn->close for $s, $elsewhere;
+	$_->wait for $s, $elsewhere;
 	T::run([ 'rm', '-rf', glob "$pids/*" ]);
 };
 
