@@ -34,7 +34,8 @@ my $reports = 0;
 sub start_report {
 	my ($log, @args) = @_;
 	my $name = "$TMP/report" . ++$reports;
-	my $pid = spawn(cmd => [ qw(pgbadger -q -x text -o), "$name.txt", @args, '-' ], in => spew("$name.log", $log));
+	mkdir $name; # for its pid file, which excludes others
+	my $pid = spawn(cmd => [ qw(pgbadger -q -x text --pid-dir), $name, '-o', "$name.txt", @args, '-' ], in => spew("$name.log", $log));
 	return { pid => $pid, out => "$name.txt" };
 }
 
