@@ -54,7 +54,7 @@ endif
 
 # wrapper.c is main(); below it the directories of DESIGN, "Layers", from the highest to the lowest.
 MODULES = listen/listen listen/inherit listen/children listen/resolver listen/reload listen/background \
-	check/check check/certificates check/report \
+	check/check check/certificates check/report check/sessions \
 	session/session session/server session/client auth/certauth auth/identmap \
 	tls tls/settings tls/credential tls/peer tls/trust tls/names tls/client tls/passphrase wire/startup wire/proxy \
 	sandbox/sandbox sandbox/landlock sandbox/seccomp sandbox/path net/backend net/address net/sock net/splice net/stream \

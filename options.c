@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define DEFAULT_CERT SYSCONFDIR "/pgssl/pgssl.pem"
+#define DEFAULT_PIDS "/run/pgssl"
 
 enum kind {
 	FLAG,     /* bool */
@@ -28,8 +29,9 @@ enum kind {
 	SERVER = 8,
 	CLIENT = 16,
 	LISTENER = 32,
-	MATCHED = 64, /* --clientcert=verify-full */
-	TRUST = 128,  /* -A */
+	MATCHED = 64,   /* --clientcert=verify-full */
+	TRUST = 128,    /* -A */
+	OPTIONAL = 256, /* not needed: the argument; it is DEFAULT_PIDS then */
 };
 
 static const struct row {
@@ -160,9 +162,9 @@ static const struct row {
     {0, "check", FLAG | SERVER, AT(check), NULL,
      "check everything that a connection uses, report\n"
      "what is wrong, and exit"},
-    {0, "sessions", TEXT, AT(sessions), "DIRECTORY",
+    {0, "sessions", TEXT | OPTIONAL, AT(sessions), "DIRECTORY",
      "list the sessions with pid files in DIRECTORY,\n"
-     "and exit"},
+     "and exit [" DEFAULT_PIDS "]"},
     {'h', "help", FLAG, AT(help), NULL, "print this help and exit"},
     {'V', "version", FLAG, AT(version), NULL, "print the version and exit"},
     {'v', NULL, CHOICE | SERVER, AT(classic_verify), "0|1|2", NULL},
@@ -188,6 +190,13 @@ static const struct row {
 #define ROWS      (sizeof rows / sizeof rows[0])
 #define WORD_BASE 256 /* + a row's index: getopt_long's value for its word */
 
+static int argument_need(const struct row *r)
+{
+	if (r->argument == NULL)
+		return no_argument;
+	return (r->kind & OPTIONAL) != 0 ? optional_argument : required_argument;
+}
+
 /* Make the arguments of getopt_long from the table. */
 static void build_tables(char *letters, struct option *words)
 {
@@ -199,7 +208,7 @@ static void build_tables(char *letters, struct option *words)
 				*letters++ = ':';
 		}
 		if (rows[i].word != NULL)
-			*words++ = (struct option){rows[i].word, rows[i].argument != NULL, NULL,
+			*words++ = (struct option){rows[i].word, argument_need(&rows[i]), NULL,
 						   WORD_BASE + (int)i};
 	}
 	*letters = '\0';
@@ -313,6 +322,14 @@ static bool bad_option(int value, char **argv, struct error *e)
 	return fail(e, EX_USAGE, "-%c: unknown option (see --help)", optopt);
 }
 
+/* getopt_long takes an optional argument after a '=' only. */
+static char *next_word(int argc, char **argv)
+{
+	static char none[] = DEFAULT_PIDS;
+
+	return optind < argc && argv[optind][0] != '-' ? argv[optind++] : none;
+}
+
 static bool parse_arguments(struct options *o, int argc, char **argv, int given[ROWS],
 			    struct error *e)
 {
@@ -327,6 +344,8 @@ static bool parse_arguments(struct options *o, int argc, char **argv, int given[
 			return bad_option(value, argv, e);
 		const struct row *r = find_row(value);
 		given[r - rows] = value;
+		if ((r->kind & OPTIONAL) != 0 && optarg == NULL)
+			optarg = next_word(argc, argv);
 		if (!apply_option(o, r, option_as_given(r, value, name, sizeof name), optarg, e))
 			return false;
 	}
@@ -490,8 +509,10 @@ void options_help(void)
 		}
 		if (r->letter != 0)
 			snprintf(letter, sizeof letter, "-%c, ", r->letter);
-		snprintf(left, sizeof left, "  %s--%s%s%s", letter, r->word,
-			 r->argument != NULL ? "=" : "", r->argument != NULL ? r->argument : "");
+		bool optional = (r->kind & OPTIONAL) != 0;
+		snprintf(left, sizeof left, "  %s--%s%s%s%s%s", letter, r->word,
+			 optional ? "[" : "", r->argument != NULL ? "=" : "",
+			 r->argument != NULL ? r->argument : "", optional ? "]" : "");
 		print_help(left, r->help);
 	}
 	printf("\nDefaults are in brackets. See pgssl(8).\n");

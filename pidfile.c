@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: ISC
  *
- * pidfile.c - pid files, and the list of sessions made from them (DESIGN, "PID files").
+ * pidfile.c - pid files (DESIGN, "PID files"). --sessions reads them: check/sessions.c.
  */
 #include "pidfile.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -12,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -166,59 +164,4 @@ void pidfile_delete(void)
 	if (handle != NULL && owner == getpid())
 		pidfile_remove(handle);
 	handle = NULL;
-}
-
-/* Ask the lock: the process id may since have been given to another process. */
-static bool is_live(int fd)
-{
-	return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-}
-
-/* "pgssl: alice sales 192.0.2.7(51234)" */
-static void read_title(long pid, char *title, size_t size)
-{
-	char name[64];
-
-	title[0] = '\0';
-	snprintf(name, sizeof name, "/proc/%ld/cmdline", pid);
-	int fd = open(name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	ssize_t n = read(fd, title, size - 1);
-	title[n > 0 ? n : 0] = '\0';
-	close(fd);
-	for (char *c = title; *c != '\0'; c++) /* any process's words, printed on a terminal */
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-}
-
-static void list_one(int dir, const char *name)
-{
-	char number[32] = "", title[512];
-	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		return;
-	if (is_live(fd) && read(fd, number, sizeof number - 1) > 0) {
-		long pid = strtol(number, NULL, 10);
-		read_title(pid, title, sizeof title);
-		printf("%ld %s\n", pid, title);
-	}
-	close(fd);
-}
-
-bool pidfile_list(const char *where, struct error *e)
-{
-	DIR *d = opendir(where);
-	struct dirent *entry;
-
-	if (d == NULL)
-		return fail(e, EX_NOINPUT, "--sessions=%s: %s", where, strerror(errno));
-	while ((entry = readdir(d)) != NULL) {
-		size_t len = strlen(entry->d_name);
-		if (len > 4 && strcmp(entry->d_name + len - 4, ".pid") == 0)
-			list_one(dirfd(d), entry->d_name);
-	}
-	closedir(d);
-	return true;
 }

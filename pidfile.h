@@ -34,8 +34,4 @@ const char *pidfile_directory(void);
 /* Remove the pid file if this process made it. */
 void pidfile_delete(void);
 
-/* --sessions: print id and title of each live process that has a pid file in `where`. Fails with
- * EX_NOINPUT. */
-bool pidfile_list(const char *where, struct error *e) MUST_USE;
-
 #endif

@@ -110,7 +110,7 @@ static void report_and_exit(const struct options *o)
 		exit(check_run(o));
 	else if (o->sessions == NULL)
 		return;
-	else if (!pidfile_list(o->sessions, &e))
+	else if (!check_sessions(o->sessions, &e))
 		die(e.status, "%s", e.text);
 	exit(EX_OK);
 }

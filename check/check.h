@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * check/check.h - --check: examine what a connection would use, and report what is wrong.
+ * check/check.h - --check: examine what a connection would use, and report what is wrong;
+ * --sessions.
  */
 #ifndef PGSSL_CHECK_CHECK_H
 #define PGSSL_CHECK_CHECK_H
@@ -14,6 +15,13 @@
  * for --connect-timeout.
  */
 int check_run(const struct options *o) MUST_USE;
+
+/*
+ * --sessions: print a table of the live sessions whose pid files, or whose listener's pid file, are
+ * in `directory`. Fails with EX_NOINPUT, or with EX_NOPERM if there are files that this user may
+ * not read: the table is printed and incomplete.
+ */
+bool check_sessions(const char *directory, struct error *e) MUST_USE;
 
 /* Print a line that names the cause, and the cure if one is needed: an error if connections fail, a
  * warning if they work, a note if only the user can judge it. */

@@ -194,8 +194,7 @@ void session_set_title(const struct session *s)
 
 	log_escape(user, sizeof user, who, strlen(who));
 	log_escape(database, sizeof database, where, strlen(where));
-	if (s->peer.port[0] == '\0')
-		setproctitle("%s %s %s", user, database, s->peer.host);
-	else
-		setproctitle("%s %s %s(%s)", user, database, s->peer.host, s->peer.port);
+	setproctitle(s->peer.port[0] != '\0' ? "%s %s %s(%s) %s %s" : "%s %s %s%s %s %s", user,
+		     database, s->peer.host, s->peer.port, s->gss ? "gss" : tls_version(s->tls),
+		     s->gss ? "-" : tls_cipher(s->tls));
 }

@@ -123,7 +123,10 @@ void session_connect_backend(struct session *s);
  * connected. */
 noreturn void session_forward_cancel(struct session *s);
 
-/* Set the process title as PostgreSQL does: "pgssl: alice sales 192.0.2.7(51234)". */
+/*
+ * Set the process title as PostgreSQL does, which --sessions reads:
+ * "pgssl: alice sales 192.0.2.7(51234) TLSv1.3 TLS_AES_256_GCM_SHA384".
+ */
 void session_set_title(const struct session *s);
 
 /* ---- the ways to end ---- */

@@ -7,6 +7,7 @@
 # rules that the parser makes of the profile.
 # sabotage: contrib/apparmor/usr.local.sbin.pgssl s/capability dac_read_search,//
 # sabotage: contrib/apparmor/usr.local.sbin.pgssl s/{pgssl.log,pgssl/{pgssl.txt,pgssl/
+# sabotage: contrib/apparmor/usr.local.sbin.pgssl s,/children r,/child r,
 use lib 't/lib';
 use T;
 
@@ -166,7 +167,18 @@ subtest '--sessions=/run/pgssl as root' => sub {
 	ok($s->conn->login, 'a session of nobody');
 	my ($pid) = T::descendants($s->{pid});
 	my $r = T::run([ qw(nsenter -m -r -t), $pid, traced('root'), $PGSSL, '--sessions=/run/pgssl' ]);
-	like($r->{out}, qr/^$pid pgssl: alice sales /m, 'it is listed') or diag($r->{err});
+	like($r->{out}, qr/^$pid +alice +sales /m, 'it is listed') or diag($r->{err});
+	check_trace();
+};
+
+subtest '--sessions as root, of a listener' => sub {
+	my $s = serve_listen(listening => 0, argv => [ arguments('-p /etc/pgssl/pgssl.pem -r 5432 -P/run/pgssl/') ], wrap => [ traced('nobody', hidden => 1) ]);
+	wait_for('the port', sub { T::Serve::listening($s->port) });
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my ($parent) = grep { slurp("/proc/$_/cmdline") =~ /^pgssl: listening/ } T::descendants($s->{pid});
+	my $r = T::run([ qw(nsenter -m -r -t), $parent, traced('root'), $PGSSL, '--sessions' ]);
+	like($r->{out}, qr/^\d+ +alice +sales /m, 'it is listed') or diag($r->{err});
 	check_trace();
 };
 done_testing;

@@ -118,7 +118,7 @@ subtest 'pgssl reads one byte from PostgreSQL, and only the request from the cli
 	my $s = session(pg => $fake, args => ['--gss']);
 	$s->conn->raw_send(gss_request() . 'and this too');
 	is($s->conn->recv(15), 'Gthat is theirs', 'the bytes after G arrive');
-	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: gssapi encrypted 127\.0\.0\.1\(\d+\)/,
+	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: gssapi encrypted 127\.0\.0\.1\(\d+\) gss -\0/,
 		'process title');
 	$s->conn->finish;
 	is($s->conn->ending, 'closed', 'closed in order');

@@ -23,7 +23,7 @@ subtest 'both lines of a session' => sub {
 	my $who = qr/user=alice database=sales application_name=logtest host=127\.0\.0\.1 port=$port backend_port=\d+/;
 	like($first, qr/connection authorized: $who tls=TLSv1\.3 cipher=TLS_AES_256_GCM_SHA384 group=$group$/, 'first line');
 	my ($backend_port) = $first =~ /backend_port=(\d+)/;
-	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: alice sales 127\.0\.0\.1\($port\)\0*$/,
+	like(slurp("/proc/$s->{pid}/cmdline"), qr/^pgssl: alice sales 127\.0\.0\.1\($port\) TLSv1\.3 TLS_AES_256_GCM_SHA384\0*$/,
 		'process title');
 	like($pg->log, qr/connection received: host=127\.0\.0\.1 port=$backend_port$/m,
 		"backend_port is the port in PostgreSQL's log");

@@ -40,7 +40,7 @@ sub seen {
 	$conn->raw_send($header);
 	$conn->login or return 'no login';
 	wait_for('the log line', sub { log_lines($s->{log}, qr/connection authorized/) > $before });
-	my ($title) = map { slurp("/proc/$_/cmdline") =~ /^(pgssl: alice .*?)\0/ } $s->sessions;
+	my ($title) = map { slurp("/proc/$_/cmdline") =~ /^(pgssl: alice .*?) TLSv1\.3 \S+\0/ } $s->sessions;
 	$conn->close;
 	wait_for('the session to end', sub { $s->sessions == 0 });
 	my ($host, $port) = (log_lines($s->{log},
