@@ -167,11 +167,11 @@ t/bin/unit_identmap: auth/identmap.o log.o
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
-t/bin/unit_sandbox t/bin/unit_sandbox_layers: LDFLAGS += -Wl,--wrap=prctl,--wrap=syscall
+t/bin/unit_sandbox t/bin/unit_sandbox_layers: WRAP = -Wl,--wrap=prctl,--wrap=syscall
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(WRAP) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
 # and silent clients.
