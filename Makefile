@@ -196,6 +196,11 @@ check:
 check-distro:
 	t/check-distro '$(DISTRO)'
 
+# The Debian packages and the RPM in new root directories of Debian 12 and 13: build, install,
+# connect, upgrade, remove, purge. Takes about six minutes.
+check-packages:
+	t/check-packages
+
 # A client that comes when --idle-exit ends the listener, 2,000 times under each of four
 # super-servers. Takes about five minutes.
 check-idle-exit:
@@ -225,7 +230,7 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro check-idle-exit sabotage flood fuzz
+.PHONY: units check check-distro check-packages check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 
