@@ -9,13 +9,16 @@ MANDIR = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
+DATADIR = $(PREFIX)/share/pgssl
+COMPLETIONDIR = $(PREFIX)/share/bash-completion/completions
 
 CC = cc
 PKG_CONFIG = pkg-config
 CFLAGS = -O2 -g
 LDFLAGS =
 
-VERSION = 1.0
+# The only place of the version. The newest section of CHANGES must agree.
+VERSION = 1.1
 
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
 # make STATIC=1 PIE=0 gives up address randomization of the program's own code; it saves 0.2 ms and
@@ -27,7 +30,7 @@ HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecs
 # Control-flow protection (CET), if the compiler supports it for this machine (x86-64).
 CET := $(shell echo 'int main(void){return 0;}' | $(CC) -fcf-protection=full -x c - -c -o /dev/null 2>/dev/null && echo -fcf-protection=full)
 
-ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro check-readme cert,$(MAKECMDGOALS)))
+ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro check-readme check-packages cert dist deb,$(MAKECMDGOALS)))
 ifneq (yes,$(shell $(PKG_CONFIG) --atleast-version=3.0 libssl libcrypto 2>/dev/null && echo yes))
 $(error OpenSSL 3.0 or newer is missing: install libssl-dev and pkg-config (Debian) or openssl-devel and pkgconf (Fedora))
 endif
@@ -98,8 +101,11 @@ PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share
 install: pgssl
 	umask 022; mkdir -p '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
 		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/apparmor' \
-		'$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSUSERSDIR)' '$(DESTDIR)$(TMPFILESDIR)'
+		'$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSUSERSDIR)' '$(DESTDIR)$(TMPFILESDIR)' \
+		'$(DESTDIR)$(DATADIR)' '$(DESTDIR)$(COMPLETIONDIR)'
 	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
+	install -m 755 contrib/mkcert '$(DESTDIR)$(DATADIR)/mkcert'
+	install -m 644 contrib/completion/pgssl.bash '$(DESTDIR)$(COMPLETIONDIR)/pgssl'
 	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
 	umask 022; put() { $(PATHS) "$$1" >'$(DESTDIR)'"$$2" || exit 1; }; \
 		put pgssl.8 '$(MANDIR)/man8/pgssl.8'; \
@@ -111,11 +117,25 @@ install: pgssl
 
 # SYSCONFDIR/pgssl is removed only if it is empty, since it may contain the site's key.
 uninstall:
-	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(SYSUSERSDIR)/pgssl.conf' '$(DESTDIR)$(TMPFILESDIR)/pgssl.conf'
+	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(SYSUSERSDIR)/pgssl.conf' '$(DESTDIR)$(TMPFILESDIR)/pgssl.conf' \
+		'$(DESTDIR)$(DATADIR)/mkcert' '$(DESTDIR)$(COMPLETIONDIR)/pgssl'
 	cd '$(DESTDIR)$(UNITDIR)' 2>/dev/null && rm -f $(UNITFILES) || true
 	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f $(TEXTS) LICENSE || true
 	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) || true
-	for d in '$(DOCDIR)/examples/xinetd.d' '$(DOCDIR)/examples/apparmor' '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
+	for d in '$(DOCDIR)/examples/xinetd.d' '$(DOCDIR)/examples/apparmor' '$(DOCDIR)/examples' '$(DOCDIR)' '$(DATADIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
+
+# A source tarball of the committed tree: build/pgssl-VERSION.tar.gz.
+dist:
+	@contrib/dist '$(VERSION)'
+
+# A Debian package from that tarball, in build/deb. Needs the packages of Build-Depends in
+# contrib/debian/control, and dpkg-dev.
+deb: dist
+	rm -rf build/deb
+	mkdir -p build/deb
+	tar -xzf 'build/pgssl-$(VERSION).tar.gz' -C build/deb
+	cp -R 'build/deb/pgssl-$(VERSION)/contrib/debian' 'build/deb/pgssl-$(VERSION)/debian'
+	cd 'build/deb/pgssl-$(VERSION)' && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS dpkg-buildpackage --unsigned-source --unsigned-changes
 
 # make demo, make demo KEEP=1
 demo:
@@ -130,7 +150,7 @@ counts:
 counts-check:
 	@$(call COUNT,check)
 
-.PHONY: cert install uninstall demo counts counts-check
+.PHONY: cert install uninstall dist deb demo counts counts-check
 
 # ---- end of packaging ---------------------------------------------------------------------------
 # ---- Tests --------------------------------------------------------------------------------------
@@ -147,11 +167,11 @@ t/bin/unit_identmap: auth/identmap.o log.o
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
-t/bin/unit_sandbox t/bin/unit_sandbox_layers: LDFLAGS += -Wl,--wrap=prctl,--wrap=syscall
+t/bin/unit_sandbox t/bin/unit_sandbox_layers: WRAP = -Wl,--wrap=prctl,--wrap=syscall
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(WRAP) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
 # and silent clients.
@@ -179,6 +199,11 @@ check-distro:
 # Every command of README, in a new Debian 13 with systemd as process 1.
 check-readme:
 	t/check-distro trixie readme
+
+# The Debian packages and the RPM in new root directories of Debian 12 and 13: build, install,
+# connect, upgrade, remove, purge. Takes about six minutes.
+check-packages:
+	t/check-packages
 
 # A client that comes when --idle-exit ends the listener, 2,000 times under each of four
 # super-servers. Takes about five minutes.
@@ -209,7 +234,7 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro check-readme check-idle-exit sabotage flood fuzz
+.PHONY: units check check-distro check-readme check-packages check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ make('install', "DESTDIR=$dest");
 is_deeply files($dest), {
 	'/usr/local/sbin/pgssl' => '0755',
 	'/usr/local/share/man/man8/pgssl.8' => '0644',
+	'/usr/local/share/pgssl/mkcert' => '0755',
+	'/usr/local/share/bash-completion/completions/pgssl' => '0644',
 	(map { ("/usr/local/lib/$_" => '0644') } @lib),
 	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README DESIGN SECURITY CHANGES LICENSE),
 		map { "examples/$_" } @examples,
