@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 #
-# The section "Several machines" of README, word for word: haproxy and PostgreSQL on one host, pgssl
+# The section SEVERAL MACHINES of the manual, word for word: haproxy and PostgreSQL on one host, pgssl
 # on two others, one of which is disconnected under load. Its sessions end, those on the other host
 # continue, new ones go to the other host, and the lost host is used again when it is back.
 # sabotage: s/if (!client.given)/if (true)/ session/server.c
@@ -20,8 +20,8 @@ my $pg = start_pg(netns => $balancer, port => 5432, listen => '192.0.2.1',
 my @s = map { serve_listen(netns => $_, port => 9000, connect => '192.0.2.1:5432', args => ['--proxy-protocol']) } @host;
 $s[0]->logged(qr/PostgreSQL at 192\.0\.2\.1:5432 is not on this machine: the connection to it is not encrypted/);
 
-my ($conf) = slurp("$ROOT/README") =~ /^haproxy\.cfg:\n\n((?:    .*\n|\n)+)/m;
-like($conf || '', qr/listen pgssl/, 'README contains an haproxy.cfg');
+my ($conf) = slurp("$ROOT/pgssl.8") =~ /^\.Pa haproxy\.cfg :\n\.Bd.*\n(.*?)^\.Ed/ms;
+like($conf || '', qr/listen pgssl/, 'the manual contains an haproxy.cfg');
 my $haproxy = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', spew("$TMP/haproxy.cfg", $conf) ],
 	netns => $balancer);
 

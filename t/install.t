@@ -46,7 +46,7 @@ sub files
 
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
-my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wait xinetd.d/pgssl-client apparmor/usr.local.sbin.pgssl);
+my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wait xinetd.d/pgssl-client apparmor/usr.local.sbin.pgssl kubernetes.yaml);
 my @lib = qw(systemd/system/pgssl.socket systemd/system/pgssl@.service systemd/system/pgssl-wait.socket systemd/system/pgssl-wait.service sysusers.d/pgssl.conf tmpfiles.d/pgssl.conf);
 
 # The default paths, below DESTDIR. The umask of 077 must have no effect.

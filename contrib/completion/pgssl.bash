@@ -8,8 +8,9 @@ _pgssl()
 	[[ $cur == = ]] && cur=
 	[[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD - 2]}
 	while IFS= read -r line; do
-		[[ $line =~ ^\ +((-.),\ )?\ *(--[a-z-]+)(=([^ ]+))? ]] || continue
-		options+=" ${BASH_REMATCH[2]} ${BASH_REMATCH[3]}${BASH_REMATCH[4]:+=}"
+		[[ $line =~ ^\ +((-.),\ )?\ *(--[a-z-]+)(\[?=([^] ]+))? ]] || continue
+		options+=" ${BASH_REMATCH[2]} ${BASH_REMATCH[3]}"
+		[[ ${BASH_REMATCH[4]} != =* ]] || options+="="
 		[[ $prev == "${BASH_REMATCH[3]}" || $prev == "${BASH_REMATCH[2]}" ]] && kind=${BASH_REMATCH[5]}
 	done < <("$1" --help 2>/dev/null)
 
