@@ -148,7 +148,7 @@ subtest 'SIGTERM, with --grace' => sub {
 subtest 'as root' => sub {
 	my $r = container(0);
 	is(wait_exit($r->{pid}) >> 8, 67, 'there is no nobody to become');
-	like(slurp($r->{err}), qr/there is no user "nobody"; name another with -s/, '... and it says so');
+	like(slurp($r->{err}), qr/user "nobody" does not exist; choose another one with -s/, '... and it says so');
 	$r = container(0, '-s', $uid, '-g', $group);
 	is(psql('select 6*7', port => $r->port)->{out}, "42\n", 'numbers will do');
 	kill 'TERM', $r->{first};

@@ -20,7 +20,7 @@ my $pg = start_pg(netns => $balancer, port => 5432, listen => '192.0.2.1',
 my @s = map { serve_listen(netns => $_, port => 9000, connect => '192.0.2.1:5432', args => ['--proxy-protocol']) } @host;
 $s[0]->logged(qr/PostgreSQL at 192\.0\.2\.1:5432 is not on this machine: the connection to it is not encrypted/);
 
-my ($conf) = slurp("$ROOT/pgssl.8") =~ /^\.Pa haproxy\.cfg :\n\.Bd.*\n(.*?)^\.Ed/ms;
+my ($conf) = slurp("$ROOT/pgssl.8") =~ /^\.Pa haproxy\.cfg :\n\.Bd[^\n]*\n(.*?)^\.Ed/ms;
 like($conf || '', qr/listen pgssl/, 'the manual contains an haproxy.cfg');
 my $haproxy = spawn(cmd => [ '/usr/sbin/haproxy', '-db', '-f', spew("$TMP/haproxy.cfg", $conf) ],
 	netns => $balancer);
