@@ -114,8 +114,8 @@ static const struct row {
      "poll this long before sleeping; 0: off [0]"},
     HEADING("Client mode:"),
     {'c', "client", FLAG, AT(client), NULL,
-     "accept plaintext on standard input, connect to\n"
-     "-r with TLS"},
+     "accept plaintext on standard input, and connect\n"
+     "to -r with TLS"},
     {0, "sslmode", CHOICE | CLIENT, AT(sslmode), "require|verify-ca|verify-full",
      "how to verify the server [verify-full with -A,\n"
      "else require]"},
@@ -134,8 +134,8 @@ static const struct row {
      "maximum number of sessions; further clients get\n"
      "SQLSTATE 53300 [100]"},
     {0, "max-per-source", NUMBER | LISTENER, RANGE(max_per_source, 1, 100000), "N",
-     "the same for one client address [a quarter of\n"
-     "--max-connections, at least 10]"},
+     "the same for clients of one address [a quarter\n"
+     "of that, but at least 10]"},
     {0, "grace", NUMBER | LISTENER, RANGE(grace, 0, INT_MAX / 1000), "SECONDS",
      "time for sessions to end after SIGTERM [0]"},
     {0, "idle-exit", NUMBER | LISTENER, RANGE(idle_exit, 0, INT_MAX / 1000), "SECONDS",

@@ -19,7 +19,7 @@ bool pidfile_create(const char *where, const char *host, const char *port,
 
 /*
  * Write that of the parent of -d: pgssl.HOST.PORT.pid in a directory, or `where` itself. Fails with
- * EX_TEMPFAIL if the file is in somebody else's hands (another process, which is named, or another
+ * EX_TEMPFAIL if the file belongs to others (to another process, which is named, or to another
  * user), or with EX_CANTCREAT.
  */
 bool pidfile_create_parent(const char *where, const char *host, const char *port,

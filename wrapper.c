@@ -29,7 +29,7 @@
 
 /* What step 0 found on descriptor 2. */
 struct found_stderr {
-	bool is_log;   /* not the client, and somebody reads it */
+	bool is_log;   /* not the client, nor closed, nor /dev/null */
 	int set_aside; /* a copy if it is the same file as descriptor 1 but not 0, else -1 */
 	int first_unused;
 };
@@ -214,8 +214,8 @@ static void open_sockets(struct session *s)
 }
 
 /*
- * A packet filter by user sees who made a socket. So the final user makes them, except with -T,
- * which needs a capability that root loses here.
+ * A packet filter by user sees the user who created a socket. So the final user creates them,
+ * except with -T, which needs a capability that root loses here.
  */
 static void drop_privileges(struct session *s)
 {

@@ -125,7 +125,7 @@ static bool drop_to_session_user(const struct options *o, const struct sandbox_u
 
 #define LOGIN "login of user \"%s\"%s: PostgreSQL "
 
-/* Trust or peer: the certificate decides who gets in, or nothing does. */
+/* Trust or peer: only the certificate, if one is required, decides who can log in. */
 static void report_open_door(const struct login *l, enum clientcert clientcert)
 {
 	const char *who = clientcert == CLIENTCERT_UNSET

@@ -159,7 +159,7 @@ static void update_half_open(void)
 	}
 }
 
-/* ---- who gets a place ---- */
+/* ---- limits ---- */
 
 /* The oldest half-open session among the sources that have most of them; NULL: there is none. */
 static struct child *find_victim(void)

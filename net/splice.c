@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #define BUFFER_SIZE 65536
-#define BULK        8192 /* PostgreSQL's buffer: if this much came, read again before poll() */
+#define BULK        8192 /* PostgreSQL's buffer: if this much was read, read again before poll() */
 #define ROUNDS_MAX  16   /* without poll(), which looks for SIGTERM and the deadline */
 #define RELEASE_MS  500  /* of silence, before memory that only bulk data needs is released */
 #define DELIVER_MS  5000 /* for the rest of the data when the session is ended from here */
@@ -27,14 +27,14 @@ struct direction {
 	uint64_t *count;
 	bool readable;         /* a read may succeed */
 	bool read_wants_write; /* TLS must write before it can read */
-	bool write_wants_read; /* TLS must read before it can write: half a message came */
+	bool write_wants_read; /* TLS must read before it can write: half a message arrived */
 	bool hung_up;          /* poll() reported a hang-up, and would again and again */
 	bool ended;            /* the source ended its direction */
 	bool source_failed, sink_failed;
 	bool lost;        /* bytes that the sink did not accept were discarded */
 	bool forward_end; /* half-close the sink too; the client gets its end in step 10 */
 	bool shut;        /* that was done */
-	bool grown;       /* bulk data came since memory was last released */
+	bool grown;       /* bulk data arrived since memory was last released */
 };
 
 static bool empty(const struct direction *d)

@@ -87,6 +87,9 @@ subtest '-h' => sub {
 		is($r->{status}, 0, 'status');
 		like($r->{out}, qr/--cert.*--connect.*--pidfile/s, 'lists the options');
 		is($r->{err}, '', 'on standard output');
+		is_deeply([ grep { length > 80 } split /\n/, $r->{out} ], [], '80 columns');
+		# The completion for bash takes each line that begins with an option for one.
+		unlike($r->{out}, qr/^ {8,}-/m, 'no line of text begins like an option');
 	}
 };
 

@@ -76,7 +76,7 @@ bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *re
 			  struct error *e) MUST_USE;
 
 /* Fill a store with the authorities of -A and the lists of --crl, which each issuer must have then;
- * either is a file or a directory. Refuses lists that OpenSSL would not always heed. Fails as
+ * either is a file or a directory. Refuses lists that OpenSSL sometimes ignores. Fails as
  * tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
 bool tls_load_store(X509_STORE *store, const struct options *o, struct error *e) MUST_USE;
 

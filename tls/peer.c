@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * tls/peer.c - who a client is by its certificate (steps 7 and 8).
+ * tls/peer.c - the names in a client's certificate (steps 7 and 8).
  *
  * The names are PostgreSQL's (be-secure-openssl.c). They are untrusted text even if the
  * signature is good, so a name that two programs could read differently is ignored.
@@ -12,7 +12,7 @@
 
 #include <openssl/x509v3.h>
 
-#define NAME_SIZE 1025 /* identmap takes names of up to 1024 bytes; a longer one is no name */
+#define NAME_SIZE 1025 /* identmap takes names of up to 1024 bytes; a longer one is ignored */
 
 /* ---- verification ---- */
 
@@ -53,7 +53,7 @@ int tls_verify_client(int ok, X509_STORE_CTX *store)
 	return ok;
 }
 
-/* ---- who the client is ---- */
+/* ---- the client's names ---- */
 
 /* After a successful handshake any certificate is verified. */
 static X509 *client_certificate(const struct tls *t)

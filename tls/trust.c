@@ -134,7 +134,7 @@ static bool load(X509_STORE *store, const struct kind *kind, const char *path, s
 	return load_file(store, kind, path, e);
 }
 
-/* ---- revocation lists that OpenSSL would not always heed ---- */
+/* ---- revocation lists that OpenSSL sometimes ignores ---- */
 
 static const char *limited_scope(const X509_CRL *crl)
 {
@@ -157,7 +157,7 @@ static const char *limited_scope(const X509_CRL *crl)
 	return why;
 }
 
-/* NULL if OpenSSL heeds the list, whatever others there are. */
+/* NULL if OpenSSL uses the list, whatever other lists there are. */
 static const char *unusable(const X509_CRL *crl)
 {
 	if (X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0)

@@ -14,7 +14,7 @@
 
 /* The client as the header describes it. */
 struct proxy_client {
-	bool spoke; /* a byte came; set on failure too: probes often send nothing */
+	bool spoke; /* a byte arrived; set on failure too: probes often send nothing */
 	bool given; /* false for LOCAL, UNKNOWN, UNSPEC and UNIX: use the socket's own address */
 	struct sockaddr_storage address; /* AF_INET or AF_INET6, perhaps IPv4-mapped; and port */
 };

@@ -134,7 +134,7 @@ struct startup_reply {
 /*
  * Ask the backend for a login, or for physical replication if `database` is NULL, as a client of
  * protocol 3.0, and read one message. Returns its type, 'R' or 'E' if it was understood; 0 if the
- * names are too long or no whole message came in time.
+ * names are too long or no whole message arrived in time.
  */
 char startup_ask(struct startup_reply *r, struct stream *backend, const char *user,
 		 const char *database, deadline when) MUST_USE;
