@@ -96,7 +96,7 @@ UNITFILES = pgssl.socket pgssl@.service pgssl-wait.socket pgssl-wait.service
 # The installed texts name the paths of this installation. Files in /etc are never touched: systemd
 # reads its files below PREFIX (nothing is enabled), and the others are examples.
 PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
-	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/usr/local/lib|$(PREFIX)/lib|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
+	-e 's|/usr/local/share/pgssl|$(DATADIR)|g' -e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/usr/local/lib|$(PREFIX)/lib|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
 
 install: pgssl
 	umask 022; mkdir -p '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
