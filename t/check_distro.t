@@ -19,11 +19,11 @@ mkdir "$TMP/$_" for qw(roots apt lists lists/partial);
 spew("$TMP/running", '');
 
 subtest 'an invalid release' => sub {
-	for my $args ([], [''], ['wheezy'], ['../trixie']) {
+	for my $args ([], [''], ['wheezy'], ['../trixie'], [ 'trixie', 'mips' ]) {
 		my $r = T::run([ $script, @$args ], quiet => 1);
 		is($r->{status}, 64, "@$args: EX_USAGE");
 		like($r->{err},
-			qr/^\S+: unknown distribution ".*"; usage: make check-distro DISTRO=bookworm\|trixie\|sid\|experimental$/,
+			qr/^\S+: unknown (?:distribution|architecture) ".*"; usage: make check-distro DISTRO=bookworm\|trixie\|sid\|experimental \[ARCH=arm64\]$/,
 			'one line');
 	}
 	my $r = T::run([ 'bash', '-s', 'trixie' ], stdin => slurp($script), user => 'nobody',
