@@ -6,6 +6,9 @@ SYSCONFDIR = /etc
 DESTDIR =
 SBINDIR = $(PREFIX)/sbin
 MANDIR = $(PREFIX)/share/man
+UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+TMPFILESDIR = $(PREFIX)/lib/tmpfiles.d
 
 CC = cc
 PKG_CONFIG = pkg-config
@@ -85,30 +88,35 @@ cert:
 DOCDIR = $(PREFIX)/share/doc/pgssl
 TEXTS = README DESIGN SECURITY CHANGES
 EXAMPLES = services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wait xinetd.d/pgssl-client \
-	systemd/pgssl.socket systemd/pgssl@.service systemd/pgssl-wait.socket systemd/pgssl-wait.service \
-	systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl
+	apparmor/usr.local.sbin.pgssl
+UNITFILES = pgssl.socket pgssl@.service pgssl-wait.socket pgssl-wait.service
 
-# The installed texts name the paths of this installation. Configuration is installed only as
-# examples; files in /etc are never touched.
+# The installed texts name the paths of this installation. Files in /etc are never touched: systemd
+# reads its files below PREFIX (nothing is enabled), and the others are examples.
 PATHS = sed -e 's|/usr/local/share/doc/pgssl|$(DOCDIR)|g' -e 's|/usr/local/share/man|$(MANDIR)|g' \
-	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
+	-e 's|/usr/local/sbin|$(SBINDIR)|g' -e 's|/usr/local/lib|$(PREFIX)/lib|g' -e 's|/etc/pgssl|$(SYSCONFDIR)/pgssl|g'
 
 install: pgssl
-	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
-		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/systemd' '$(DESTDIR)$(DOCDIR)/examples/apparmor'
+	umask 022; mkdir -p '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8' '$(DESTDIR)$(SYSCONFDIR)/pgssl' \
+		'$(DESTDIR)$(DOCDIR)/examples/xinetd.d' '$(DESTDIR)$(DOCDIR)/examples/apparmor' \
+		'$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSUSERSDIR)' '$(DESTDIR)$(TMPFILESDIR)'
 	install -m 755 pgssl '$(DESTDIR)$(SBINDIR)/pgssl'
 	install -m 644 LICENSE '$(DESTDIR)$(DOCDIR)/LICENSE'
-	for f in $(TEXTS); do $(PATHS) $$f >'$(DESTDIR)$(DOCDIR)/'$$f || exit 1; done
-	$(PATHS) pgssl.8 >'$(DESTDIR)$(MANDIR)/man8/pgssl.8'
-	for f in $(EXAMPLES); do [ -e $$f ] && from=$$f || from=contrib/$$f; $(PATHS) $$from >'$(DESTDIR)$(DOCDIR)/examples/'$$f || exit 1; done
-	chmod 644 '$(DESTDIR)$(MANDIR)/man8/pgssl.8' $(TEXTS:%='$(DESTDIR)$(DOCDIR)/%') $(EXAMPLES:%='$(DESTDIR)$(DOCDIR)/examples/%')
+	umask 022; put() { $(PATHS) "$$1" >'$(DESTDIR)'"$$2" || exit 1; }; \
+		put pgssl.8 '$(MANDIR)/man8/pgssl.8'; \
+		for f in $(TEXTS); do put $$f '$(DOCDIR)/'$$f; done; \
+		for f in $(EXAMPLES); do [ -e $$f ] && put $$f '$(DOCDIR)/examples/'$$f || put contrib/$$f '$(DOCDIR)/examples/'$$f; done; \
+		for f in $(UNITFILES); do put contrib/systemd/$$f '$(UNITDIR)/'$$f; done; \
+		put contrib/systemd/pgssl.sysusers '$(SYSUSERSDIR)/pgssl.conf'; \
+		put contrib/systemd/pgssl.tmpfiles '$(TMPFILESDIR)/pgssl.conf'
 
 # SYSCONFDIR/pgssl is removed only if it is empty, since it may contain the site's key.
 uninstall:
-	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8'
+	rm -f '$(DESTDIR)$(SBINDIR)/pgssl' '$(DESTDIR)$(MANDIR)/man8/pgssl.8' '$(DESTDIR)$(SYSUSERSDIR)/pgssl.conf' '$(DESTDIR)$(TMPFILESDIR)/pgssl.conf'
+	cd '$(DESTDIR)$(UNITDIR)' 2>/dev/null && rm -f $(UNITFILES) || true
 	cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null && rm -f $(TEXTS) LICENSE || true
 	cd '$(DESTDIR)$(DOCDIR)/examples' 2>/dev/null && rm -f $(EXAMPLES) || true
-	for d in '$(DOCDIR)/examples/xinetd.d' '$(DOCDIR)/examples/systemd' '$(DOCDIR)/examples/apparmor' '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
+	for d in '$(DOCDIR)/examples/xinetd.d' '$(DOCDIR)/examples/apparmor' '$(DOCDIR)/examples' '$(DOCDIR)' '$(SYSCONFDIR)/pgssl'; do rmdir '$(DESTDIR)'"$$d" 2>/dev/null || true; done
 
 # make demo, make demo KEEP=1
 demo:

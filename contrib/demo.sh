@@ -154,7 +154,7 @@ END
 start_xinetd() {
 	sed -e "s|^\([[:blank:]]*user[[:blank:]]*=\).*|\1 nobody|" \
 		-e "s|/usr/local/sbin/pgssl|$dir/pgssl|" -e "s|/etc/pgssl/pgssl.pem|$dir/pgssl.pem|" \
-		-e "s|-P/tmp/|-P $dir/run/ -o $dir/pgssl.log|" -e "s|-r 5432|-r $pg_port|" \
+		-e "s|-P/run/pgssl/|-P $dir/run/ -o $dir/pgssl.log|" -e "s|-r 5432|-r $pg_port|" \
 		-e "s|^\([[:blank:]]*port[[:blank:]]*=\).*|\1 $port\n\tbind\t\t= 127.0.0.1|" \
 		-e "s|log_type.*|log_type\t= FILE $dir/xinetd.log|" xinetd.d/pgssl >"$dir/xinetd.conf"
 	install -d -m 1777 "$dir/run"

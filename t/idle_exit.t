@@ -108,9 +108,9 @@ SKIP: {
 	my $tree = installed_tree('pgssl.pem' => slurp($c->{pem}));
 	my $host = boot_systemd(tree => $tree);
 	my $inside = start_pg(netns => $host->{pid}, port => 5432, max_connections => 100);
-	$host->install_units('pgssl-wait.socket', 'pgssl-wait.service');
+	$host->make_user;
 	$host->inside(<<'EOS');
-cd /etc/systemd/system
+cd /usr/local/lib/systemd/system
 sed 's/^ListenStream=9000/ListenStream=%i/' pgssl-wait.socket >'idle@.socket'
 sed -e 's/pgssl-wait\.socket/idle@%i.socket/' -e 's|^ExecStart=.*|& -o /var/log/pgssl/%i --idle-exit=1\nLogsDirectory=pgssl|' pgssl-wait.service >'idle@.service'
 systemctl daemon-reload

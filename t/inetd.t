@@ -35,10 +35,10 @@ subtest 'the shipped line of inetd.conf.example' => sub {
 	my $nobody = getpwnam 'nobody';
 	like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s/m,
 		'it runs as an unprivileged user') if is_root();
-	ok(-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid", 'it has a pid file');
+	my $file = "$s->{pids}/pgssl.localhost." . $s->port . ".$pid.pid";
+	ok(-e $file, 'it has a pid file');
 	$conn->close;
-	wait_for('the pid file to be removed',
-		sub { !-e '/tmp/pgssl.localhost.' . $s->port . ".$pid.pid" });
+	wait_for('the pid file to be removed', sub { !-e $file });
 };
 
 subtest 'an empty argv[0], and one that is an option' => sub {

@@ -46,9 +46,8 @@ sub files
 
 sub slurp { open my $f, '<', shift or return ''; local $/; return scalar <$f> }
 
-my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl systemd/pgssl.socket
-	systemd/pgssl@.service systemd/pgssl-wait.socket
-	systemd/pgssl-wait.service xinetd.d/pgssl-wait xinetd.d/pgssl-client systemd/pgssl.sysusers apparmor/usr.local.sbin.pgssl);
+my @examples = qw(services.example inetd.conf.example xinetd.d/pgssl xinetd.d/pgssl-wait xinetd.d/pgssl-client apparmor/usr.local.sbin.pgssl);
+my @lib = qw(systemd/system/pgssl.socket systemd/system/pgssl@.service systemd/system/pgssl-wait.socket systemd/system/pgssl-wait.service sysusers.d/pgssl.conf tmpfiles.d/pgssl.conf);
 
 # The default paths, below DESTDIR. The umask of 077 must have no effect.
 my $dest = "$root/dest with blank";
@@ -56,6 +55,7 @@ make('install', "DESTDIR=$dest");
 is_deeply files($dest), {
 	'/usr/local/sbin/pgssl' => '0755',
 	'/usr/local/share/man/man8/pgssl.8' => '0644',
+	(map { ("/usr/local/lib/$_" => '0644') } @lib),
 	map { ("/usr/local/share/doc/pgssl/$_" => '0644') } qw(README DESIGN SECURITY CHANGES LICENSE),
 		map { "examples/$_" } @examples,
 }, 'program, manual, texts and examples are installed, and nothing else';
@@ -67,13 +67,13 @@ is slurp("$dest/usr/local/sbin/pgssl"), slurp("$top/pgssl"),
 my @vars = ("DESTDIR=$root/other", 'PREFIX=/opt/pg', 'SYSCONFDIR=/opt/conf');
 make('install', @vars);
 my $doc = "$root/other/opt/pg/share/doc/pgssl";
-for my $file (qw(README DESIGN SECURITY CHANGES), map { "examples/$_" } @examples) {
+for my $file (qw(README DESIGN SECURITY CHANGES), (map { "examples/$_" } @examples), map { "../../../lib/$_" } @lib) {
 	my $text = slurp("$doc/$file");
 	ok length $text, "$file is installed";
 	is join(' ', $text =~ m{(/usr/local\S*|/etc/pgssl\S*)}g), '',
 		'... and names no default path';
 }
-for my $file (@examples[1, 2, 4]) {
+for my $file ('inetd.conf.example', 'xinetd.d/pgssl', map { "../../../../lib/systemd/system/$_" } 'pgssl@.service', 'pgssl-wait.service') {
 	my $text = slurp("$doc/examples/$file");
 	like $text, qr{/opt/pg/sbin/pgssl\s}, "$file has the program's path";
 	like $text, qr{-p /opt/conf/pgssl/pgssl\.pem -r 5432}, '... and the certificate\'s path';
@@ -98,6 +98,7 @@ is_deeply $left, {map { $_ => $left->{$_} } '/opt/conf/pgssl/pgssl.pem',
 	'uninstall keeps the site\'s files and no others';
 make('uninstall', "DESTDIR=$dest");
 is_deeply files($dest), {}, 'uninstall removes every file';
+ok -d "$dest/usr/local/lib/systemd/system", '... and no directory of systemd';
 ok !-e "$dest/etc/pgssl", '... and the empty directory for the certificate';
 make('uninstall', "DESTDIR=$dest");
 

@@ -6,6 +6,7 @@
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
+# sabotage: contrib/systemd/pgssl@.service s/^ReadWritePaths=.*//
 # sabotage: contrib/systemd/pgssl@.service s/^CollectMode=.*//
 # sabotage: contrib/systemd/pgssl@.service s/^StandardError=journal/StandardError=null/
 # sabotage: contrib/systemd/pgssl@.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
@@ -22,14 +23,14 @@ my $tree = installed_tree('pgssl.pem' => slurp($c->{pem}), 'secret.pem' => slurp
 
 my $host = boot_systemd(tree => $tree);
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
-$host->install_units('pgssl.socket', 'pgssl@.service');
+$host->make_user;
 drop_in('keep', "[Unit]\nCollectMode=inactive\n"); # a failed instance stays, to be seen
 inside('systemctl enable --now pgssl.socket');
 
 sub inside { $host->inside(@_) }
 sub drop_in { $host->drop_in('pgssl@.service', @_) }
 
-sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
+sub query { return psql($_[0] || 'select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}) }
 
 # Send these bytes and read until pgssl closes the connection.
 sub stranger {
@@ -45,6 +46,7 @@ sub failed {
 }
 
 is(query()->{out}, "42\n", 'psql with sslmode=verify-full');
+like(query($host->list_sessions)->{out}, qr/alice.*sales/, 'pgssl --sessions shows the session');
 is(failed(), '', 'no failed instance is left');
 like($host->journal('-t', 'pgssl'), qr/^connection authorized: user=alice .*^disconnection: session time: .* user=alice /ms, 'the log is in the journal');
 

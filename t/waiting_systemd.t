@@ -18,7 +18,7 @@ my $c = server_pem();
 my $host = boot_systemd(tree => installed_tree('pgssl.pem' => slurp($c->{pem})));
 my $pg = start_pg(netns => $host->{pid}, port => 5432);
 net_do($host->{pid}, "ip link set lo up\nip addr add 192.0.2.7/32 dev lo");
-$host->install_units('pgssl-wait.socket', 'pgssl-wait.service');
+$host->make_user;
 $host->inside('systemctl enable --now pgssl-wait.socket');
 
 sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}, @_) }

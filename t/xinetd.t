@@ -31,17 +31,14 @@ subtest 'the shipped xinetd.d/pgssl' => sub {
 		"client mode runs as nobody");
 	like(slurp("$ROOT/inetd.conf.example"), qr/^pgssl\t.*\spgssl\t\S+sbin\/pgssl\tpgssl /m,
 		"the service of inetd runs as pgssl");
-	my $pids = "$TMP/pids";
-	mkdir $pids;
-	chmod 01777, $pids;
-	my $s = serve_xinetd(pg => $pg, shipped => 'pgssl', args => [ "-P$pids/" ]);
+	my $s = serve_xinetd(pg => $pg, shipped => 'pgssl');
 	is(psql('select 6*7', port => $s->port, @verify)->{out}, "42\n", 'a query');
 	like($s->logged(qr/disconnection/), qr/user=alice database=sales host=127\.0\.0\.1/,
 		'logged');
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'a session');
 	my ($pid) = $s->sessions;
-	my ($file) = glob "$pids/*";
+	my ($file) = glob "$s->{pids}/*";
 	if (is_root()) {
 		my $nobody = getpwnam 'nobody';
 		like(slurp("/proc/$pid/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s.*^CapPrm:\s+0+$/ms, 'it runs as an unprivileged user');

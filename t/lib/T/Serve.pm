@@ -133,13 +133,15 @@ sub started {
 	return $o->{ports} ? @all : $all[0];
 }
 
-# The arguments that a shipped file has, with our certificate and PostgreSQL's port, and what the
-# test adds. Client mode's are replaced.
+# The arguments that a shipped file has, with our certificate, PostgreSQL's port and a directory for
+# the pid files, and what the test adds. Client mode's are replaced.
 sub shipped_args {
 	my ($self, $args, %o) = @_;
 	return join ' ', @{ $self->{args} } if $o{client};
 	my ($pem, $port) = ($o{pem} || server_pem()->{pem}, $o{pg}->port);
-	$args =~ s{/etc/pgssl/pgssl\.pem}{$pem} && $args =~ s{-r 5432\b}{-r $port} or die "shipped arguments: $args\n";
+	$self->{pids} = "$T::TMP/pids";
+	mkdir $self->{pids} and chmod 01777, $self->{pids};
+	$args =~ s{/etc/pgssl/pgssl\.pem}{$pem} && $args =~ s{-r 5432\b}{-r $port} && $args =~ s{-P/run/pgssl/}{-P$self->{pids}/} or die "shipped arguments: $args\n";
 	return join ' ', $args, '-o', $self->{log}, '-D', 'debug', @{ $o{args} || [] };
 }
 

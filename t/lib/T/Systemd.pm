@@ -76,7 +76,7 @@ sub boot_systemd {
 		cmd => [ 'setpriv', '--bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog', '--',
 			$SYSTEMD, '--unit=boot.target' ],
 		env => { container => 'pgssl-test',
-			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/etc/systemd/base',
+			SYSTEMD_UNIT_PATH => '/etc/systemd/system:/usr/local/lib/systemd/system:/etc/systemd/base',
 			SYSTEMD_GENERATOR_PATH => '/nonexistent' },
 		before => sub { make_namespaces($base, $o{tree}, $o{net}, @BASE, @{ $o{units} || [] }) },
 		out => "$base/boot", err => "$base/boot",
@@ -112,16 +112,22 @@ sub inside {
 	Test::More::is($r->{status}, 0, "$commands" =~ s/\n.*//sr) or Test::More::diag($r->{err});
 }
 
+# The psql command that lists the sessions inside while its own session runs.
+sub list_sessions {
+	my ($self) = @_;
+	return "\\! nsenter --target=$self->{pid} --mount --pid /usr/local/sbin/pgssl --sessions=/run/pgssl";
+}
+
 sub drop_in {
 	my ($self, $unit, $name, $text) = @_;
 	my $dir = "/etc/systemd/system/$unit.d";
 	$self->run([ 'sh', '-ec', "mkdir -p $dir; cat >$dir/$name.conf; systemctl daemon-reload" ], stdin => $text)->{status} == 0 or die "drop-in failed\n";
 }
 
-# Install the shipped units and their user, as README says.
-sub install_units {
-	my ($self, @units) = @_;
-	$self->inside("cd /usr/local/share/doc/pgssl/examples/systemd\nsystemd-sysusers \$PWD/pgssl.sysusers\nchgrp pgssl /etc/pgssl/*\ncp @units /etc/systemd/system/\nsystemctl daemon-reload");
+# Make the user and the directory of the shipped units, as README says.
+sub make_user {
+	my ($self) = @_;
+	$self->inside("systemd-sysusers pgssl.conf\nsystemd-tmpfiles --create pgssl.conf\nchgrp pgssl /etc/pgssl/*\nsystemctl daemon-reload");
 }
 
 # A PostgreSQL built from source has its Unix socket in /tmp. This leads to the one on port 5432.
