@@ -27,8 +27,9 @@ PIE = 1
 HARDEN = $(if $(filter 0,$(PIE)),-fno-pie,-fPIE) -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 $(CET)
 HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecstack
 
-# Control-flow protection (CET), if the compiler supports it for this machine (x86-64).
-CET := $(shell echo 'int main(void){return 0;}' | $(CC) -fcf-protection=full -x c - -c -o /dev/null 2>/dev/null && echo -fcf-protection=full)
+# Control-flow protection, as the compiler supports it for this machine: CET of x86-64, or BTI and
+# PAC of aarch64.
+CET := $(firstword $(foreach option,-fcf-protection=full -mbranch-protection=standard,$(shell echo 'int main(void){return 0;}' | $(CC) $(option) -x c - -c -o /dev/null 2>/dev/null && echo $(option))))
 
 ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro check-readme check-packages cert dist deb,$(MAKECMDGOALS)))
 ifneq (yes,$(shell $(PKG_CONFIG) --atleast-version=3.0 libssl libcrypto 2>/dev/null && echo yes))
@@ -156,7 +157,7 @@ counts-check:
 # ---- Tests --------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP. It is built from t/unit_NAME.c and the objects listed for it here.
-UNIT = proxy appname identmap sandbox sandbox_layers startup relay splice
+UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
@@ -167,6 +168,8 @@ t/bin/unit_identmap: auth/identmap.o log.o
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: sandbox/sandbox.o sandbox/landlock.o sandbox/seccomp.o log.o t/sandbox_harness.h
+t/bin/unit_filter: sandbox/seccomp.o log.o
+t/bin/unit_filter: WRAP = -Wl,--wrap=prctl
 t/bin/unit_sandbox t/bin/unit_sandbox_layers: WRAP = -Wl,--wrap=prctl,--wrap=syscall
 
 t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
@@ -192,9 +195,9 @@ check:
 	prove -j5 $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS)
 
 # The same in a new root directory of another Debian release: make check-distro DISTRO=trixie
-# (bookworm, trixie, sid or experimental).
+# (bookworm, trixie, sid or experimental). ARCH=arm64: build for arm64 and run the unit programs.
 check-distro:
-	t/check-distro '$(DISTRO)'
+	ARCH='$(ARCH)' t/check-distro '$(or $(DISTRO),$(if $(ARCH),trixie))'
 
 # Every command of README, in a new Debian 13 with systemd as process 1.
 check-readme:

@@ -19,11 +19,12 @@ mkdir "$TMP/$_" for qw(roots apt lists lists/partial);
 spew("$TMP/running", '');
 
 subtest 'an invalid release' => sub {
-	for my $args ([], [''], ['wheezy'], ['../trixie']) {
-		my $r = T::run([ $script, @$args ], quiet => 1);
-		is($r->{status}, 64, "@$args: EX_USAGE");
+	for my $case ([], [''], ['wheezy'], ['../trixie'], [ 'trixie', ARCH => 'mips' ]) {
+		my ($distro, %arch) = @$case;
+		my $r = T::run([ $script, $distro // () ], env => \%arch, quiet => 1);
+		is($r->{status}, 64, "@$case: EX_USAGE");
 		like($r->{err},
-			qr/^\S+: unknown distribution ".*"; usage: make check-distro DISTRO=bookworm\|trixie\|sid\|experimental$/,
+			qr/^\S+: unknown (?:distribution|architecture) ".*"; usage: make check-distro DISTRO=bookworm\|trixie\|sid\|experimental \[ARCH=arm64\]$/,
 			'one line');
 	}
 	my $r = T::run([ 'bash', '-s', 'trixie' ], stdin => slurp($script), user => 'nobody',

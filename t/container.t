@@ -105,7 +105,7 @@ subtest 'process 1' => sub {
 
 subtest 'an orphan' => sub {
 	POSIX::mkfifo("$TMP/fifo", 0600);
-	T::run([ in_container($s, 'sh', '-c', "cat <'$TMP/fifo' >/dev/null 2>&1 &") ]);
+	T::run([ in_container($s, 'setsid', 'sh', '-c', "cat <'$TMP/fifo' >/dev/null 2>&1 &") ]);
 	my ($orphan) = wait_for('it to be adopted', sub { my ($o) = grep { slurp("/proc/$_/stat") =~ /^\d+ \((?:sh|cat)\) \S $s->{first} / } T::descendants($s->{first}); $o });
 	spew("$TMP/fifo", '');
 	wait_for('its end', sub { !-e "/proc/$orphan" });
