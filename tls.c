@@ -235,7 +235,8 @@ static enum io_status tls_shut(struct stream *s)
 
 	if ((SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) == 0) {
 		prepare_call(t);
-		SSL_shutdown(t->ssl); /* sends close_notify; does not wait for the peer's */
+		if (SSL_shutdown(t->ssl) < 0) /* sends close_notify; does not await the peer's */
+			return IO_FAILED;
 	}
 	return send_records(t);
 }

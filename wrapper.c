@@ -316,7 +316,7 @@ static noreturn void finish_session(struct session *s, struct log_session *line)
 		log_peer_line(LOG_INFO, "TLS failed: %s", tls_error);
 	else if (s->splice.end == SPLICE_CLIENT_RESET) /* no alert is on its way to the client */
 		exit(EX_OK);
-	session_leave(s, EX_OK);
+	session_leave(s, s->splice.end == SPLICE_BACKEND_UNREACHED ? EX_OSERR : EX_OK);
 }
 
 int main(int argc, char **argv, char **envp)

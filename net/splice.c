@@ -35,6 +35,7 @@ struct direction {
 	bool forward_end; /* half-close the sink too; the client gets its end in step 10 */
 	bool shut;        /* that was done */
 	bool grown;       /* bulk data came since memory was last released */
+	deadline give_up; /* the sink failed, and its side does not end the session until then */
 };
 
 static bool empty(const struct direction *d)
@@ -107,8 +108,12 @@ static void drain_buffer(struct direction *d)
 	if (d->sink_failed) { /* go on reading the source, and discard what it sends */
 		d->lost |= !empty(d);
 		d->at = d->len;
-	} else if (d->ended && d->forward_end && !d->shut)
-		d->shut = d->sink->verbs->shut(d->sink) != IO_WANT_WRITE;
+	} else if (d->ended && d->forward_end && !d->shut) {
+		enum io_status io = d->sink->verbs->shut(d->sink);
+
+		d->shut = io != IO_WANT_WRITE;
+		d->sink_failed = io == IO_FAILED;
+	}
 }
 
 /* Send what the sink accepted but still buffers. */
@@ -194,15 +199,33 @@ static bool session_over(struct splice *sp, const struct direction *up,
 	return down->ended || down->source_failed;
 }
 
-/* End the session from here: deliver what the backend has sent. */
-static void end_session(struct splice *sp, const struct direction *down, enum io_status why)
+/*
+ * Nothing more can be sent to the backend. It ends the session with its last words if its
+ * connection broke. If the failure is ours alone, it knows nothing of it and waits, as the client
+ * does.
+ */
+static deadline sink_deadline(struct direction *up, const struct direction *down)
 {
+	if (!up->sink_failed || down->hung_up)
+		return DEADLINE_NEVER;
+	if (up->give_up == 0)
+		up->give_up = deadline_in(DELIVER_MS);
+	return up->give_up;
+}
+
+/* End the session from here: deliver what the backend has sent. */
+static void end_session(struct splice *sp, struct direction *up, const struct direction *down,
+			enum io_status why)
+{
+	bool gave_up = deadline_left(sink_deadline(up, down)) == 0;
+
 	sp->end = why == IO_TERMINATED            ? SPLICE_TERMINATED
 		  : why == IO_FAILED              ? SPLICE_BACKEND_RESET
+		  : gave_up                       ? SPLICE_BACKEND_UNREACHED
 		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
 						  : SPLICE_IDLE;
 	if (stream_write_all(down->sink, down->buf + down->at, down->len - down->at,
-			     deadline_in(DELIVER_MS)) != IO_DONE)
+			     deadline_in(gave_up ? 0 : DELIVER_MS)) != IO_DONE)
 		log_peer_line(LOG_INFO, "the client did not read all of its data in time");
 }
 
@@ -251,7 +274,8 @@ static bool data_buffered(const struct direction *up, const struct direction *do
 
 static enum io_status wait_for_more(struct splice *sp, struct direction *up, struct direction *down)
 {
-	deadline when = deadline_min(idle_deadline(sp), sp->until);
+	deadline when =
+	    deadline_min(deadline_min(idle_deadline(sp), sp->until), sink_deadline(up, down));
 
 	if (data_buffered(up, down)) {
 		enum io_status io = poll_streams(sp, up, down, deadline_min(deadline_in(1), when));
@@ -298,7 +322,7 @@ void splice_run(struct splice *sp)
 		rounds = 0;
 		enum io_status io = wait_for_more(sp, &up, &down);
 		if (io != IO_DONE) {
-			end_session(sp, &down, io);
+			end_session(sp, &up, &down, io);
 			return;
 		}
 	}
@@ -311,6 +335,7 @@ const char *splice_reason(enum splice_end end)
 	    [SPLICE_CLIENT_RESET] = "connection to client lost",
 	    [SPLICE_BACKEND_CLOSED] = "server closed",
 	    [SPLICE_BACKEND_RESET] = "connection to server lost",
+	    [SPLICE_BACKEND_UNREACHED] = "could not send to server",
 	    [SPLICE_IDLE] = "idle timeout",
 	    [SPLICE_EXPIRED] = "client certificate expired",
 	    [SPLICE_TERMINATED] = "terminated",
