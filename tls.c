@@ -362,7 +362,7 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io;
-		io = stream_wait(t->raw, io, when);
+		io = stream_wait(&t->stream, io, when);
 		if (io != IO_DONE)
 			return io;
 	}

@@ -230,10 +230,18 @@ void stream_spin(struct pollfd *fds, unsigned n, int us)
 
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when)
 {
-	bool write = want == IO_WANT_WRITE;
-	struct pollfd p = {.fd = write ? s->wfd : s->rfd, .events = write ? POLLOUT : POLLIN};
+	bool read = want == IO_WANT_READ;
+	bool unsent = read && (s->verbs->pending(s) & STREAM_UNSENT) != 0;
+	struct pollfd p[] = {{.fd = read ? s->rfd : -1, .events = POLLIN},
+			     {.fd = read && !unsent ? -1 : s->wfd, .events = POLLOUT}};
+	size_t none;
 
-	return write || want == IO_WANT_READ ? stream_poll(&p, 1, when) : want;
+	if (!read && want != IO_WANT_WRITE)
+		return want;
+	want = stream_poll(p, 2, when);
+	if (want == IO_DONE && unsent) /* the next read tells whether that failed */
+		(void)!s->verbs->write(s, "", 0, &none);
+	return want;
 }
 
 enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,

@@ -98,7 +98,10 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_U
  */
 void stream_spin(struct pollfd *fds, unsigned n, int us);
 
-/* Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. */
+/*
+ * Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. Unsent
+ * bytes are sent meanwhile, since the peer may answer only when it has them.
+ */
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
 /* Read exactly `size` bytes, never more. *got is set always, also on IO_END and failures. */

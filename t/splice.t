@@ -5,6 +5,7 @@
 # never: A byte lost, repeated or reordered.
 # sabotage: s/\.forward_end = true,// net/splice.c
 # sabotage: s/sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);/;/ session/session.c
+# sabotage: s/bool unsent = read .*/bool unsent = false;/ net/stream.c
 # sabotage: s/.*TCP_RTO_MAX_MS),.*// sandbox/seccomp.c
 use lib 't/lib';
 use T;
@@ -45,6 +46,17 @@ subtest 'shared descriptors stay blocking during the session' => sub {
 	my $s = session(pg => $pg, over => 'pipes', keep => 1);
 	ok($s->conn->login, 'login');
 	ok(!(fcntl($s->{$_}, F_GETFL, 0) & O_NONBLOCK), $_) for qw(child_in child_out);
+};
+
+# The handshake waited for the client's answer, and the client for the rest of our messages.
+subtest 'a pipe that does not take our part of the handshake whole' => sub {
+	my $san = join ',', map { "DNS:host-number-$_.example.org" } 1 .. 500;
+	my $big = make_pem(make_cert(name => 'big', issuer => $c->{ca}, san => $san));
+	for my $version (qw(TLSv1.2 TLSv1.3)) {
+		my $s = session(pg => $pg, pem => $big, over => 'pipes');
+		fcntl($s->conn->{read}, 1031, 4096) or die "F_SETPIPE_SZ: $!\n";
+		ok($s->conn->login(tls => { min => $version, max => $version }), $version);
+	}
 };
 
 subtest '40 MB in each direction, compared by checksum' => sub {
