@@ -76,6 +76,7 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 {
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a log that reaches an inherited limit only loses lines */
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_signals(); /* and set the signal mask */
 	struct found_stderr found = guard_descriptors(listen_inherit());

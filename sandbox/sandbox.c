@@ -12,7 +12,6 @@
 #include <malloc.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -164,8 +163,6 @@ static bool limit_sizes(bool log_to_file, struct error *e)
 	bool files =
 	    log_to_file || is_regular_file(STDOUT_FILENO) || is_regular_file(STDERR_FILENO);
 
-	/* A log that reaches an inherited limit loses lines; the session continues. */
-	signal(SIGXFSZ, SIG_IGN);
 	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
 	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&
 	       set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY + lists_size(), e);
