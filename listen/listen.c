@@ -178,6 +178,7 @@ static bool confine_parent(const struct session *s, struct error *e)
 	    .remove_in = pidfile_directory(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
+	    .yield = s->options.spin > 0,
 	    .syslog = log_syslog_socket(),
 	};
 

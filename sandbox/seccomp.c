@@ -354,6 +354,8 @@ bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *en
 		return true;
 	append_first(&f, needs);
 	if (is_parent) {
+		if (needs->yield)
+			APPEND(&f, may_yield);
 		APPEND(&f, parent);
 		APPEND(&f, session);
 		APPEND(&f, else_refuse);
