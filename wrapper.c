@@ -187,7 +187,7 @@ static void open_tls(struct session *s)
 
 	if (session_load(&s->options, &s->tls, &s->map, &e))
 		return;
-	if (!s->options.client)
+	if (!s->options.client || e.status == EX_OSERR) /* without memory no step can follow */
 		fail_here(s, &e);
 	log_peer_line(LOG_ERR, "%s", e.text);
 	s->tls_error = e; /* the client gets it in step 7, when it can read an answer */
@@ -317,7 +317,8 @@ static noreturn void finish_session(struct session *s, struct log_session *line)
 		log_peer_line(LOG_INFO, "TLS failed: %s", tls_error);
 	else if (s->splice.end == SPLICE_CLIENT_RESET) /* no alert is on its way to the client */
 		exit(EX_OK);
-	session_leave(s, s->splice.end == SPLICE_BACKEND_UNREACHED ? EX_OSERR : EX_OK);
+	bool here = s->splice.end == SPLICE_NO_MEMORY || s->splice.end == SPLICE_BACKEND_UNREACHED;
+	session_leave(s, here ? EX_OSERR : EX_OK);
 }
 
 int main(int argc, char **argv, char **envp)

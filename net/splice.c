@@ -31,6 +31,7 @@ struct direction {
 	bool hung_up;          /* poll() reported a hang-up, and would again and again */
 	bool ended;            /* the source ended its direction */
 	bool source_failed, sink_failed;
+	bool no_memory;   /* ... for want of it */
 	bool lost;        /* bytes that the sink did not accept were discarded */
 	bool forward_end; /* half-close the sink too; the client gets its end in step 10 */
 	bool shut;        /* that was done */
@@ -53,6 +54,12 @@ static bool source_done(const struct direction *d)
 	return d->ended || d->source_failed;
 }
 
+static bool failed(struct direction *d, enum io_status io)
+{
+	d->no_memory |= io == IO_NO_MEMORY;
+	return io == IO_FAILED || io == IO_NO_MEMORY;
+}
+
 /* Record the result of a read; return true if another read may succeed at once. */
 static bool note_read(struct direction *d, enum io_status io, size_t n)
 {
@@ -70,7 +77,7 @@ static bool note_read(struct direction *d, enum io_status io, size_t n)
 		d->ended = true;
 		break;
 	default:
-		d->source_failed = true;
+		d->source_failed = failed(d, io);
 	}
 	return false;
 }
@@ -101,8 +108,7 @@ static void drain_buffer(struct direction *d)
 		d->write_wants_read = io == IO_WANT_READ;
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
-		if (io != IO_DONE)
-			d->sink_failed = true;
+		d->sink_failed = failed(d, io);
 		d->at += n;
 	}
 	if (d->sink_failed) { /* go on reading the source, and discard what it sends */
@@ -112,7 +118,7 @@ static void drain_buffer(struct direction *d)
 		enum io_status io = d->sink->verbs->shut(d->sink);
 
 		d->shut = io != IO_WANT_WRITE;
-		d->sink_failed = io == IO_FAILED;
+		d->sink_failed = failed(d, io);
 	}
 }
 
@@ -121,7 +127,7 @@ static void flush_sink(struct direction *d)
 {
 	size_t none;
 
-	if (d->sink->verbs->write(d->sink, d->buf, 0, &none) == IO_FAILED)
+	if (failed(d, d->sink->verbs->write(d->sink, d->buf, 0, &none)))
 		d->sink_failed = d->lost = true;
 }
 
@@ -220,7 +226,7 @@ static void end_session(struct splice *sp, struct direction *up, const struct di
 	bool gave_up = deadline_left(sink_deadline(up, down)) == 0;
 
 	sp->end = why == IO_TERMINATED            ? SPLICE_TERMINATED
-		  : why == IO_FAILED              ? SPLICE_BACKEND_RESET
+		  : failed(up, why)               ? SPLICE_BACKEND_RESET
 		  : gave_up                       ? SPLICE_BACKEND_UNREACHED
 		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
 						  : SPLICE_IDLE;
@@ -293,6 +299,24 @@ static enum io_status wait_for_more(struct splice *sp, struct direction *up, str
 	return poll_streams(sp, up, down, when);
 }
 
+static void run(struct splice *sp, struct direction *up, struct direction *down)
+{
+	for (unsigned rounds = 0;; rounds++) {
+		relay(down); /* first: if both ended, the backend did so first */
+		relay(up);
+		if (session_over(sp, up, down))
+			return;
+		if (rounds < ROUNDS_MAX && data_buffered(up, down))
+			continue;
+		rounds = 0;
+		enum io_status io = wait_for_more(sp, up, down);
+		if (io != IO_DONE) {
+			end_session(sp, up, down, io);
+			return;
+		}
+	}
+}
+
 void splice_run(struct splice *sp)
 {
 	static alignas(4096) unsigned char buffers[2][BUFFER_SIZE];
@@ -312,20 +336,9 @@ void splice_run(struct splice *sp)
 	/* The TLS library may already have buffered the first bytes. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->backend->verbs->pending(sp->backend) & STREAM_READABLE) != 0;
-	for (unsigned rounds = 0;; rounds++) {
-		relay(&down); /* first: if both ended, the backend did so first */
-		relay(&up);
-		if (session_over(sp, &up, &down))
-			return;
-		if (rounds < ROUNDS_MAX && data_buffered(&up, &down))
-			continue;
-		rounds = 0;
-		enum io_status io = wait_for_more(sp, &up, &down);
-		if (io != IO_DONE) {
-			end_session(sp, &up, &down, io);
-			return;
-		}
-	}
+	run(sp, &up, &down);
+	if (up.no_memory || down.no_memory)
+		sp->end = SPLICE_NO_MEMORY;
 }
 
 const char *splice_reason(enum splice_end end)
@@ -336,6 +349,7 @@ const char *splice_reason(enum splice_end end)
 	    [SPLICE_BACKEND_CLOSED] = "server closed",
 	    [SPLICE_BACKEND_RESET] = "connection to server lost",
 	    [SPLICE_BACKEND_UNREACHED] = "could not send to server",
+	    [SPLICE_NO_MEMORY] = "out of memory",
 	    [SPLICE_IDLE] = "idle timeout",
 	    [SPLICE_EXPIRED] = "client certificate expired",
 	    [SPLICE_TERMINATED] = "terminated",

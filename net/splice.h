@@ -19,6 +19,7 @@ enum splice_end {
 	SPLICE_BACKEND_CLOSED,
 	SPLICE_BACKEND_RESET,
 	SPLICE_BACKEND_UNREACHED, /* writing to it failed here, and it went on waiting */
+	SPLICE_NO_MEMORY,         /* ours or the kernel's, on either side */
 	SPLICE_IDLE,              /* --idle-timeout */
 	SPLICE_EXPIRED,           /* the deadline passed */
 	SPLICE_TERMINATED,        /* SIGTERM */

@@ -35,7 +35,16 @@ static bool fd_ready(int fd, short events)
 
 static enum io_status status_of_errno(enum io_status again)
 {
-	return errno == EAGAIN || errno == EINTR ? again : IO_FAILED;
+	switch (errno) {
+	case EAGAIN:
+	case EINTR:
+		return again;
+	case ENOMEM:
+	case ENOBUFS:
+		return IO_NO_MEMORY;
+	default:
+		return IO_FAILED;
+	}
 }
 
 static enum io_status fd_read(struct stream *s, void *buf, size_t size, size_t *got)
@@ -214,7 +223,7 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
 		if (ready > 0) /* a steady flow of bytes does not put off the deadline either */
 			return left == 0 ? IO_TIMEOUT : IO_DONE;
 		if (ready < 0 && errno != EINTR)
-			return IO_FAILED;
+			return status_of_errno(IO_FAILED);
 		if (ready == 0 && deadline_left(when) == 0)
 			return IO_TIMEOUT;
 	}

@@ -45,8 +45,10 @@ static bool parse_id(const char *text, unsigned *id)
 
 static bool find_group(const char *group, gid_t *gid, struct error *e)
 {
+	errno = 0;
 	const struct group *gr = getgrnam(group);
-
+	if (gr == NULL && errno == ENOMEM)
+		return fail(e, EX_OSERR, "out of memory");
 	if (gr != NULL)
 		*gid = gr->gr_gid;
 	return gr != NULL || parse_id(group, gid) ||
@@ -55,8 +57,10 @@ static bool find_group(const char *group, gid_t *gid, struct error *e)
 
 static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
 {
+	errno = 0;
 	const struct passwd *pw = getpwnam(user);
-
+	if (pw == NULL && errno == ENOMEM)
+		return fail(e, EX_OSERR, "out of memory");
 	if (pw == NULL && !parse_id(user, &who->uid))
 		return fail(e, EX_NOUSER, "user \"%s\" does not exist; choose another one with -s",
 			    user);

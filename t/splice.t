@@ -6,6 +6,7 @@
 # sabotage: s/\.forward_end = true,// net/splice.c
 # sabotage: s/sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);/;/ session/session.c
 # sabotage: s/bool unsent = read .*/bool unsent = false;/ net/stream.c
+# sabotage: s/case ENOBUFS:/case ENOSR:/ net/stream.c
 # sabotage: s/.*TCP_RTO_MAX_MS),.*// sandbox/seccomp.c
 use lib 't/lib';
 use T;
@@ -57,6 +58,32 @@ subtest 'a pipe that does not take our part of the handshake whole' => sub {
 		fcntl($s->conn->{read}, 1031, 4096) or die "F_SETPIPE_SZ: $!\n";
 		ok($s->conn->login(tls => { min => $version, max => $version }), $version);
 	}
+};
+
+# The session went on for ever without the client's bytes.
+subtest 'the kernel has no memory for what goes to PostgreSQL' => sub {
+	spew("$TMP/nobufs.c", <<'EOF');
+#include <errno.h>
+#include <sys/socket.h>
+ssize_t send(int fd, const void *buf, size_t size, int flags)
+{
+	static int n; /* of sends to PostgreSQL: the first one is the startup packet */
+	if (fd > 2 && ++n == 2) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	return sendto(fd, buf, size, flags, 0, 0);
+}
+EOF
+	run([ 'cc', '-shared', '-fPIC', '-o', "$TMP/nobufs.so", "$TMP/nobufs.c" ]);
+	my $fake = after_startup(sub { my ($socket, $self) = @_; $self->take($socket) });
+	my $s = session(pg => $fake, env => { LD_PRELOAD => "$TMP/nobufs.so" });
+	ok($s->conn->negotiate, 'handshake');
+	$s->conn->send(startup_packet(user => 'alice'));
+	wait_for('the startup packet', sub { length $fake->bytes });
+	$s->conn->query('select 1');
+	is($s->wait, 71, 'status');
+	like($s->log, qr/reason=out of memory$/m, 'logged');
 };
 
 subtest '40 MB in each direction, compared by checksum' => sub {

@@ -14,7 +14,8 @@
  * sabotage: net/splice.c s/d->lost |= .*;/d->lost = true;/
  * sabotage: net/splice.c s/d->sink_failed = d->lost = true;/d->sink_failed = true;/
  * sabotage: net/splice.c s/return up->give_up;/return DEADLINE_NEVER;/
- * sabotage: net/splice.c s/d->sink_failed = io == IO_FAILED;/;/
+ * sabotage: net/splice.c s/d->shut = io != IO_WANT_WRITE;/d->shut = true; return;/
+ * sabotage: net/splice.c s/d->no_memory |= .*;/;/
  * sabotage: net/splice.c s/out->lost |= unsent(out->sink);/;/
  * sabotage: net/splice.c s/all_delivered ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
  * sabotage: net/splice.c s/ || (down->readable \&\& empty(down))//
@@ -225,6 +226,19 @@ static void test_broken(void)
 	sp = run(5000);
 	ended(&sp, SPLICE_CLIENT_RESET,
 	      "the client accepts no more and closes: what TLS buffers is lost too");
+
+	begin();
+	client.after = IO_NO_MEMORY;
+	backend.after = IO_WANT_READ;
+	sp = run(5000);
+	ended(&sp, SPLICE_NO_MEMORY, "no memory to read from the client");
+
+	begin();
+	client.after = backend.after = IO_WANT_READ;
+	client.out_room = 5;
+	client.out_after = IO_NO_MEMORY;
+	sp = run(5000);
+	ended(&sp, SPLICE_NO_MEMORY, "no memory to write to the client");
 
 	begin();
 	backend.out_room = 5;
