@@ -6,10 +6,12 @@
  * argument (DESIGN, "The steps"). The client is on standard input and output. If standard error is
  * the client too, nothing is ever written there.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,6 +44,15 @@ static bool same_file(int a, int b)
 	       st_a.st_ino == st_b.st_ino;
 }
 
+/* The log is not open. */
+static noreturn void refuse_start(bool use_stderr)
+{
+	int error = errno;
+
+	log_open(-1, use_stderr, "pgssl", LOG_NOTICE);
+	die(EX_OSERR, "could not open /dev/null: %s", strerror(error));
+}
+
 /*
  * From here on descriptors 0, 1 and 2 are open, 2 is not the client, and those from `first_unused`
  * on are closed.
@@ -57,7 +68,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 	while (null >= 0 && null < STDERR_FILENO) /* fill in 0 and 1 too */
 		null = dup(null);
 	if (null < 0)
-		_exit(EX_OSERR);
+		refuse_start(!closed && !client);
 	bool is_null = !closed && same_file(STDERR_FILENO, null);
 	if (isatty(STDERR_FILENO)) { /* started by hand */
 		found.is_log = true;
@@ -66,7 +77,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 		if (client && !is_stdin && !is_null)
 			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first_unused);
 		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
-			_exit(EX_OSERR);
+			refuse_start(false);
 	}
 	closefrom(found.set_aside >= 0 ? found.set_aside + 1 : first_unused);
 	return found;

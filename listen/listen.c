@@ -287,8 +287,8 @@ void listen_tie_child(void)
 	if (prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0)
 		die(EX_OSERR, "could not request a signal at the end of the parent process: %s",
 		    strerror(errno));
-	if (getppid() != parent_pid) /* it has already ended */
-		exit(EX_TEMPFAIL);
+	if (getppid() != parent_pid)
+		die(EX_TEMPFAIL, "the listener ended before the session began");
 }
 
 /* Log what is short, and return when to accept again. */

@@ -7,6 +7,7 @@
 # sabotage: s/t->heard = true;// tls.c
 # sabotage: s/ || st->io == IO_FAILED;/;/ wire/startup.c
 # sabotage: s/signal(SIGXFSZ, SIG_IGN);// wrapper.c
+# sabotage: s/refuse_start(!closed \&\& !client);/_exit(EX_OSERR);/ wrapper.c
 # sabotage: s/tm\.tm_zone/""/ log.c
 # sabotage: s/s->source = \*from;// listen/listen.c
 use lib 't/lib';
@@ -260,6 +261,14 @@ subtest 'a time zone with a long name' => sub {
 	run([ $PGSSL, '-d', free_port(), '-f', '-p', "$TMP/missing.pem", '-o', "$TMP/zone.log" ],
 		env => { TZ => "<$zone>0" }, quiet => 1);
 	like(slurp("$TMP/zone.log"), qr/^[-\d]+ [:.\d]+ $zone pgssl\[\d+\]: .*missing\.pem/, 'in the line');
+};
+
+subtest 'no /dev/null' => sub {
+	plan skip_all => 'needs strace' if run([qw(strace -V)], quiet => 1)->{status};
+	my $r = run([ qw(strace -qq -P /dev/null -e inject=openat:error=EMFILE -o), "$TMP/trace",
+		$PGSSL, '-p', $c->{pem}, '-r', '1' ], quiet => 1);
+	is($r->{status}, 71, 'status');
+	like($r->{err}, qr/^pgssl\[\d+\]: could not open \/dev\/null: Too many open files$/, 'one line');
 };
 
 # SIGXFSZ ended the listener, and with it all sessions, and each session that logged before step 5.
