@@ -150,8 +150,7 @@ static void announce_listeners(void)
 	struct sock_name name;
 
 	if (sandbox_missing() != NULL)
-		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other layers remain",
-			 sandbox_missing());
+		log_line(LOG_NOTICE, "sandbox: %s; the other layers remain", sandbox_missing());
 	for (unsigned i = 0; i < listener_count; i++)
 		log_line(LOG_NOTICE, "listening on %s",
 			 describe_listener(listeners[i].fd, text, sizeof text));

@@ -12,6 +12,7 @@
 #include <malloc.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -229,24 +230,29 @@ static bool restrict_process(bool parent, struct error *e)
 	return true;
 }
 
-static const char *missing;
+static char missing[160];
 
-static void note_missing(bool landlock, bool seccomp)
+/* A container's system-call filter answers with an errno of its choice, mostly EPERM. */
+static void note_missing(const char *layer, int error)
 {
-	missing = landlock && seccomp ? NULL
-		  : landlock          ? "seccomp"
-		  : seccomp           ? "Landlock"
-				      : "Landlock and no seccomp";
+	size_t len = strlen(missing), room = sizeof missing - len;
+	const char *and = len > 0 ? "; " : "";
+
+	if (error == ENOSYS || error == EOPNOTSUPP || error == EINVAL)
+		snprintf(missing + len, room, "%sthis kernel has no %s", and, layer);
+	else if (error != 0)
+		snprintf(missing + len, room, "%s%s is forbidden here: %s", and, layer,
+			 strerror(error));
 }
 
 const char *sandbox_missing(void)
 {
-	return missing;
+	return missing[0] != '\0' ? missing : NULL;
 }
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 {
-	bool landlock, seccomp;
+	int landlock, seccomp;
 
 	wipe_environment();
 	if (!limit_sizes(needs->log_to_file, e) || !set_limit(RLIMIT_NPROC, "NPROC", 0, e) ||
@@ -255,18 +261,20 @@ bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 	/* After Landlock, which needs two descriptors for a moment. */
 	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &seccomp, e))
 		return false;
-	note_missing(landlock, seccomp);
+	note_missing("Landlock", landlock);
+	note_missing("seccomp", seccomp);
 	return true;
 }
 
 bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 {
-	bool landlock, seccomp;
+	int landlock, seccomp;
 
 	/* No RLIMIT_DATA: a reload may need any size, and no client's byte is read here. */
 	if (!set_limit(RLIMIT_CORE, "CORE", 0, e) || !restrict_process(true, e) ||
 	    !sandbox_landlock(needs, &landlock, e) || !sandbox_seccomp(needs, true, &seccomp, e))
 		return false;
-	note_missing(landlock, seccomp);
+	note_missing("Landlock", landlock);
+	note_missing("seccomp", seccomp);
 	return true;
 }
