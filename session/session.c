@@ -88,7 +88,9 @@ bool session_load(const struct options *o, struct tls **t, struct identmap **map
 	*map = NULL;
 	if (!tls_open(t, o, e))
 		return false;
-	if (o->map == NULL || identmap_load(o->ident_map, o->map, map, e))
+	bool listener = options_listener(o);
+	if (o->map == NULL || ((!listener || identmap_try(o->ident_map, o->map, e)) &&
+			       identmap_load(o->ident_map, o->map, !listener, map, e)))
 		return true;
 	tls_discard(*t);
 	*t = NULL;
