@@ -184,7 +184,12 @@ $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
 
-units: $(UNITS) $(TOOLS)
+# The whole program with an allocation that fails.
+t/bin/failing_malloc: t/failing_malloc.c $(OBJS)
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main -o $@ $^ $(LIBS)
+
+units: $(UNITS) $(TOOLS) t/bin/failing_malloc
 
 # One run of prove for all tests: the programs in t/bin and the scripts. Those that take longest
 # come first, so that no processor is idle at the end.

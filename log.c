@@ -130,19 +130,18 @@ static void format_time(char *buf, size_t size)
 {
 	struct timeval now;
 	struct tm tm;
-	char date[32], zone[16];
+	char date[32];
 
 	gettimeofday(&now, NULL);
 	localtime_r(&now.tv_sec, &tm);
 	strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &tm);
-	strftime(zone, sizeof zone, "%Z", &tm);
-	snprintf(buf, size, "%s.%03d %s ", date, (int)(now.tv_usec / 1000), zone);
+	snprintf(buf, size, "%s.%03d %.64s ", date, (int)(now.tv_usec / 1000), tm.tm_zone);
 }
 
 /* One write per line: several processes append to the same file. */
 static void write_line(int level, const char *text, const char *suffix)
 {
-	char head[128] = "", line[3328];
+	char head[256] = "", line[3328];
 
 	if (sink.is_file)
 		format_time(head, sizeof head);

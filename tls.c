@@ -35,6 +35,11 @@
 
 /* ---- the BIO: OpenSSL's side of the transport ---- */
 
+static enum io_status failure(const struct tls *t)
+{
+	return t->no_memory ? IO_NO_MEMORY : IO_FAILED;
+}
+
 static enum io_status send_records(struct tls *t)
 {
 	while (t->out_at < t->out_len && !t->out_failed) {
@@ -45,10 +50,11 @@ static enum io_status send_records(struct tls *t)
 		if (io == IO_WANT_WRITE)
 			return io;
 		t->out_failed = io != IO_DONE;
+		t->no_memory |= io == IO_NO_MEMORY;
 		t->out_at += n;
 	}
 	if (t->out_failed)
-		return IO_FAILED;
+		return failure(t);
 	t->out_at = t->out_len = 0;
 	free(t->out);
 	t->out = NULL;
@@ -62,9 +68,12 @@ static int bio_write(BIO *bio, const char *buf, int len)
 	size_t room, n = (size_t)len;
 
 	BIO_clear_retry_flags(bio);
-	if (OUT_SIZE - t->out_len < n && send_records(t) == IO_FAILED)
-		return -1;
-	if (t->out == NULL && (t->out = malloc(OUT_SIZE)) == NULL)
+	if (OUT_SIZE - t->out_len < n)
+		(void)send_records(t);
+	if (t->out == NULL)
+		t->out = malloc(OUT_SIZE);
+	t->no_memory |= t->out == NULL;
+	if (t->out == NULL || t->out_failed)
 		return -1;
 	room = OUT_SIZE - t->out_len;
 	if (room == 0) {
@@ -120,7 +129,9 @@ static int bio_read(BIO *bio, char *buf, int len)
 		BIO_set_retry_read(bio);
 		return -1;
 	}
-	switch (t->raw->verbs->read(t->raw, buf, (size_t)len, &n)) {
+	enum io_status io = t->raw->verbs->read(t->raw, buf, (size_t)len, &n);
+	t->no_memory |= io == IO_NO_MEMORY;
+	switch (io) {
 	case IO_DONE:
 		t->heard = true;
 		return (int)n;
@@ -169,6 +180,7 @@ static bool attach_bio(struct tls *t, struct stream *raw)
 static void prepare_call(struct tls *t)
 {
 	ERR_clear_error();
+	(void)tls_no_memory();
 	t->reads = 0;
 }
 
@@ -184,12 +196,14 @@ static enum io_status map_result(struct tls *t, int result)
 	case SSL_ERROR_WANT_READ:
 		return IO_WANT_READ;
 	case SSL_ERROR_WANT_WRITE:
-		return sent == IO_FAILED ? IO_FAILED : IO_WANT_WRITE;
+		return t->out_failed ? sent : IO_WANT_WRITE;
 	case SSL_ERROR_ZERO_RETURN:
 		return IO_END;
 	default:
-		strlcpy(t->failure, tls_reason(""), sizeof t->failure);
-		return IO_FAILED;
+		t->no_memory |= tls_no_memory();
+		if (!t->no_memory)
+			strlcpy(t->failure, tls_reason(""), sizeof t->failure);
+		return failure(t);
 	}
 }
 
@@ -218,7 +232,7 @@ static enum io_status tls_write(struct stream *s, const void *buf, size_t size, 
 		return IO_DONE;
 	prepare_call(t);
 	io = map_result(t, SSL_write_ex(t->ssl, buf, size < WRITE_MAX ? size : WRITE_MAX, put));
-	return t->out_failed ? IO_FAILED : io;
+	return t->out_failed ? failure(t) : io;
 }
 
 static unsigned tls_pending(struct stream *s)
@@ -235,7 +249,8 @@ static enum io_status tls_shut(struct stream *s)
 
 	if ((SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) == 0) {
 		prepare_call(t);
-		SSL_shutdown(t->ssl); /* sends close_notify; does not wait for the peer's */
+		if (SSL_shutdown(t->ssl) < 0) /* sends close_notify; does not await the peer's */
+			return failure(t);
 	}
 	return send_records(t);
 }
@@ -315,14 +330,17 @@ bool tls_open(struct tls **out, const struct options *o, struct error *e)
 	for (int i = 1;; i++) {
 		struct tls *t = calloc(1, sizeof *t);
 
-		if (t == NULL)
-			return fail(e, EX_OSERR, "out of memory");
-		if (open_ssl(t, o, e)) {
+		bool opened = t != NULL && open_ssl(t, o, e);
+		/* OpenSSL may have gone on without a part of openssl.cnf. */
+		bool no_memory = t == NULL || tls_no_memory();
+		if (opened && !no_memory) {
 			*out = t;
 			return true;
 		}
-		bool retry = t->retry && i < RETRIES && deadline_left(limit) > 0;
+		bool retry = !no_memory && t->retry && i < RETRIES && deadline_left(limit) > 0;
 		tls_discard(t);
+		if (no_memory)
+			return fail(e, EX_OSERR, "out of memory");
 		if (!retry)
 			return false;
 		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
@@ -332,6 +350,8 @@ bool tls_open(struct tls **out, const struct options *o, struct error *e)
 
 void tls_discard(struct tls *t)
 {
+	if (t == NULL)
+		return;
 	SSL_free(t->ssl);
 	SSL_CTX_free(t->ctx);
 	free(t);
@@ -361,7 +381,7 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io;
-		io = stream_wait(t->raw, io, when);
+		io = stream_wait(&t->stream, io, when);
 		if (io != IO_DONE)
 			return io;
 	}
@@ -374,6 +394,8 @@ static bool handshake_failed(const struct tls *t, enum io_status io, struct erro
 	const char *peer = client ? "the server" : "client";
 	const char *prefix = client ? "" : "could not accept TLS connection: ";
 
+	if (io == IO_NO_MEMORY)
+		return fail(e, EX_OSERR, "%sout of memory", prefix);
 	if (tls_refusal.status != 0) {
 		*e = tls_refusal;
 		return false;

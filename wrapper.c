@@ -6,10 +6,12 @@
  * argument (DESIGN, "The steps"). The client is on standard input and output. If standard error is
  * the client too, nothing is ever written there.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,6 +44,15 @@ static bool same_file(int a, int b)
 	       st_a.st_ino == st_b.st_ino;
 }
 
+/* The log is not open. */
+static noreturn void refuse_start(bool use_stderr)
+{
+	int error = errno;
+
+	log_open(-1, use_stderr, "pgssl", LOG_NOTICE);
+	die(EX_OSERR, "could not open /dev/null: %s", strerror(error));
+}
+
 /*
  * From here on descriptors 0, 1 and 2 are open, 2 is not the client, and those from `first_unused`
  * on are closed.
@@ -57,7 +68,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 	while (null >= 0 && null < STDERR_FILENO) /* fill in 0 and 1 too */
 		null = dup(null);
 	if (null < 0)
-		_exit(EX_OSERR);
+		refuse_start(!closed && !client);
 	bool is_null = !closed && same_file(STDERR_FILENO, null);
 	if (isatty(STDERR_FILENO)) { /* started by hand */
 		found.is_log = true;
@@ -66,7 +77,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 		if (client && !is_stdin && !is_null)
 			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first_unused);
 		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
-			_exit(EX_OSERR);
+			refuse_start(false);
 	}
 	closefrom(found.set_aside >= 0 ? found.set_aside + 1 : first_unused);
 	return found;
@@ -76,6 +87,7 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 {
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a log that reaches an inherited limit only loses lines */
 	signal(SIGCHLD, SIG_DFL);
 	stream_catch_signals(); /* and set the signal mask */
 	struct found_stderr found = guard_descriptors(listen_inherit());
@@ -186,7 +198,7 @@ static void open_tls(struct session *s)
 
 	if (session_load(&s->options, &s->tls, &s->map, &e))
 		return;
-	if (!s->options.client)
+	if (!s->options.client || e.status == EX_OSERR) /* without memory no step can follow */
 		fail_here(s, &e);
 	log_peer_line(LOG_ERR, "%s", e.text);
 	s->tls_error = e; /* the client gets it in step 7, when it can read an answer */
@@ -316,7 +328,8 @@ static noreturn void finish_session(struct session *s, struct log_session *line)
 		log_peer_line(LOG_INFO, "TLS failed: %s", tls_error);
 	else if (s->splice.end == SPLICE_CLIENT_RESET) /* no alert is on its way to the client */
 		exit(EX_OK);
-	session_leave(s, EX_OK);
+	bool here = s->splice.end == SPLICE_NO_MEMORY || s->splice.end == SPLICE_BACKEND_UNREACHED;
+	session_leave(s, here ? EX_OSERR : EX_OK);
 }
 
 int main(int argc, char **argv, char **envp)

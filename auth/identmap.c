@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -50,6 +51,7 @@ struct source {
 	char *text, *at, *line;
 	size_t len;
 	unsigned number, next; /* of `line`, from 1, and of the one at `at` */
+	bool compile;
 };
 
 static bool fail_line(const struct source *s, struct error *e, const char *what)
@@ -57,15 +59,16 @@ static bool fail_line(const struct source *s, struct error *e, const char *what)
 	return fail(e, EX_CONFIG, "\"%.200s\" line %u: %s", s->file, s->number, what);
 }
 
-static bool fail_file(const struct source *s, struct error *e, const char *verb)
-{
-	return fail(e, EX_NOINPUT, "could not %s ident map \"%.200s\": %s", verb, s->file,
-		    strerror(errno));
-}
-
 static bool fail_memory(struct error *e)
 {
 	return fail(e, EX_OSERR, "out of memory while reading the ident map");
+}
+
+static bool fail_file(const struct source *s, struct error *e, const char *verb)
+{
+	return errno == ENOMEM ? fail_memory(e)
+			       : fail(e, EX_NOINPUT, "could not %s ident map \"%.200s\": %s", verb,
+				      s->file, strerror(errno));
 }
 
 /* ---- reading the file ---- */
@@ -355,7 +358,7 @@ static bool compile_field(const struct source *s, struct entry *entry, int i, st
 	const char *regex = entry->field[i] + 1;
 	char why[128];
 
-	if (entry->field[i][0] != '/')
+	if (entry->field[i][0] != '/' || entry->is_regex[i])
 		return true;
 	const char *doubt = regex_doubt(regex, i == IDENTITY && back_reference(entry) != NULL);
 	if (doubt != NULL)
@@ -363,10 +366,14 @@ static bool compile_field(const struct source *s, struct entry *entry, int i, st
 			    "\"%.200s\" line %u: regular expression \"%.100s\" means something "
 			    "else to PostgreSQL: %s",
 			    s->file, s->number, regex, doubt);
+	if (!s->compile)
+		return true;
 	int r = regcomp(&entry->regex[i], regex, REG_EXTENDED);
 	entry->is_regex[i] = r == 0;
 	if (r == 0)
 		return true;
+	if (r == REG_ESPACE)
+		return fail_memory(e);
 	regerror(r, &entry->regex[i], why, sizeof why);
 	return fail(e, EX_CONFIG, "\"%.200s\" line %u: invalid regular expression \"%.100s\": %s",
 		    s->file, s->number, regex, why);
@@ -429,9 +436,10 @@ static bool read_lines(struct source *s, const char *name, struct identmap *map,
 	return true;
 }
 
-bool identmap_load(const char *file, const char *name, struct identmap **map, struct error *e)
+bool identmap_load(const char *file, const char *name, bool compile, struct identmap **map,
+		   struct error *e)
 {
-	struct source s = {.file = file};
+	struct source s = {.file = file, .compile = compile};
 	struct identmap *m = calloc(1, sizeof *m);
 	bool good = m != NULL && (m->file = strdup(file)) != NULL;
 
@@ -443,6 +451,40 @@ bool identmap_load(const char *file, const char *name, struct identmap **map, st
 	else
 		identmap_free(m);
 	return good;
+}
+
+static noreturn void try_in_child(const char *file, const char *name, int out)
+{
+	struct identmap *map;
+	struct error e = {.status = 0};
+
+	if (!identmap_load(file, name, true, &map, &e))
+		(void)!write(out, &e, sizeof e);
+	_exit(e.status);
+}
+
+bool identmap_try(const char *file, const char *name, struct error *e)
+{
+	int ends[2], status = 0;
+	pid_t pid = -1;
+
+	if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+		return fail(e, EX_OSERR, "could not start a process for \"%.200s\": %s", file,
+			    strerror(errno));
+	if (pid == 0)
+		try_in_child(file, name, ends[1]);
+	close(ends[1]);
+	ssize_t n = read(ends[0], e, sizeof *e);
+	close(ends[0]);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		return fail(e, EX_SOFTWARE,
+			    "the process that loaded \"%.200s\" was terminated by signal %d", file,
+			    WTERMSIG(status));
+	if (WEXITSTATUS(status) == 0 || n == sizeof *e)
+		return WEXITSTATUS(status) == 0;
+	return fail_memory(e);
 }
 
 void identmap_free(struct identmap *map)
@@ -519,10 +561,18 @@ static enum verdict ask_entry(const struct identmap *map, const struct entry *en
 bool identmap_allows(const struct identmap *map, const char *identity, const char *user)
 {
 	enum verdict verdict = PASS;
+	struct error e;
 
 	if (identity[0] == '\0' || user[0] == '\0' || strlen(identity) > IDENTITY_LIMIT)
 		return false;
-	for (const struct entry *l = map->first; l != NULL && verdict == PASS; l = l->next)
-		verdict = ask_entry(map, l, identity, user);
+	for (struct entry *l = map->first; l != NULL && verdict == PASS; l = l->next) {
+		const struct source s = {.file = map->file, .number = l->line, .compile = true};
+		if (compile_field(&s, l, IDENTITY, &e) && compile_field(&s, l, USER, &e))
+			verdict = ask_entry(map, l, identity, user);
+		else {
+			log_peer_line(LOG_ERR, "%s", e.text);
+			verdict = REFUSE;
+		}
+	}
 	return verdict == ALLOW;
 }

@@ -294,7 +294,7 @@ int check_run(const struct options *o)
 	if (o->listen != NULL)
 		report_listener(o);
 	check_tls(o); /* step 3 */
-	if (o->map != NULL && !identmap_load(o->ident_map, o->map, &map, &e))
+	if (o->map != NULL && !identmap_load(o->ident_map, o->map, true, &map, &e))
 		check_error("%s", e.text);
 	else if (o->map != NULL)
 		check_ok("map \"%s\": no errors", o->map);
@@ -322,8 +322,7 @@ int check_run(const struct options *o)
 	if (!sandbox_enter(&needs, &e)) /* last, since the rest is not possible inside it */
 		check_error("sandbox: %s", e.text);
 	else if (sandbox_missing() != NULL)
-		check_note("sandbox: this kernel has no %s; the other layers are entered",
-			   sandbox_missing());
+		check_note("sandbox: %s; the other layers are entered", sandbox_missing());
 	else
 		check_ok("sandbox: entered");
 	return check_end();

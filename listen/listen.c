@@ -150,8 +150,7 @@ static void announce_listeners(void)
 	struct sock_name name;
 
 	if (sandbox_missing() != NULL)
-		log_line(LOG_NOTICE, "sandbox: this kernel has no %s; the other layers remain",
-			 sandbox_missing());
+		log_line(LOG_NOTICE, "sandbox: %s; the other layers remain", sandbox_missing());
 	for (unsigned i = 0; i < listener_count; i++)
 		log_line(LOG_NOTICE, "listening on %s",
 			 describe_listener(listeners[i].fd, text, sizeof text));
@@ -178,6 +177,7 @@ static bool confine_parent(const struct session *s, struct error *e)
 	    .remove_in = pidfile_directory(),
 	    .tcp_port = address_tcp_port(&s->addresses),
 	    .bind = s->options.transparent || s->options.local != NULL,
+	    .yield = s->options.spin > 0,
 	    .syslog = log_syslog_socket(),
 	};
 
@@ -286,8 +286,8 @@ void listen_tie_child(void)
 	if (prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0)
 		die(EX_OSERR, "could not request a signal at the end of the parent process: %s",
 		    strerror(errno));
-	if (getppid() != parent_pid) /* it has already ended */
-		exit(EX_TEMPFAIL);
+	if (getppid() != parent_pid)
+		die(EX_TEMPFAIL, "the listener ended before the session began");
 }
 
 /* Log what is short, and return when to accept again. */

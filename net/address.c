@@ -182,17 +182,19 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 	struct sock_name name;
 	char number[8];
 	uint16_t port = 0;
-	int status;
+	bool here = p->host[0] == '\0';
+	const char *host = here ? "127.0.0.1" : p->host;
 
 	if (!find_port(p, &port, e))
 		return false;
 	snprintf(number, sizeof number, "%u", port);
-	if (p->host[0] == '\0') {
-		(void)add_resolved(list, "127.0.0.1", number, AI_NUMERICHOST | AI_NUMERICSERV);
-		(void)add_resolved(list, "::1", number, AI_NUMERICHOST | AI_NUMERICSERV);
-	} else if ((status = add_resolved(list, p->host, number, AI_NUMERICSERV)) != 0)
-		return fail(e, EX_NOHOST, "%s:%s: could not look up the host: %s", p->host, number,
+	int status = add_resolved(list, host, number, AI_NUMERICSERV);
+	if (status != 0)
+		return fail(e, status == EAI_MEMORY ? EX_OSERR : EX_NOHOST,
+			    "%s:%s: could not look up the host: %s", host, number,
 			    gai_strerror(status));
+	if (here)
+		(void)add_resolved(list, "::1", number, AI_NUMERICSERV);
 	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);
 	snprintf(list->name, sizeof list->name,
 		 strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host, name.port);

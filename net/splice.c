@@ -31,10 +31,12 @@ struct direction {
 	bool hung_up;          /* poll() reported a hang-up, and would again and again */
 	bool ended;            /* the source ended its direction */
 	bool source_failed, sink_failed;
+	bool no_memory;   /* ... for want of it */
 	bool lost;        /* bytes that the sink did not accept were discarded */
 	bool forward_end; /* half-close the sink too; the client gets its end in step 10 */
 	bool shut;        /* that was done */
 	bool grown;       /* bulk data arrived since memory was last released */
+	deadline give_up; /* the sink failed, and its side does not end the session until then */
 };
 
 static bool empty(const struct direction *d)
@@ -50,6 +52,12 @@ static bool unsent(struct stream *s)
 static bool source_done(const struct direction *d)
 {
 	return d->ended || d->source_failed;
+}
+
+static bool failed(struct direction *d, enum io_status io)
+{
+	d->no_memory |= io == IO_NO_MEMORY;
+	return io == IO_FAILED || io == IO_NO_MEMORY;
 }
 
 /* Record the result of a read; return true if another read may succeed at once. */
@@ -69,7 +77,7 @@ static bool note_read(struct direction *d, enum io_status io, size_t n)
 		d->ended = true;
 		break;
 	default:
-		d->source_failed = true;
+		d->source_failed = failed(d, io);
 	}
 	return false;
 }
@@ -100,15 +108,18 @@ static void drain_buffer(struct direction *d)
 		d->write_wants_read = io == IO_WANT_READ;
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
-		if (io != IO_DONE)
-			d->sink_failed = true;
+		d->sink_failed = failed(d, io);
 		d->at += n;
 	}
 	if (d->sink_failed) { /* go on reading the source, and discard what it sends */
 		d->lost |= !empty(d);
 		d->at = d->len;
-	} else if (d->ended && d->forward_end && !d->shut)
-		d->shut = d->sink->verbs->shut(d->sink) != IO_WANT_WRITE;
+	} else if (d->ended && d->forward_end && !d->shut) {
+		enum io_status io = d->sink->verbs->shut(d->sink);
+
+		d->shut = io != IO_WANT_WRITE;
+		d->sink_failed = failed(d, io);
+	}
 }
 
 /* Send what the sink accepted but still buffers. */
@@ -116,7 +127,7 @@ static void flush_sink(struct direction *d)
 {
 	size_t none;
 
-	if (d->sink->verbs->write(d->sink, d->buf, 0, &none) == IO_FAILED)
+	if (failed(d, d->sink->verbs->write(d->sink, d->buf, 0, &none)))
 		d->sink_failed = d->lost = true;
 }
 
@@ -194,15 +205,33 @@ static bool session_over(struct splice *sp, const struct direction *up,
 	return down->ended || down->source_failed;
 }
 
-/* End the session from here: deliver what the backend has sent. */
-static void end_session(struct splice *sp, const struct direction *down, enum io_status why)
+/*
+ * Nothing more can be sent to the backend. It ends the session with its last words if its
+ * connection broke. If the failure is ours alone, it knows nothing of it and waits, as the client
+ * does.
+ */
+static deadline sink_deadline(struct direction *up, const struct direction *down)
 {
+	if (!up->sink_failed || down->hung_up)
+		return DEADLINE_NEVER;
+	if (up->give_up == 0)
+		up->give_up = deadline_in(DELIVER_MS);
+	return up->give_up;
+}
+
+/* End the session from here: deliver what the backend has sent. */
+static void end_session(struct splice *sp, struct direction *up, const struct direction *down,
+			enum io_status why)
+{
+	bool gave_up = deadline_left(sink_deadline(up, down)) == 0;
+
 	sp->end = why == IO_TERMINATED            ? SPLICE_TERMINATED
-		  : why == IO_FAILED              ? SPLICE_BACKEND_RESET
+		  : failed(up, why)               ? SPLICE_BACKEND_RESET
+		  : gave_up                       ? SPLICE_BACKEND_UNREACHED
 		  : deadline_left(sp->until) == 0 ? SPLICE_EXPIRED
 						  : SPLICE_IDLE;
 	if (stream_write_all(down->sink, down->buf + down->at, down->len - down->at,
-			     deadline_in(DELIVER_MS)) != IO_DONE)
+			     deadline_in(gave_up ? 0 : DELIVER_MS)) != IO_DONE)
 		log_peer_line(LOG_INFO, "the client did not read all of its data in time");
 }
 
@@ -251,7 +280,8 @@ static bool data_buffered(const struct direction *up, const struct direction *do
 
 static enum io_status wait_for_more(struct splice *sp, struct direction *up, struct direction *down)
 {
-	deadline when = deadline_min(idle_deadline(sp), sp->until);
+	deadline when =
+	    deadline_min(deadline_min(idle_deadline(sp), sp->until), sink_deadline(up, down));
 
 	if (data_buffered(up, down)) {
 		enum io_status io = poll_streams(sp, up, down, deadline_min(deadline_in(1), when));
@@ -267,6 +297,24 @@ static enum io_status wait_for_more(struct splice *sp, struct direction *up, str
 		(void)malloc_trim(0); /* free memory goes back to the system */
 	}
 	return poll_streams(sp, up, down, when);
+}
+
+static void run(struct splice *sp, struct direction *up, struct direction *down)
+{
+	for (unsigned rounds = 0;; rounds++) {
+		relay(down); /* first: if both ended, the backend did so first */
+		relay(up);
+		if (session_over(sp, up, down))
+			return;
+		if (rounds < ROUNDS_MAX && data_buffered(up, down))
+			continue;
+		rounds = 0;
+		enum io_status io = wait_for_more(sp, up, down);
+		if (io != IO_DONE) {
+			end_session(sp, up, down, io);
+			return;
+		}
+	}
 }
 
 void splice_run(struct splice *sp)
@@ -288,20 +336,9 @@ void splice_run(struct splice *sp)
 	/* The TLS library may already have buffered the first bytes. */
 	up.readable = (sp->client->verbs->pending(sp->client) & STREAM_READABLE) != 0;
 	down.readable = (sp->backend->verbs->pending(sp->backend) & STREAM_READABLE) != 0;
-	for (unsigned rounds = 0;; rounds++) {
-		relay(&down); /* first: if both ended, the backend did so first */
-		relay(&up);
-		if (session_over(sp, &up, &down))
-			return;
-		if (rounds < ROUNDS_MAX && data_buffered(&up, &down))
-			continue;
-		rounds = 0;
-		enum io_status io = wait_for_more(sp, &up, &down);
-		if (io != IO_DONE) {
-			end_session(sp, &down, io);
-			return;
-		}
-	}
+	run(sp, &up, &down);
+	if (up.no_memory || down.no_memory)
+		sp->end = SPLICE_NO_MEMORY;
 }
 
 const char *splice_reason(enum splice_end end)
@@ -311,6 +348,8 @@ const char *splice_reason(enum splice_end end)
 	    [SPLICE_CLIENT_RESET] = "connection to client lost",
 	    [SPLICE_BACKEND_CLOSED] = "server closed",
 	    [SPLICE_BACKEND_RESET] = "connection to server lost",
+	    [SPLICE_BACKEND_UNREACHED] = "could not send to server",
+	    [SPLICE_NO_MEMORY] = "out of memory",
 	    [SPLICE_IDLE] = "idle timeout",
 	    [SPLICE_EXPIRED] = "client certificate expired",
 	    [SPLICE_TERMINATED] = "terminated",

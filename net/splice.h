@@ -18,9 +18,11 @@ enum splice_end {
 	SPLICE_CLIENT_RESET,  /* the connection to the client broke */
 	SPLICE_BACKEND_CLOSED,
 	SPLICE_BACKEND_RESET,
-	SPLICE_IDLE,       /* --idle-timeout */
-	SPLICE_EXPIRED,    /* the deadline passed */
-	SPLICE_TERMINATED, /* SIGTERM */
+	SPLICE_BACKEND_UNREACHED, /* writing to it failed here, and it went on waiting */
+	SPLICE_NO_MEMORY,         /* ours or the kernel's, on either side */
+	SPLICE_IDLE,              /* --idle-timeout */
+	SPLICE_EXPIRED,           /* the deadline passed */
+	SPLICE_TERMINATED,        /* SIGTERM */
 };
 
 struct splice {
@@ -41,7 +43,8 @@ struct splice {
  * or until one side breaks. The client's end (close_notify or FIN) ends only its direction: the
  * backend gets a half-close after the last byte. The client's stream is neither shut nor closed.
  * On SPLICE_IDLE, _EXPIRED and _TERMINATED, what the backend has sent is delivered first, which
- * takes at most 5 s.
+ * takes at most 5 s. If writing to the backend fails and the backend does not end the session, it
+ * ends after 5 s.
  */
 void splice_run(struct splice *sp);
 

@@ -35,7 +35,16 @@ static bool fd_ready(int fd, short events)
 
 static enum io_status status_of_errno(enum io_status again)
 {
-	return errno == EAGAIN || errno == EINTR ? again : IO_FAILED;
+	switch (errno) {
+	case EAGAIN:
+	case EINTR:
+		return again;
+	case ENOMEM:
+	case ENOBUFS:
+		return IO_NO_MEMORY;
+	default:
+		return IO_FAILED;
+	}
 }
 
 static enum io_status fd_read(struct stream *s, void *buf, size_t size, size_t *got)
@@ -214,7 +223,7 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when)
 		if (ready > 0) /* a steady flow of bytes does not put off the deadline either */
 			return left == 0 ? IO_TIMEOUT : IO_DONE;
 		if (ready < 0 && errno != EINTR)
-			return IO_FAILED;
+			return status_of_errno(IO_FAILED);
 		if (ready == 0 && deadline_left(when) == 0)
 			return IO_TIMEOUT;
 	}
@@ -230,10 +239,18 @@ void stream_spin(struct pollfd *fds, unsigned n, int us)
 
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when)
 {
-	bool write = want == IO_WANT_WRITE;
-	struct pollfd p = {.fd = write ? s->wfd : s->rfd, .events = write ? POLLOUT : POLLIN};
+	bool read = want == IO_WANT_READ;
+	bool unsent = read && (s->verbs->pending(s) & STREAM_UNSENT) != 0;
+	struct pollfd p[] = {{.fd = read ? s->rfd : -1, .events = POLLIN},
+			     {.fd = read && !unsent ? -1 : s->wfd, .events = POLLOUT}};
+	size_t none;
 
-	return write || want == IO_WANT_READ ? stream_poll(&p, 1, when) : want;
+	if (!read && want != IO_WANT_WRITE)
+		return want;
+	want = stream_poll(p, 2, when);
+	if (want == IO_DONE && unsent) /* the next read tells whether that failed */
+		(void)!s->verbs->write(s, "", 0, &none);
+	return want;
 }
 
 enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,

@@ -20,6 +20,7 @@ enum io_status {
 	IO_WANT_WRITE, /* call again when the descriptor is writable */
 	IO_END,        /* the peer ended its direction in an orderly way */
 	IO_FAILED,     /* the connection is broken; see errno or the owner of the stream */
+	IO_NO_MEMORY,  /* this process or the kernel has none: the connection is not to blame */
 	IO_TIMEOUT,    /* the deadline passed */
 	IO_TERMINATED, /* SIGTERM or SIGUSR1 arrived */
 };
@@ -39,7 +40,7 @@ struct stream_verbs {
 	enum io_status (*write)(struct stream *, const void *buf, size_t size, size_t *put);
 	/* STREAM_READABLE | STREAM_UNSENT. */
 	unsigned (*pending)(struct stream *);
-	/* End our direction only. IO_DONE, IO_WANT_WRITE (call again) or IO_FAILED. */
+	/* End our direction only. IO_DONE, IO_WANT_WRITE (call again), or a failure. */
 	enum io_status (*shut)(struct stream *);
 };
 
@@ -86,7 +87,7 @@ bool stream_terminated(void);
 
 /*
  * poll(2) with a deadline, and with SIGTERM and SIGUSR1 unblocked. IO_DONE when a descriptor is
- * ready, IO_TIMEOUT, IO_FAILED, or IO_TERMINATED. The latter is reported once, so that the caller
+ * ready, IO_TIMEOUT, a failure, or IO_TERMINATED. The latter is reported once, so that the caller
  * can still wait while it delivers what is left.
  */
 struct pollfd;
@@ -98,14 +99,17 @@ enum io_status stream_poll(struct pollfd *fds, unsigned n, deadline when) MUST_U
  */
 void stream_spin(struct pollfd *fds, unsigned n, int us);
 
-/* Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. */
+/*
+ * Wait, as stream_poll does, if `want` is IO_WANT_READ or IO_WANT_WRITE; else return `want`. Unsent
+ * bytes are sent meanwhile, since the peer may answer only when it has them.
+ */
 enum io_status stream_wait(struct stream *s, enum io_status want, deadline when) MUST_USE;
 
 /* Read exactly `size` bytes, never more. *got is set always, also on IO_END and failures. */
 enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
 				   deadline when) MUST_USE;
 
-/* Write all of `buf` and everything buffered. IO_DONE, IO_FAILED, IO_TIMEOUT, IO_TERMINATED. */
+/* Write all of `buf` and everything buffered. IO_DONE, a failure, IO_TIMEOUT, IO_TERMINATED. */
 enum io_status stream_write_all(struct stream *s, const void *buf, size_t size,
 				deadline when) MUST_USE;
 

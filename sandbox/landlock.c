@@ -108,13 +108,13 @@ static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct 
 	return true;
 }
 
-bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e)
+bool sandbox_landlock(const struct sandbox_needs *needs, int *missing, struct error *e)
 {
 	int abi =
 	    (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 
-	*entered = abi >= 1; /* else the kernel or a container has no Landlock */
-	if (!*entered)
+	*missing = abi >= 1 ? 0 : errno;
+	if (*missing != 0)
 		return true;
 	struct ruleset denied = known[abi < LAST_ABI ? abi : LAST_ABI];
 	if (needs->bind) /* to any port: the kernel chooses it */

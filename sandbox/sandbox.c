@@ -12,7 +12,7 @@
 #include <malloc.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -46,8 +46,10 @@ static bool parse_id(const char *text, unsigned *id)
 
 static bool find_group(const char *group, gid_t *gid, struct error *e)
 {
+	errno = 0;
 	const struct group *gr = getgrnam(group);
-
+	if (gr == NULL && errno == ENOMEM)
+		return fail(e, EX_OSERR, "out of memory");
 	if (gr != NULL)
 		*gid = gr->gr_gid;
 	return gr != NULL || parse_id(group, gid) ||
@@ -56,8 +58,10 @@ static bool find_group(const char *group, gid_t *gid, struct error *e)
 
 static bool find_user(const char *user, bool has_group, struct sandbox_user *who, struct error *e)
 {
+	errno = 0;
 	const struct passwd *pw = getpwnam(user);
-
+	if (pw == NULL && errno == ENOMEM)
+		return fail(e, EX_OSERR, "out of memory");
 	if (pw == NULL && !parse_id(user, &who->uid))
 		return fail(e, EX_NOUSER, "user \"%s\" does not exist; choose another one with -s",
 			    user);
@@ -164,8 +168,6 @@ static bool limit_sizes(bool log_to_file, struct error *e)
 	bool files =
 	    log_to_file || is_regular_file(STDOUT_FILENO) || is_regular_file(STDERR_FILENO);
 
-	/* A log that reaches an inherited limit loses lines; the session continues. */
-	signal(SIGXFSZ, SIG_IGN);
 	return (files || set_limit(RLIMIT_FSIZE, "FSIZE", 0, e)) &&
 	       set_limit(RLIMIT_CORE, "CORE", 0, e) &&
 	       set_limit(RLIMIT_DATA, "DATA", MOST_MEMORY + lists_size(), e);
@@ -228,24 +230,29 @@ static bool restrict_process(bool parent, struct error *e)
 	return true;
 }
 
-static const char *missing;
+static char missing[160];
 
-static void note_missing(bool landlock, bool seccomp)
+/* A container's system-call filter answers with an errno of its choice, mostly EPERM. */
+static void note_missing(const char *layer, int error)
 {
-	missing = landlock && seccomp ? NULL
-		  : landlock          ? "seccomp"
-		  : seccomp           ? "Landlock"
-				      : "Landlock and no seccomp";
+	size_t len = strlen(missing), room = sizeof missing - len;
+	const char *and = len > 0 ? "; " : "";
+
+	if (error == ENOSYS || error == EOPNOTSUPP || error == EINVAL)
+		snprintf(missing + len, room, "%sthis kernel has no %s", and, layer);
+	else if (error != 0)
+		snprintf(missing + len, room, "%s%s is forbidden here: %s", and, layer,
+			 strerror(error));
 }
 
 const char *sandbox_missing(void)
 {
-	return missing;
+	return missing[0] != '\0' ? missing : NULL;
 }
 
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 {
-	bool landlock, seccomp;
+	int landlock, seccomp;
 
 	wipe_environment();
 	if (!limit_sizes(needs->log_to_file, e) || !set_limit(RLIMIT_NPROC, "NPROC", 0, e) ||
@@ -254,18 +261,20 @@ bool sandbox_enter(const struct sandbox_needs *needs, struct error *e)
 	/* After Landlock, which needs two descriptors for a moment. */
 	if (!limit_descriptors(e) || !sandbox_seccomp(needs, false, &seccomp, e))
 		return false;
-	note_missing(landlock, seccomp);
+	note_missing("Landlock", landlock);
+	note_missing("seccomp", seccomp);
 	return true;
 }
 
 bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 {
-	bool landlock, seccomp;
+	int landlock, seccomp;
 
 	/* No RLIMIT_DATA: a reload may need any size, and no client's byte is read here. */
 	if (!set_limit(RLIMIT_CORE, "CORE", 0, e) || !restrict_process(true, e) ||
 	    !sandbox_landlock(needs, &landlock, e) || !sandbox_seccomp(needs, true, &seccomp, e))
 		return false;
-	note_missing(landlock, seccomp);
+	note_missing("Landlock", landlock);
+	note_missing("seccomp", seccomp);
 	return true;
 }

@@ -62,8 +62,8 @@ struct sandbox_needs {
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
-/* After sandbox_enter or sandbox_enter_parent: the layers that the kernel lacks, else NULL. --check
- * and the listener report them; a session does not, since each one would. */
+/* After sandbox_enter or sandbox_enter_parent: which layers the kernel lacks or a container forbids,
+ * else NULL. --check and the listener report it; a session does not, since each one would. */
 const char *sandbox_missing(void);
 
 /* The backend is connected: close connect() and bind(). */
@@ -79,11 +79,11 @@ bool sandbox_connected(struct error *e) MUST_USE;
 bool sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
 /*
- * The layers, for sandbox.c only: Landlock first, since seccomp closes it. *entered is false if the
- * kernel lacks the layer, which is no error.
+ * The layers, for sandbox.c only: Landlock first, since seccomp closes it. *missing is 0, or the
+ * errno if the kernel does not offer the layer, which is no error.
  */
-bool sandbox_landlock(const struct sandbox_needs *needs, bool *entered, struct error *e) MUST_USE;
-bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, bool *entered,
+bool sandbox_landlock(const struct sandbox_needs *needs, int *missing, struct error *e) MUST_USE;
+bool sandbox_seccomp(const struct sandbox_needs *needs, bool parent, int *missing,
 		     struct error *e) MUST_USE;
 
 #endif

@@ -342,18 +342,21 @@ static void append_first(struct filter *f, const struct sandbox_needs *needs)
 
 static bool filter_loaded; /* else sandbox_connected has nothing to add to */
 
-bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, bool *entered,
+bool sandbox_seccomp(const struct sandbox_needs *needs, bool is_parent, int *missing,
 		     struct error *e)
 {
 	struct filter f = {.length = 0};
 
 	/* seccomp(2): a filter at address 0 is EFAULT where there are filters, else EINVAL. */
-	*entered = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT;
-	filter_loaded = *entered;
-	if (!*entered)
+	bool known = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL, 0, 0) == 0 || errno == EFAULT;
+	*missing = known ? 0 : errno;
+	filter_loaded = known;
+	if (!known)
 		return true;
 	append_first(&f, needs);
 	if (is_parent) {
+		if (needs->yield)
+			APPEND(&f, may_yield);
 		APPEND(&f, parent);
 		APPEND(&f, session);
 		APPEND(&f, else_refuse);

@@ -44,9 +44,13 @@ static void request_tls(struct session *s)
 	char answer = '\0';
 	size_t got;
 
-	if (stream_write_all(s->backend, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline) !=
-		IO_DONE ||
-	    stream_read_exactly(s->backend, &answer, 1, &got, s->deadline) != IO_DONE)
+	enum io_status io =
+	    stream_write_all(s->backend, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline);
+	if (io == IO_DONE)
+		io = stream_read_exactly(s->backend, &answer, 1, &got, s->deadline);
+	if (io == IO_NO_MEMORY)
+		give_up(s, "out of memory", EX_OSERR);
+	if (io != IO_DONE)
 		give_up(s, "the server closed the connection when asked for TLS", EX_UNAVAILABLE);
 	if (answer == 'N')
 		give_up(s, "the server does not support TLS", EX_UNAVAILABLE);
@@ -63,6 +67,8 @@ static const char *lost_because(const struct session *s, enum io_status io)
 	switch (io) {
 	case IO_END:
 		return "the server closed the connection without answering the startup packet";
+	case IO_NO_MEMORY:
+		return "out of memory";
 	case IO_TIMEOUT:
 		return "the server did not answer the startup packet in time";
 	case IO_TERMINATED:
@@ -113,7 +119,7 @@ static void client_admit(struct session *s)
 	    !startup_relay_scram(s->client, s->backend, &io, s->deadline))
 		session_refuse(s, REFUSE_CHANNEL_BINDING, NULL, EX_PROTOCOL);
 	if (io != IO_DONE)
-		give_up(s, lost_because(s, io), EX_UNAVAILABLE);
+		give_up(s, lost_because(s, io), io == IO_NO_MEMORY ? EX_OSERR : EX_UNAVAILABLE);
 }
 
 const struct session_mode session_client_mode = {client_negotiate, client_shake_hands,

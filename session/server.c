@@ -159,13 +159,16 @@ static void server_admit(struct session *s)
 	    !startup_append_host(st, s->peer.host, s->peer.port))
 		log_peer_line(LOG_NOTICE, "could not append the client's address to "
 					  "application_name: the startup packet is full");
-	if (!backend_closed(&s->connector) &&
-	    stream_write_all(s->backend, st->packet, st->len, s->deadline) == IO_DONE)
+	enum io_status io = backend_closed(&s->connector)
+				? IO_END
+				: stream_write_all(s->backend, st->packet, st->len, s->deadline);
+	if (io == IO_DONE)
 		return;
-	fail(&s->backend_error, EX_UNAVAILABLE,
-	     "%s: the server closed the connection immediately; see PostgreSQL's log",
-	     s->addresses.name);
-	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+	bool no_memory = io == IO_NO_MEMORY;
+	fail(&s->backend_error, no_memory ? EX_OSERR : EX_UNAVAILABLE, "%s: %s", s->addresses.name,
+	     no_memory ? "out of memory"
+		       : "the server closed the connection immediately; see PostgreSQL's log");
+	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, s->backend_error.status);
 }
 
 const struct session_mode session_server_mode = {server_negotiate, server_shake_hands,

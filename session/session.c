@@ -31,7 +31,7 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 {
 	char text[1024];
 
-	log_peer_line(status == EX_UNAVAILABLE ? LOG_ERR : LOG_WARNING, "%s",
+	log_peer_line(status == EX_UNAVAILABLE || status == EX_OSERR ? LOG_ERR : LOG_WARNING, "%s",
 		      startup_refusal_text(why, detail, text, sizeof text));
 	session_tell(s, why, detail, status);
 }
@@ -53,7 +53,7 @@ noreturn void session_end_startup(struct session *s)
 		session_end_probe(s);
 	log_peer_line(LOG_WARNING, "%s%s%s", startup_broken_text(st),
 		      tls_error[0] != '\0' ? ": " : "", tls_error);
-	session_leave(s, EX_PROTOCOL);
+	session_leave(s, st->io == IO_NO_MEMORY ? EX_OSERR : EX_PROTOCOL);
 }
 
 void session_answer(struct session *s, char answer)
@@ -88,7 +88,9 @@ bool session_load(const struct options *o, struct tls **t, struct identmap **map
 	*map = NULL;
 	if (!tls_open(t, o, e))
 		return false;
-	if (o->map == NULL || identmap_load(o->ident_map, o->map, map, e))
+	bool listener = options_listener(o);
+	if (o->map == NULL || ((!listener || identmap_try(o->ident_map, o->map, e)) &&
+			       identmap_load(o->ident_map, o->map, !listener, map, e)))
 		return true;
 	tls_discard(*t);
 	*t = NULL;
@@ -179,9 +181,13 @@ noreturn void session_forward_cancel(struct session *s)
 		session_leave(s, EX_UNAVAILABLE);
 	}
 	deadline when = deadline_in(s->connector.timeout_ms);
-	if (stream_write_all(s->backend, s->startup.packet, s->startup.len, when) == IO_DONE)
-		while (stream_read_exactly(s->backend, &byte, 1, &n, when) == IO_DONE)
-			;
+	if (stream_write_all(s->backend, s->startup.packet, s->startup.len, when) != IO_DONE) {
+		log_peer_line(LOG_ERR, "could not forward a cancel request: %s: could not send it",
+			      s->addresses.name);
+		session_leave(s, EX_UNAVAILABLE);
+	}
+	while (stream_read_exactly(s->backend, &byte, 1, &n, when) == IO_DONE)
+		;
 	log_peer_line(LOG_INFO, "cancel request forwarded to PostgreSQL");
 	session_leave(s, EX_OK);
 }

@@ -2,7 +2,7 @@
 #
 # Connecting to PostgreSQL: every form of -r, a full backlog, --connect-timeout, and that pgssl
 # connects only after the handshake.
-# sabotage: s/"127.0.0.1", number/"127.0.0.2", number/ net/address.c
+# sabotage: s/here ? "127.0.0.1"/here ? "127.0.0.2"/ net/address.c
 # sabotage: s/strrchr(slash != NULL ? slash : text, ':')/strrchr(text, ':')/ net/address.c
 # sabotage: s/text\[strspn(text, "0123456789")\] == /text[0] != / net/address.c
 use lib 't/lib';

@@ -6,6 +6,7 @@
 # sabotage: s/if (deadline_left(next) > 0)/if (false)/ net/stream.c
 # sabotage: s/if (is_loopback(sa))/if (false)/ net/address.c
 # sabotage: s/if (sp->spin_us > 0)/if (true)/ net/splice.c
+# sabotage: s/\.yield = s->options\.spin > 0,// listen/listen.c
 # sabotage: s/tls_fetch_algorithms();/;/ listen/listen.c
 # sabotage: s/sock_keepalive(fd, o->keepalive);/;/ listen/listen.c
 # sabotage: s/if (s->from_listener).*/if (false)/ session/session.c
@@ -104,6 +105,14 @@ subtest '--spin polls for a while, then sleeps' => sub {
 	ok($s->conn->login, 'login');
 	is_idle('an idle session', $s->{pid});
 	is(ask($s->conn, 'select 1') > 0, 1, 'and it wakes up');
+
+	# The filter of the parent of -d refused sched_yield(), and its sessions waited busily.
+	my $listener = serve_listen(pg => $pg, args => ['--spin=1000'],
+		wrap => [ 'strace', '-f', '-e', 'trace=sched_yield', '-o', "$TMP/yield" ]);
+	my $conn = connect_to($listener->port);
+	$conn->login or fail('login');
+	ask($conn, 'select pg_sleep(0.01)');
+	like(slurp("$TMP/yield"), qr/sched_yield\(\) += 0/, 'also with -d');
 };
 
 subtest 'a session of a listener' => sub {

@@ -4,6 +4,7 @@
 # authority file or ident map is in effect from the next connection on, as under a super-server.
 # With a file that cannot be read no client gets in.
 # sabotage: session/session.c s/o->crl, //
+# sabotage: session/session.c s/bool listener = .*/bool listener = false;/
 use lib 't/lib';
 use T;
 use T::X509;
@@ -24,7 +25,23 @@ put(map => "m alice alice\n");
 my $port = free_port();
 my $log = "$TMP/listen.log";
 watch_log($log);
-spawn(cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r',
+# regcomp() of glibc can crash when memory runs out. Here it does so when the file `crash` exists,
+# but not in a session, which cannot see the file.
+spew("$TMP/crash.c", <<"EOF");
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+int regcomp(void *preg, const char *regex, int flags)
+{
+	int (*real)(void *, const char *, int) = dlsym(RTLD_NEXT, "regcomp");
+	if (access("$TMP/crash", F_OK) == 0)
+		abort();
+	return real(preg, regex, flags);
+}
+EOF
+run([ 'cc', '-shared', '-fPIC', '-o', "$TMP/crash.so", "$TMP/crash.c" ]);
+my $listener = spawn(env => { LD_PRELOAD => "$TMP/crash.so" }, cmd => [ $PGSSL, '-f', '-d', "127.0.0.1:$port", '-p', server_pem()->{pem}, '-r',
 	'127.0.0.1:' . $pg->port, '-o', $log, '-A', $file{ca}, "--crl=$file{crl}",
 	'--clientcert=verify-full', "--ident-map=$file{map}", '--map=m' ]);
 wait_for('pgssl to listen', sub { T::Serve::listening($port) });
@@ -58,4 +75,12 @@ put(ca => slurp($other->{cert}));
 like(outcome($alice), qr/alert unknown ca/, 'the authority is no longer trusted');
 put(ca => slurp($root->{cert}));
 is(outcome($alice), 'in', 'the authority is trusted again');
+
+put(map => "m /^al alice\n");
+is(outcome($alice), 'in', 'a regular expression');
+spew("$TMP/crash", '');
+put(map => "m /^some alice\n");
+is(outcome($alice), 'in', 'the new map makes regcomp() crash: the old one stays in use');
+ok(alive($listener), 'the listener lives');
+like(slurp($log), qr/could not reload .*the process that loaded "\Q$file{map}\E" was terminated by signal \d+/, 'logged');
 done_testing;

@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 		abort();
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	memcpy(name, data, size < 16 ? size : 16);
-	if (identmap_load(path, "m", &map, &e)) {
+	if (identmap_load(path, "m", true, &map, &e)) {
 		(void)!identmap_allows(map, name, "b");
 		identmap_free(map);
 	}

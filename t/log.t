@@ -6,6 +6,9 @@
 # sabotage: s/bool plain = c > ' '/bool plain = c >= ' '/ log.c
 # sabotage: s/t->heard = true;// tls.c
 # sabotage: s/ || st->io == IO_FAILED;/;/ wire/startup.c
+# sabotage: s/signal(SIGXFSZ, SIG_IGN);// wrapper.c
+# sabotage: s/refuse_start(!closed \&\& !client);/_exit(EX_OSERR);/ wrapper.c
+# sabotage: s/tm\.tm_zone/""/ log.c
 # sabotage: s/s->source = \*from;// listen/listen.c
 use lib 't/lib';
 use T;
@@ -250,5 +253,37 @@ subtest 'syslog, facility daemon, if descriptor 2 is the client' => sub {
 	like($first, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: connection authorized: user=alice/,
 		'first line');
 	like($last, qr/^<(?:29|30|28)>.*mypgssl\[\d+\]: disconnection: /, 'last line');
+};
+
+# strftime() returned 0, and the line began with whatever was in memory.
+subtest 'a time zone with a long name' => sub {
+	my $zone = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
+	run([ $PGSSL, '-d', free_port(), '-f', '-p', "$TMP/missing.pem", '-o', "$TMP/zone.log" ],
+		env => { TZ => "<$zone>0" }, quiet => 1);
+	like(slurp("$TMP/zone.log"), qr/^[-\d]+ [:.\d]+ $zone pgssl\[\d+\]: .*missing\.pem/, 'in the line');
+};
+
+subtest 'no /dev/null' => sub {
+	plan skip_all => 'needs strace' if run([qw(strace -V)], quiet => 1)->{status};
+	my $r = run([ qw(strace -qq -P /dev/null -e inject=openat:error=EMFILE -o), "$TMP/trace",
+		$PGSSL, '-p', $c->{pem}, '-r', '1' ], quiet => 1);
+	is($r->{status}, 71, 'status');
+	like($r->{err}, qr/^pgssl\[\d+\]: could not open \/dev\/null: Too many open files$/, 'one line');
+};
+
+# SIGXFSZ ended the listener, and with it all sessions, and each session that logged before step 5.
+subtest 'a log file that reaches the limit of file sizes' => sub {
+	my $r = run([ 'bash', '-c', 'ulimit -f 0; exec "$@"', 'bash', $PGSSL, '-d', free_port(),
+		'-f', '-p', "$TMP/missing.pem", '-o', "$TMP/none.log" ], quiet => 1);
+	is("$r->{status} $r->{signal}", '66 0', 'a start that fails has its status');
+	my $listener = serve_listen(pg => $pg, wrap => [ 'bash', '-c', 'ulimit -f 2; exec "$@"', 'bash' ]);
+	for my $n (1 .. 14) {
+		kill 'HUP', $listener->{pid}; # it logs a line, too
+		my $conn = T::Conn::connect_to($listener->port);
+		ok($conn->login, "session $n");
+		$conn->close;
+	}
+	is(-s $listener->{log}, 2048, 'the log is full');
+	ok(alive($listener->{pid}), 'and the listener logs in vain');
 };
 done_testing;

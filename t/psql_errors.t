@@ -2,7 +2,7 @@
 #
 # The errors of the manual's table "What the client is told", as psql shows them.
 # sabotage: s/57P03/57P04/ wire/startup.c
-# sabotage: s/%s: the server closed the connection immediately; see PostgreSQL's log/%s: / session/server.c
+# sabotage: s/the server closed the connection immediately; see PostgreSQL's log// session/server.c
 # sabotage: s/(void)!stream_wait(client, IO_WANT_READ, deadline_in(LATE_REQUEST_MS));/;/ wrapper.c
 use lib 't/lib';
 use T;

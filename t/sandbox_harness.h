@@ -166,6 +166,7 @@ static inline int dead_syslog(void)
 
 static inline void prepare_child(void)
 {
+	signal(SIGXFSZ, SIG_IGN); /* as step 0 does */
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (!keep_output) { /* a regular file there changes RLIMIT_FSIZE */
 		dup2(null_fd, STDOUT_FILENO);

@@ -5,6 +5,8 @@
 # never: A byte lost, repeated or reordered.
 # sabotage: s/\.forward_end = true,// net/splice.c
 # sabotage: s/sock_orphan(s->client_socket.stream.wfd, s->options.keepalive);/;/ session/session.c
+# sabotage: s/bool unsent = read .*/bool unsent = false;/ net/stream.c
+# sabotage: s/case ENOBUFS:/case ENOSR:/ net/stream.c
 # sabotage: s/.*TCP_RTO_MAX_MS),.*// sandbox/seccomp.c
 use lib 't/lib';
 use T;
@@ -45,6 +47,43 @@ subtest 'shared descriptors stay blocking during the session' => sub {
 	my $s = session(pg => $pg, over => 'pipes', keep => 1);
 	ok($s->conn->login, 'login');
 	ok(!(fcntl($s->{$_}, F_GETFL, 0) & O_NONBLOCK), $_) for qw(child_in child_out);
+};
+
+# The handshake waited for the client's answer, and the client for the rest of our messages.
+subtest 'a pipe that does not take our part of the handshake whole' => sub {
+	my $san = join ',', map { "DNS:host-number-$_.example.org" } 1 .. 500;
+	my $big = make_pem(make_cert(name => 'big', issuer => $c->{ca}, san => $san));
+	for my $version (qw(TLSv1.2 TLSv1.3)) {
+		my $s = session(pg => $pg, pem => $big, over => 'pipes');
+		fcntl($s->conn->{read}, 1031, 4096) or die "F_SETPIPE_SZ: $!\n";
+		ok($s->conn->login(tls => { min => $version, max => $version }), $version);
+	}
+};
+
+# The session went on for ever without the client's bytes.
+subtest 'the kernel has no memory for what goes to PostgreSQL' => sub {
+	spew("$TMP/nobufs.c", <<'EOF');
+#include <errno.h>
+#include <sys/socket.h>
+ssize_t send(int fd, const void *buf, size_t size, int flags)
+{
+	static int n; /* of sends to PostgreSQL: the first one is the startup packet */
+	if (fd > 2 && ++n == 2) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	return sendto(fd, buf, size, flags, 0, 0);
+}
+EOF
+	run([ 'cc', '-shared', '-fPIC', '-o', "$TMP/nobufs.so", "$TMP/nobufs.c" ]);
+	my $fake = after_startup(sub { my ($socket, $self) = @_; $self->take($socket) });
+	my $s = session(pg => $fake, env => { LD_PRELOAD => "$TMP/nobufs.so" });
+	ok($s->conn->negotiate, 'handshake');
+	$s->conn->send(startup_packet(user => 'alice'));
+	wait_for('the startup packet', sub { length $fake->bytes });
+	$s->conn->query('select 1');
+	is($s->wait, 71, 'status');
+	like($s->log, qr/reason=out of memory$/m, 'logged');
 };
 
 subtest '40 MB in each direction, compared by checksum' => sub {

@@ -204,7 +204,8 @@ static const struct refusal {
     {B("m a b\ninclude_dir d\n"), "line 2: include is not supported"},
 };
 
-static void test_matches(void)
+/* compile: at once, or when it is asked. */
+static void test_matches(bool compile)
 {
 	for (size_t i = 0; i < COUNT(matches); i++) {
 		const struct match *row = &matches[i];
@@ -212,7 +213,7 @@ static void test_matches(void)
 		struct error e;
 
 		write_file(row->text, strlen(row->text));
-		bool loaded = identmap_load(path, "m", &map, &e);
+		bool loaded = identmap_load(path, "m", compile, &map, &e);
 		bool allowed = loaded && identmap_allows(map, row->identity, row->user);
 		ok(allowed == row->allowed, "row %zu: %s", i,
 		   row->allowed ? "allowed" : "not allowed");
@@ -227,7 +228,10 @@ static void refused(const char *name, int status, const char *says)
 	struct identmap *map = NULL;
 	struct error e = {.status = 0};
 
-	bool loaded = identmap_load(path, "m", &map, &e);
+	ok(!identmap_try(path, "m", &e) && e.status == status && strstr(e.text, says) != NULL,
+	   "refused by a process of its own: %s", name);
+	e.status = 0;
+	bool loaded = identmap_load(path, "m", true, &map, &e);
 	if (!ok(!loaded && map == NULL && e.status == status && strstr(e.text, says) != NULL,
 		"refused: %s", name))
 		note("%s", loaded ? "it was accepted" : e.text);
@@ -274,7 +278,7 @@ static void test_long_names(void)
 	struct error e;
 
 	write_file(B("m /^a+$ b\n"));
-	if (!ok(identmap_load(path, "m", &map, &e), "a map for long names"))
+	if (!ok(identmap_load(path, "m", true, &map, &e), "a map for long names"))
 		return;
 	ok(identmap_allows(map, name + 1, "b"), "a name of 1024 bytes is matched");
 	ok(!identmap_allows(map, name, "b"), "a name of 1025 bytes is not");
@@ -287,7 +291,8 @@ int main(void)
 		return 1;
 	log_open(open("/dev/null", O_WRONLY), false, "unit", LOG_DEBUG);
 	snprintf(path, sizeof path, "%s/map", directory);
-	test_matches();
+	test_matches(true);
+	test_matches(false);
 	test_refusals();
 	test_long_names();
 	test_files();

@@ -13,6 +13,9 @@
  * sabotage: net/splice.c s/d->lost |= .*;/;/
  * sabotage: net/splice.c s/d->lost |= .*;/d->lost = true;/
  * sabotage: net/splice.c s/d->sink_failed = d->lost = true;/d->sink_failed = true;/
+ * sabotage: net/splice.c s/return up->give_up;/return DEADLINE_NEVER;/
+ * sabotage: net/splice.c s/d->shut = io != IO_WANT_WRITE;/d->shut = true; return;/
+ * sabotage: net/splice.c s/d->no_memory |= .*;/;/
  * sabotage: net/splice.c s/out->lost |= unsent(out->sink);/;/
  * sabotage: net/splice.c s/all_delivered ? SPLICE_CLIENT_CLOSED : SPLICE_CLIENT_RESET/SPLICE_CLIENT_RESET/
  * sabotage: net/splice.c s/ || (down->readable \&\& empty(down))//
@@ -225,11 +228,51 @@ static void test_broken(void)
 	      "the client accepts no more and closes: what TLS buffers is lost too");
 
 	begin();
+	client.after = IO_NO_MEMORY;
+	backend.after = IO_WANT_READ;
+	sp = run(5000);
+	ended(&sp, SPLICE_NO_MEMORY, "no memory to read from the client");
+
+	begin();
+	client.after = backend.after = IO_WANT_READ;
+	client.out_room = 5;
+	client.out_after = IO_NO_MEMORY;
+	sp = run(5000);
+	ended(&sp, SPLICE_NO_MEMORY, "no memory to write to the client");
+
+	begin();
 	backend.out_room = 5;
 	backend.out_after = IO_FAILED;
 	sp = run(5000);
 	ok(down_arrived(), "the backend accepts no more: its last message still arrives");
 	ok(memstream_left(&client) == 0, "the client is still read, and its bytes are discarded");
+}
+
+/*
+ * send() to the backend failed for want of kernel memory, or TLS could not encrypt: the backend
+ * knows nothing of it, and waited forever, as did the client.
+ */
+static enum io_status shut_fails(struct stream *s)
+{
+	(void)s;
+	return IO_FAILED;
+}
+
+static void test_unreached(bool end)
+{
+	static const struct stream_verbs no_end = {memstream_read, memstream_write,
+						   memstream_pending, shut_fails};
+	const char *what = end ? "the client's end cannot be sent" : "a write fails here";
+
+	begin();
+	client.after = end ? IO_END : IO_WANT_READ;
+	backend.after = IO_WANT_READ;
+	backend.out_room = end ? sizeof asked : 5;
+	backend.out_after = IO_FAILED;
+	backend.stream.verbs = end ? &no_end : &memstream_verbs;
+	struct splice sp = run(20000);
+	ok(down_arrived(), "%s: what the backend has sent arrives", what);
+	ended(&sp, SPLICE_BACKEND_UNREACHED, what);
 }
 
 /* ---- back pressure ---- */
@@ -513,6 +556,8 @@ int main(void)
 	test_backend_ends();
 	test_silence();
 	test_broken();
+	test_unreached(false);
+	test_unreached(true);
 	test_back_pressure();
 	test_read_wants_write();
 	test_write_wants_read();

@@ -25,7 +25,23 @@
 
 /* ---- memory ---- */
 
-static bool wiping;
+static bool wiping, starting, no_memory;
+
+static void *noted(void *p, size_t size)
+{
+	if (p != NULL || size == 0)
+		return p;
+	no_memory = true;
+	if (starting) /* OpenSSL would abort */
+		die(EX_OSERR, "out of memory");
+	return NULL;
+}
+
+static void *noted_malloc(size_t size, const char *file, int line)
+{
+	(void)file, (void)line;
+	return size == 0 ? NULL : noted(malloc(size), size);
+}
 
 static void wiping_free(void *p, const char *file, int line)
 {
@@ -40,8 +56,8 @@ static void *wiping_realloc(void *p, size_t size, const char *file, int line)
 	size_t old = p == NULL ? 0 : malloc_usable_size(p);
 
 	if (!wiping || size <= old)
-		return realloc(p, size);
-	void *bigger = malloc(size);
+		return noted(realloc(p, size), size);
+	void *bigger = noted(malloc(size), size);
 	if (bigger != NULL && p != NULL) {
 		memcpy(bigger, p, old);
 		wiping_free(p, file, line);
@@ -51,10 +67,20 @@ static void *wiping_realloc(void *p, size_t size, const char *file, int line)
 
 void tls_install_wiping(void)
 {
-	if (CRYPTO_set_mem_functions(NULL, wiping_realloc, wiping_free) != 1)
+	if (CRYPTO_set_mem_functions(noted_malloc, wiping_realloc, wiping_free) != 1)
 		bug("OpenSSL allocated memory before it was told how");
+	starting = true;
 	/* Guard pages, not in core dumps, and locked unless RLIMIT_MEMLOCK forbids it. */
 	(void)CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_LEAST);
+	starting = false;
+}
+
+bool tls_no_memory(void)
+{
+	bool yes = no_memory;
+
+	no_memory = false;
+	return yes;
 }
 
 void tls_wiping(bool on)

@@ -28,6 +28,7 @@ struct tls {
 	deadline key_updates_until;
 	bool more;              /* another read may succeed without new input */
 	bool out_failed;        /* the transport is broken */
+	bool no_memory;         /* ... or would be fine, but there is no memory */
 	size_t out_at, out_len; /* unsent records: out[out_at..out_len) */
 	unsigned char *out;     /* OUT_SIZE bytes; NULL while nothing is unsent, to save memory */
 };
@@ -92,8 +93,11 @@ bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST
 #define TLS_NAMES_MAX 65535
 size_t tls_names_size(const STACK_OF(X509_NAME) * names);
 
-/* Give OpenSSL a free() and a realloc() of ours, before its first allocation. */
+/* Give OpenSSL allocation functions of ours, before its first allocation. */
 void tls_install_wiping(void);
+
+/* Has an allocation of OpenSSL failed since the last call? OpenSSL often names another reason. */
+bool tls_no_memory(void);
 
 /* Wipe memory that OpenSSL frees: decoding leaves pieces of the private key in it. */
 void tls_wiping(bool on);

@@ -48,6 +48,8 @@ static bool fail_read(const struct header *h, enum io_status io, struct error *e
 	if (io == IO_TERMINATED)
 		return fail(e, EX_TEMPFAIL,
 			    "terminated by SIGTERM while waiting for the PROXY header");
+	if (io == IO_NO_MEMORY)
+		return fail(e, EX_OSERR, "out of memory");
 	if (io == IO_TIMEOUT)
 		return fail(e, EX_PROTOCOL, "%s: " CURE,
 			    spoke ? "the PROXY header was not complete in time"

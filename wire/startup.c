@@ -402,6 +402,7 @@ const char *startup_broken_text(const struct startup *st)
 {
 	return st->io == IO_END          ? "client closed the connection inside a packet"
 	       : st->io == IO_TIMEOUT    ? "client did not send its startup packet in time"
+	       : st->io == IO_NO_MEMORY  ? "out of memory"
 	       : st->io == IO_TERMINATED ? "terminated by SIGTERM before the session began"
 					 : "connection to client lost";
 }
