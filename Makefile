@@ -24,7 +24,7 @@ HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecs
 # Control-flow protection (CET), if the compiler supports it for this machine (x86-64).
 CET := $(shell echo 'int main(void){return 0;}' | $(CC) -fcf-protection=full -x c - -c -o /dev/null 2>/dev/null && echo -fcf-protection=full)
 
-ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro cert,$(MAKECMDGOALS)))
+ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro check-clients cert,$(MAKECMDGOALS)))
 ifneq (yes,$(shell $(PKG_CONFIG) --atleast-version=3.0 libssl libcrypto 2>/dev/null && echo yes))
 $(error OpenSSL 3.0 or newer is missing: install libssl-dev and pkg-config (Debian) or openssl-devel and pkgconf (Fedora))
 endif
@@ -168,6 +168,10 @@ check:
 check-distro:
 	t/check-distro '$(DISTRO)'
 
+# Drivers and tools of PostgreSQL as clients. Installs packages from Debian and npm.
+check-clients:
+	t/check-clients
+
 # A client that comes when --idle-exit ends the listener, 2,000 times under each of four
 # super-servers. Takes about five minutes.
 check-idle-exit:
@@ -197,7 +201,7 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro check-idle-exit sabotage flood fuzz
+.PHONY: units check check-distro check-clients check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 
