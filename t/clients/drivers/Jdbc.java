@@ -13,8 +13,10 @@ class Jdbc {
 		p.setProperty("password", e.get("PGPASSWORD"));
 		p.setProperty("sslmode", "verify-full");
 		p.setProperty("sslrootcert", e.get("PGSSLROOTCERT"));
-		p.setProperty("sslcert", e.getOrDefault("PGSSLCERT", "/nonexistent"));
-		p.setProperty("sslkey", e.getOrDefault("PGSSLKEY", "/nonexistent") + ".der"); // PKCS #8
+		if (e.containsKey("PGSSLCERT")) {
+			p.setProperty("sslcert", e.get("PGSSLCERT"));
+			p.setProperty("sslkey", e.get("PGSSLKEY") + ".der"); // PKCS #8
+		}
 		return DriverManager.getConnection("jdbc:postgresql://" + e.get("PGHOST") + ":" + e.get("PGPORT") + "/" + e.get("PGDATABASE"), p);
 	}
 

@@ -30,7 +30,7 @@ my %check = (
 		$c->do('copy (select * from t order by a) to stdout');
 		my ($n, $last, $line) = (0);
 		($n++, $last = $line) while $c->pg_getcopydata($line) >= 0;
-		"$n lines, last $last";
+		"$n lines, last $last" =~ s/\n//r;
 	},
 	error => sub {
 		eval { $c->do('select 1/0') };
@@ -61,6 +61,6 @@ $| = 1;
 binmode STDOUT, ':utf8';
 for my $name (@ARGV) {
 	my $result = eval { $c = open_connection(); $check{$name}->() };
-	$result //= 'failed: ' . ($DBI::state || '') . " $@";
-	print "$name ", join(' ', split ' ', $result), "\n";
+	$result //= join ' ', 'failed:', $DBI::state || '', split ' ', $@;
+	print "$name $result\n";
 }

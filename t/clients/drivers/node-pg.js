@@ -10,7 +10,7 @@ const file = name => env[name] && fs.readFileSync(env[name]);
 const ssl = { ca: file('PGSSLROOTCERT'), cert: file('PGSSLCERT'), key: file('PGSSLKEY') };
 
 async function connect() {
-	const c = new Client(kind === 'native' ? { connectionString: '' } : { ssl });
+	const c = new Client(kind === 'native' ? { nativeConnectionString: 'sslmode=verify-full' } : { ssl });
 	c.on('error', () => {});
 	await c.connect();
 	return c;

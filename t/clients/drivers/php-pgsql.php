@@ -53,7 +53,7 @@ $checks = [
 
 foreach (array_slice($argv, 1) as $name) {
 	try {
-		echo "$name ", $checks[$name](connect()), "\n";
+		echo "$name " . $checks[$name](connect()) . "\n";
 	} catch (Exception $e) {
 		echo "$name failed: ", preg_replace('/\s+/', ' ', $e->getMessage()), "\n";
 	}
