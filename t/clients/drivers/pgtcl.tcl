@@ -12,8 +12,8 @@ proc connected {c} { return [value $c "select current_user"] }
 proc parameters {c} {
 	pg_exec $c "prepare s as select \$1::text, \$2::int, nullif(\$3::text, '')"
 	set r [pg_exec_prepared $c s "käse 'x'" 42 ""]
-	set row [pg_result $r -getTuple 0]
-	return "[join [lrange $row 0 1] |]|[expr {[pg_result $r -getNull 0] eq {0 0 1} ? {NULL} : {}}]"
+	pg_result $r -null_value_string NULL
+	return [join [pg_result $r -getTuple 0] |]
 }
 
 proc rows {c} {
@@ -31,10 +31,10 @@ proc copy {c} {
 	pg_exec $c "copy t from stdin"
 	for {set i 0} {$i < 10000} {incr i} { puts $c "$i\tline $i" }
 	puts $c "\\."
+	flush $c
 	pg_exec $c "copy (select * from t order by a) to stdout"
 	set n 0
 	while {[gets $c line] >= 0} {
-		if {$line eq "\\."} break
 		incr n
 		set last $line
 	}
@@ -46,11 +46,11 @@ proc error_ {c} {
 }
 
 proc notify {c} {
-	pg_listen $c c {set ::got}
-	pg_listen $c c {set ::got hello}
+	proc notified {channel pid payload} { set ::got "$channel $payload" }
+	pg_listen $c c notified
 	pg_exec [connect] "notify c, 'hello'"
 	vwait ::got
-	return "c $::got"
+	return $::got
 }
 
 # A request that comes before the query has no effect: repeat it.

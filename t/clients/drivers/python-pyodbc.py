@@ -16,4 +16,4 @@ def cancel(c):
     k = c.cursor()
     return dbapi.canceled(WithCursor(k), k.cancel)
 
-dbapi.main(MARK="?", connect=connect, sqlstate=lambda e: e.args[0])
+dbapi.main(MARK="?", connect=connect, cancel=cancel, sqlstate=lambda e: e.args[0])
