@@ -18,7 +18,7 @@ value(C, Query) ->
 
 check("connected", C) -> value(C, "select current_user");
 check("parameters", C) ->
-    {ok, _, _, _, [[A, B, Null]]} = pgsql:pquery(C, "select $1::text, $2::text, $3::text", [<<"käse 'x'"/utf8>>, <<"42">>, null]),
+    {ok, _, _, _, [[{_, A}, {_, B}, {_, Null}]]} = pgsql:pquery(C, "select $1::text, $2::text, $3::text", [<<"käse 'x'"/utf8>>, <<"42">>, null]),
     [A, "|", B, "|", case Null of null -> "NULL"; _ -> Null end];
 check("rows", C) ->
     {ok, [{_, _, Rows}]} = pgsql:squery(C, ?ROWS),
@@ -33,11 +33,13 @@ check("many", _) ->
 run(Check) ->
     case connect() of
 	{ok, C} -> check(Check, C);
+	{error, {_, [{severity, _} | _] = Fields}} ->
+	    ["failed: ", proplists:get_value(code, Fields), " ", proplists:get_value(message, Fields)];
 	{error, Reason} -> "failed: " ++ re:replace(io_lib:format("~0p", [Reason]), "\\s+", " ", [global, {return, list}])
     end.
 
 main(Checks) ->
     logger:set_primary_config(level, none),
     io:setopts([{encoding, latin1}]), % results are bytes
-    application:ensure_all_started(ssl),
+    [application:ensure_all_started(A) || A <- [ssl, stringprep]], % SCRAM uses stringprep
     [io:format("~s ~s~n", [Check, iolist_to_binary(run(Check))]) || Check <- Checks].

@@ -172,7 +172,7 @@ async fn main() {
     for check in env::args().skip(1) {
         match run(&check).await {
             Ok(result) => println!("{} {}", check, result),
-            Err(e) => println!("{} failed: {} {:?}", check, e.code().map_or("", |c| c.code()), e),
+            Err(e) => println!("{} failed: {} {}", check, e.code().map_or("", |c| c.code()), e),
         }
     }
 }
