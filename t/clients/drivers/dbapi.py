@@ -5,7 +5,7 @@ import os, sys, threading
 
 ENV = os.environ
 MARK = "%s"  # the placeholder of a parameter
-ROWS = "select repeat(md5(i::text), 32) from generate_series(1, 100000) i"
+ROWS = "select repeat(md5(i::text), 320) from generate_series(1, 10000) i"
 LINES = "".join("%d\tline %d\n" % (i, i) for i in range(10000))
 
 def one(c, sql, *args):
