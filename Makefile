@@ -31,7 +31,7 @@ HARDEN_LD = $(if $(filter 0,$(PIE)),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecs
 # PAC of aarch64.
 CET := $(firstword $(foreach option,-fcf-protection=full -mbranch-protection=standard,$(shell echo 'int main(void){return 0;}' | $(CC) $(option) -x c - -c -o /dev/null 2>/dev/null && echo $(option))))
 
-ifeq (,$(filter clean uninstall demo check check-idle-exit check-distro check-readme check-packages cert dist deb,$(MAKECMDGOALS)))
+ifeq (,$(filter clean uninstall demo check check-% cert dist deb,$(MAKECMDGOALS)))
 ifneq (yes,$(shell $(PKG_CONFIG) --atleast-version=3.0 libssl libcrypto 2>/dev/null && echo yes))
 $(error OpenSSL 3.0 or newer is missing: install libssl-dev and pkg-config (Debian) or openssl-devel and pkgconf (Fedora))
 endif
@@ -213,6 +213,10 @@ check-readme:
 check-packages:
 	t/check-packages
 
+# Drivers and tools of PostgreSQL as clients. Installs packages from Debian and npm.
+check-clients:
+	t/check-clients
+
 # A client that comes when --idle-exit ends the listener, 2,000 times under each of four
 # super-servers. Takes about five minutes.
 check-idle-exit:
@@ -242,7 +246,7 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-.PHONY: units check check-distro check-readme check-packages check-idle-exit sabotage flood fuzz
+.PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ ok $seen{$_}, "the manual has the section $_"
 	cmp_ok $count, '>', 5, 'the table was found';
 }
 
+is system('t/clients/make-table', '--check'), 0, 'the manual has the clients of t/clients/table';
+
 is `env -u MAKEFLAGS -u MAKELEVEL make -s counts-check 2>&1`, '', 'the line counts of README are correct';
 
 my ($readme, $warning) = (slurp('README'));
