@@ -99,4 +99,236 @@ for my $cmd (\@restore_data, [qw(vacuumdb many)], [qw(reindexdb many)]) {
 		});
 	});
 }
+
+# ---- pg_isready, pgbench, vacuumdb and reindexdb
+
+check_uses('pg_isready', $PG, sub {
+	my $r = run(['pg_isready'], env => pg_env(@_), quiet => 1);
+	return ($r->{status} ? '' : 'ok ') . $r->{out} =~ s/:\d+/:N/r;
+}, no_login => 1, wrong_ca => qr/no response/, no_certificate => qr/accepting/, down => qr/rejecting connections/);
+cannot('pg_isready', $PG, SCRAM => 'it does not log in', '100 MB' => 'it transfers nothing', cancel => 'it ends at once', '50 at once' => 'one connection');
+
+my %simple = (
+	pgbench => [ [qw(-n -t 5 -f), spew("$TMP/bench.sql", "select sum(square) from t;\n")] ],
+	vacuumdb => [ [qw(-j 2 -t t)] ],
+	reindexdb => [ [qw(-j 2 -t t)] ],
+);
+for my $tool (sort keys %simple) {
+	my ($args, %o) = @{ $simple{$tool} };
+	check_uses($tool, $PG, sub {
+		my %conn = @_;
+		my $outcome = program(\%conn, [ $tool, @$args ]);
+		return $outcome =~ s/(?:latency|initial connection|tps).*\n//gr;
+	}, %o);
+}
+direct('create table pgbench_accounts (i int)', dbname => 'many');
+push @many, 'pgbench_accounts';
+for my $cmd ([qw(pgbench -i -I d many)], [qw(vacuumdb -j 4 many)], [qw(reindexdb -j 4 many)]) {
+	check($cmd->[0], $PG, 'cancel', sub {
+		my $lock = hold('many', @many);
+		same('Ctrl-C', qr/^interrupted: /, sub { interrupt({ conn(@_) }, $cmd, $waits) });
+		$lock->close;
+	});
+}
+check('pgbench', $PG, '50 at once', sub {
+	same('pgbench -c 50', qr/^ended: 0\n/, sub {
+		together({ conn(@_) }, [ qw(pgbench -n -c 50 -t 1 -f), spew("$TMP/many.sql", "select count(*) from m1;\n"), 'many' ], hold('many', 'm1'));
+	});
+});
+
+# ---- pg_basebackup, pg_receivewal and pg_recvlogical
+
+sub base_backup {
+	my ($to, %conn) = @_;
+	run([ 'rm', '-rf', $to ]);
+	return program(\%conn, [ qw(pg_basebackup -X stream -c fast --no-sync -D), $to ]);
+}
+
+check_uses('pg_basebackup', $PG, sub {
+	my $outcome = base_backup("$TMP/base", @_);
+	return $outcome unless $outcome =~ /^ok/;
+	return 'ok ' . run([ 'pg_verifybackup', "$TMP/base" ])->{out};
+});
+check('pg_basebackup', $PG, 'cancel', sub {
+	same('Ctrl-C', qr/^interrupted: /, sub {
+		interrupt({ conn(@_) }, [ qw(pg_basebackup -X stream -c fast --no-sync -r 32k -D), "$TMP/slow." . ++$n ], "application_name='pg_basebackup' and backend_type='walsender'");
+	});
+});
+
+# Write WAL, in messages of 1 MB, and complete the segment; returns a position in the last one.
+sub write_wal {
+	my ($megabytes) = @_;
+	direct("select count(pg_logical_emit_message(false, 'test', repeat('x', 1000000))) from generate_series(1, $megabytes)");
+	my $end = direct('select pg_current_wal_lsn()');
+	direct('select pg_switch_wal()');
+	return $end;
+}
+
+# Receive WAL by a slot, and compare each segment with PostgreSQL's own.
+sub receive_wal {
+	my ($megabytes, %conn) = @_;
+	my ($slot, $to) = ('wal' . ++$n, "$TMP/wal.$n");
+	mkdir $to;
+	my $outcome = program(\%conn, [ qw(pg_receivewal --create-slot -S), $slot ]);
+	return $outcome unless $outcome =~ /^ok/;
+	my $end = write_wal($megabytes);
+	$outcome = program(\%conn, [ qw(pg_receivewal -n --no-sync -S), $slot, '-D', $to, "--endpos=$end" ]);
+	my @segments = map { s{.*/}{}r } grep { !/partial/ } glob "$to/0*";
+	my @equal = grep { digest_file("$to/$_") eq digest_file("$pg->{data}/pg_wal/$_") } @segments;
+	direct("select pg_drop_replication_slot('$slot')");
+	return "$outcome " . @equal . ' of ' . @segments . ' segments are equal';
+}
+check_uses('pg_receivewal', $PG, sub { receive_wal(1, @_) });
+check('pg_receivewal', $PG, 'cancel', sub {
+	same('Ctrl-C', qr/^interrupted: 0/, sub {
+		mkdir "$TMP/wal";
+		interrupt({ conn(@_) }, [ qw(pg_receivewal --no-sync -D), "$TMP/wal" ], "application_name='pg_receivewal' and state='active'") =~ s/.*not renaming .*\n//r;
+	});
+});
+
+# Decode the insertion of rows by a slot.
+direct('create table decoded (i int, x text)');
+sub decode {
+	my ($rows, %conn) = @_;
+	my ($slot, $to) = ('logical' . ++$n, "$TMP/decoded.$n");
+	my @cmd = ('pg_recvlogical', '-d', 'sales', '-S', $slot);
+	my $outcome = program(\%conn, [ @cmd, qw(--create-slot -P test_decoding) ]);
+	return $outcome unless $outcome =~ /^ok/;
+	direct("insert into decoded select i, repeat('x', 1000) from generate_series(1, $rows) i");
+	my $end = direct('select pg_current_wal_lsn()');
+	$outcome = program(\%conn, [ @cmd, '--start', '--no-loop', '-f', $to, "--endpos=$end", qw(-o include-xids=0 -o skip-empty-xacts=1) ]);
+	$outcome .= program(\%conn, [ @cmd, '--drop-slot' ]);
+	my $lines = () = slurp($to) =~ /^table public.decoded: INSERT: i\[integer\]:\d+ x\[text\]:'x{1000}'$/mg;
+	return "$outcome$lines rows " . digest_file($to);
+}
+check_uses('pg_recvlogical', $PG, sub { decode(100, @_) });
+check('pg_recvlogical', $PG, 'cancel', sub {
+	same('Ctrl-C', qr/^interrupted: 0/, sub {
+		my %conn = conn(@_);
+		my @cmd = qw(pg_recvlogical -d sales -S cancel);
+		program(\%conn, [ @cmd, qw(--create-slot -P test_decoding) ]);
+		my $outcome = interrupt(\%conn, [ @cmd, '--start', '-f', "$TMP/cancel" ], "application_name='pg_recvlogical' and state='active'");
+		return $outcome . program(\%conn, [ @cmd, '--drop-slot' ]);
+	});
+});
+cannot($_, $PG, '50 at once', 'one connection or two, and a few of them for each PostgreSQL') for qw(pg_basebackup pg_receivewal pg_recvlogical);
+
+# ---- postgres_fdw and dblink, in another PostgreSQL
+
+my $hub = start_pg(conf => "max_connections=120\n");
+my %hub = (host => $hub->{socket}, port => $hub->port, user => 'postgres', sslmode => 'disable');
+direct("create extension $_", to => $hub) for qw(postgres_fdw dblink);
+sub in_hub { return program({%hub}, psql_cmd(), stdin => $_[0]) }
+
+sub options_of {
+	my ($names, %conn) = @_;
+	return 'options (' . join(', ', map { "$_ '$conn{$_}'" } grep { defined $conn{$_} } @$names) . ')';
+}
+
+sub foreign_server {
+	my %conn = as_postgres(@_);
+	return "set client_min_messages = error; drop server if exists s cascade; create server s foreign data wrapper postgres_fdw "
+		. options_of([qw(host hostaddr port dbname sslmode sslrootcert)], %conn) . '; create user mapping for postgres server s '
+		. options_of([qw(user password sslcert sslkey)], %conn) . '; drop schema if exists far cascade; create schema far;';
+}
+
+direct("create view endless as select 1 as one, pg_sleep(60)::text as slept");
+check_uses('postgres_fdw', $PG, sub {
+	in_hub(foreign_server(@_) . "import foreign schema public limit to (t) from server s into far;\nselect count(*), sum(square) from far.t;\nupdate far.t set square = square where i = 1 returning square;\nselect * from far.t where i = 7;");
+});
+check_uses('dblink', $PG, sub {
+	my $to = conn_string(as_postgres(@_)) =~ s/'/''/gr;
+	in_hub("select dblink_connect('c', '$to');\nselect * from dblink('c', 'select count(*), sum(square) from t') as x(n bigint, s numeric);\nselect dblink_exec('c', 'update t set square = square where i = 1')");
+});
+check('postgres_fdw', $PG, 'cancel', sub {
+	same('Ctrl-C', qr/^interrupted: .*canceling statement due to user request/s, sub {
+		in_hub(foreign_server(conn(@_)) . 'import foreign schema public limit to (endless) from server s into far');
+		interrupt({%hub, dbname => 'sales'}, psql_cmd('-c', 'select slept from far.endless'), "application_name='postgres_fdw' and wait_event='PgSleep'");
+	});
+});
+check('dblink', $PG, 'cancel', sub {
+	same('dblink_cancel_query', qr/^ok\n.*canceling statement due to user request/s, sub {
+		my $to = conn_string(conn(@_)) =~ s/'/''/gr;
+		in_hub("select dblink_connect('c', '$to');\nselect dblink_send_query('c', 'select pg_sleep(60)');\nselect dblink_cancel_query('c');\nselect * from dblink_get_result('c', false) as x(y text);\nselect dblink_error_message('c')");
+	});
+});
+check('postgres_fdw', $PG, '50 at once', sub {
+	same('50 sessions', qr/^ended: 0\n/, sub {
+		in_hub(foreign_server(conn(@_), dbname => 'many') . 'import foreign schema public limit to (m1) from server s into far');
+		together({%hub, dbname => 'sales'}, [ qw(pgbench -n -c 50 -t 1 -f), spew("$TMP/far.sql", "select * from far.m1;\n") ], hold('many', 'm1'));
+	});
+});
+check('dblink', $PG, '50 at once', sub {
+	same('50 connections of a session', qr/^ok\nOK\n50\n/, sub {
+		my $to = conn_string(conn(@_)) =~ s/'/''/gr;
+		in_hub("select distinct dblink_connect('c' || i, '$to') from generate_series(1, 50) i;\nselect count(*) from generate_series(1, 50) i, lateral dblink('c' || i, 'select 1') as x(one int)");
+	});
+});
+
+# ---- a standby and a subscription
+
+direct('create table news (i int primary key)');
+direct('create publication p for table news');
+direct('create table news (i int primary key)', to => $hub);
+is(base_backup("$TMP/standby.data", conn('pgssl')), "ok\n", 'a backup for the standby');
+my $standby = from_backup("$TMP/standby.data", "hot_standby = on\nwal_retrieve_retry_interval = 100ms\n");
+my $news = 0;
+
+# Insert a row and wait until another server has it.
+sub news_arrive {
+	my ($in) = @_;
+	$news++;
+	direct("insert into news values ($news)");
+	wait_for("news in $in->{base}", sub { direct("select count(*) from news where i = $news", to => $in) eq 1 });
+	return "news arrive\n";
+}
+
+sub stream {
+	my %conn = as_postgres(@_);
+	my $log = length $standby->log;
+	my $string = conn_string(%conn) =~ s/'/''/gr;
+	$standby->configure('primary.conf', "primary_conninfo = '$string'\n");
+	my ($error, $status);
+	wait_for('the standby', sub {
+		($error) = substr($standby->log, $log) =~ /FATAL:  (?:streaming replication receiver ".*" )?could not connect to the primary server: (.*(?:\n\t.*)*)/;
+		$error || direct("select count(*) from pg_stat_wal_receiver where status = 'streaming' and sender_port = $conn{port} and conninfo ~ 'user=$conn{user} '", to => $standby) eq 1;
+	});
+	return $error ? tidy($error) : "ok\n" . news_arrive($standby);
+}
+check_uses('streaming standby', $PG, \&stream);
+
+sub subscribe {
+	my %conn = as_postgres(@_);
+	my $string = conn_string(%conn) =~ s/'/''/gr;
+	direct('truncate news', to => $hub);
+	my $outcome = in_hub("set client_min_messages = error; create subscription s connection '$string' publication p");
+	return $outcome =~ /^ok/ ? $outcome . news_arrive($hub) : $outcome;
+}
+sub unsubscribe { direct('drop subscription s', to => $hub) }
+check_uses('subscription', $PG, sub {
+	my $outcome = subscribe(@_);
+	unsubscribe() if $outcome =~ /^ok/;
+	return $outcome;
+});
+
+my %replica = ('streaming standby' => [ \&stream, $standby, sub { $standby->configure('primary.conf', '') } ],
+	subscription => [ \&subscribe, $hub, \&unsubscribe ]);
+for my $tool (sort keys %replica) {
+	my ($start, $server, $end) = @{ $replica{$tool} };
+	my $lost = $tool eq 'subscription' ? qr/could not connect to the publisher/ : qr/could not connect to the primary/;
+	check($tool, $PG, 'restart of PostgreSQL', sub {
+		same('restart', qr/^ok\nnews arrive\nnews arrive\nended/, sub {
+			my ($via) = @_;
+			my $outcome = $start->(conn($via));
+			my $log = length $server->log;
+			my $down = $via eq 'native' ? qr/Connection refused/ : qr/could not connect to PostgreSQL at/;
+			restart(sub { wait_for('the loss', sub { substr($server->log, $log) =~ /$lost.*$down/s }) });
+			$outcome .= news_arrive($server);
+			$end->();
+			wait_for('the walsender to end', sub { !busy("backend_type = 'walsender'") });
+			return $outcome . 'ended';
+		});
+	});
+	cannot($tool, $PG, cancel => 'it runs in the background', '50 at once' => 'one connection');
+}
 done_testing;

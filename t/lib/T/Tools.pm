@@ -15,7 +15,7 @@ use T;
 use T::Clients;
 
 our @EXPORT = qw($pg setup conn conn_string as_postgres direct program tidy check check_uses cannot
-	same new_lines interrupt together hold from_backup digest_file digest_of);
+	restart same interrupt together hold from_backup digest_file digest_of);
 
 our $pg;
 my ($pgssl, $with_cert, $down, $control, %file);
@@ -39,6 +39,7 @@ my $conf = <<~'END';
 	END
 
 sub setup {
+	$ENV{HOME} = '/nonexistent'; # a server must not look for a client certificate in ours
 	my $made = server_pem();
 	my $client = make_cert(name => 'carol', cn => 'carol', issuer => $made->{ca});
 	%file = (ca => $made->{root}, wrong => make_ca(name => 'wrong')->{cert}, cert => $client->{chain}, key => $client->{key});
@@ -54,9 +55,12 @@ sub setup {
 	$down = serve_listen(connect => '127.0.0.1:' . free_port());
 }
 
+# Restart PostgreSQL, and call a function while it is down.
 sub restart {
+	my ($meanwhile) = @_;
 	undef $control;
 	$pg->stop('INT');
+	$meanwhile->() if $meanwhile;
 	$pg->start;
 }
 
@@ -77,10 +81,10 @@ sub conn_string {
 # The same parameters for libpq in a server, which may run as another user than the test.
 sub as_postgres {
 	my (%conn) = @_;
-	for my $path (grep { defined } @conn{qw(sslcert sslkey)}) {
-		my $copy = "$path.postgres";
-		T::Pg::chown_postgres(spew($copy, slurp($path), 0600)) unless -e $copy;
-		$path = $copy;
+	for my $name (grep { $conn{$_} } qw(sslcert sslkey)) {
+		my $copy = "$conn{$name}.postgres";
+		T::Pg::chown_postgres(spew($copy, slurp($conn{$name}), 0600)) unless -e $copy;
+		$conn{$name} = $copy;
 	}
 	return %conn;
 }
@@ -93,6 +97,21 @@ sub direct {
 	die "$sql: $r->{err}" if $r->{status};
 	chomp $r->{out};
 	return $r->{out};
+}
+
+# Start the server whose data directory pg_basebackup has written, as a standby that reads
+# primary.conf.
+sub from_backup {
+	my ($data, $conf) = @_;
+	my $base = "$TMP/" . basename($data, '.data');
+	my $self = bless { base => $base, data => $data, log => "$base/log", port => free_port(), socket => $base }, 'T::Pg';
+	mkdir $base;
+	append("$data/postgresql.conf", "port = $self->{port}\nunix_socket_directories = '$base'\ninclude_if_exists = 'primary.conf'\n$conf");
+	spew("$data/standby.signal", '');
+	T::Pg::chown_postgres($_) for $base, $data;
+	$self->start;
+	T::at_end(sub { $self->stop });
+	return $self;
 }
 
 # ---- outcomes: "ok" and the tool's output, or its error messages
