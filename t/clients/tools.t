@@ -215,7 +215,7 @@ cannot($_, $PG, '50 at once', 'one connection or two, and a few of them for each
 
 # ---- postgres_fdw and dblink, in another PostgreSQL
 
-my $hub = start_pg(conf => "max_connections=120\n");
+my $hub = start_pg(conf => "max_connections=120\nwal_retrieve_retry_interval=100ms\n");
 my %hub = (host => $hub->{socket}, port => $hub->port, user => 'postgres', sslmode => 'disable');
 direct("create extension $_", to => $hub) for qw(postgres_fdw dblink);
 sub in_hub { return program({%hub}, psql_cmd(), stdin => $_[0]) }
@@ -290,7 +290,7 @@ sub stream {
 	$standby->configure('primary.conf', "primary_conninfo = '$string'\n");
 	my ($error, $status);
 	wait_for('the standby', sub {
-		($error) = substr($standby->log, $log) =~ /FATAL:  (?:streaming replication receiver ".*" )?could not connect to the primary server: (.*(?:\n\t.*)*)/;
+		($error) = substr($standby->log, $log) =~ /FATAL:  (?:streaming replication receiver ".*" )?could not connect to the primary server: (.*port $conn{port} .*(?:\n\t.*)*)/; # not one of the connection before
 		$error || direct("select count(*) from pg_stat_wal_receiver where status = 'streaming' and sender_port = $conn{port} and conninfo ~ 'user=$conn{user} '", to => $standby) eq 1;
 	});
 	return $error ? tidy($error) : "ok\n" . news_arrive($standby);
@@ -330,5 +330,80 @@ for my $tool (sort keys %replica) {
 		});
 	});
 	cannot($tool, $PG, cancel => 'it runs in the background', '50 at once' => 'one connection');
+}
+
+# ---- pgbouncer and pgpool: psql connects to them in clear, and they connect under TLS
+
+my $pooler; # the running one: { pid, log, conn }
+
+# Start a pooler with its configuration; wait for the Unix socket by which psql reaches it.
+sub start_pooler {
+	my ($cmd, $dir, $port, %conn) = @_;
+	$pooler = { log => "$dir/log", conn => { host => $dir, port => $port, user => $conn{user}, dbname => $conn{dbname}, sslmode => 'disable', $conn{password} ? (password => $conn{password}) : () } };
+	spew("$dir/conf", delete $conn{conf});
+	T::Pg::chown_postgres($dir);
+	$pooler->{pid} = spawn(cmd => $cmd, user => T::nobody(), err => "$dir/log", out => "$dir/out");
+	wait_for('the pooler', sub { -S "$dir/.s.PGSQL.$port" || die slurp("$dir/log") if defined reap($pooler->{pid}) || -S "$dir/.s.PGSQL.$port" });
+}
+
+sub start_pgbouncer {
+	my %conn = as_postgres(@_);
+	my ($dir, $port) = ("$TMP/pgbouncer" . ++$n, free_port());
+	mkdir $dir;
+	my $login = join ' ', map { "$_=$conn{$_}" } grep { $conn{$_} } qw(port user password);
+	start_pooler([ 'pgbouncer', "$dir/conf" ], $dir, $port, %conn, conf => <<~"END" . join '', map { "server_tls_$_->[0]_file = $conn{$_->[1]}\n" } grep { $conn{$_->[1]} } [qw(ca sslrootcert)], [qw(cert sslcert)], [qw(key sslkey)]);
+		[databases]
+		* = host=$conn{hostaddr} $login
+		[pgbouncer]
+		listen_port = $port
+		unix_socket_dir = $dir
+		auth_type = any
+		pool_mode = session
+		default_pool_size = 60
+		server_tls_sslmode = $conn{sslmode}
+		END
+}
+
+sub start_pgpool {
+	my %conn = as_postgres(@_);
+	my ($dir, $port) = ("$TMP/pgpool" . ++$n, free_port());
+	mkdir $dir;
+	my $sockets = run([ 'pgpool', '--version' ])->{err} =~ / 4\.[0-2]/ ? 'socket_dir' : 'unix_socket_directories';
+	start_pooler([ qw(pgpool -n -f), "$dir/conf", '-a', "$dir/none", '-F', "$dir/none" ], $dir, $port, %conn, conf => <<~"END" . join '', map { "$_->[0] = '$conn{$_->[1]}'\n" } grep { $conn{$_->[1]} } [qw(ssl_ca_cert sslrootcert)], [qw(ssl_cert sslcert)], [qw(ssl_key sslkey)]);
+		listen_addresses = ''
+		port = $port
+		$sockets = '$dir'
+		pcp_socket_dir = '$dir'
+		pcp_port = @{[ free_port() ]}
+		pid_file_name = '$dir/pid'
+		logdir = '$dir'
+		backend_clustering_mode = 'raw'
+		backend_hostname0 = '$conn{hostaddr}'
+		backend_port0 = $conn{port}
+		backend_flag0 = 'ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER'
+		num_init_children = 60
+		max_pool = 1
+		connection_cache = off
+		enable_pool_hba = off
+		pool_passwd = ''
+		allow_clear_text_frontend_auth = on
+		sr_check_period = 0
+		health_check_period = 0
+		ssl = on
+		END
+}
+
+for (['pgbouncer', \&start_pgbouncer], ['pgpool', \&start_pgpool]) {
+	my ($tool, $start) = @$_;
+	my $with = sub {
+		my ($conn, $do) = @_;
+		$start->(%$conn);
+		my $outcome = $do->($pooler->{conn});
+		diag slurp($pooler->{log}) if $outcome !~ /^ok/;
+		stop($pooler->{pid});
+		return $outcome;
+	};
+	my $of = debian_version($tool eq 'pgpool' ? 'pgpool2' : $tool);
+	check_uses($tool, $of, sub { my %conn = @_; $with->(\%conn, sub { program($_[0], psql_cmd('-c', "select count(*), sum(square) from t;", '-c', 'select ssl from pg_stat_ssl where pid = pg_backend_pid()')) }) });
 }
 done_testing;
