@@ -368,7 +368,8 @@ sub start_pgpool {
 	my %conn = as_postgres(@_);
 	my ($dir, $port) = ("$TMP/pgpool" . ++$n, free_port());
 	mkdir $dir;
-	my $sockets = run([ 'pgpool', '--version' ])->{err} =~ / 4\.[0-2]/ ? 'socket_dir' : 'unix_socket_directories';
+	my $version = join '', @{ run([ qw(pgpool --version) ]) }{qw(out err)};
+	my $sockets = $version =~ / 4\.[0-3]\./ ? 'socket_dir' : 'unix_socket_directories';
 	start_pooler([ qw(pgpool -n -f), "$dir/conf", '-a', "$dir/none", '-F', "$dir/none" ], $dir, $port, %conn, conf => <<~"END" . join '', map { "$_->[0] = '$conn{$_->[1]}'\n" } grep { $conn{$_->[1]} } [qw(ssl_ca_cert sslrootcert)], [qw(ssl_cert sslcert)], [qw(ssl_key sslkey)]);
 		listen_addresses = ''
 		port = $port
@@ -381,7 +382,7 @@ sub start_pgpool {
 		backend_hostname0 = '$conn{hostaddr}'
 		backend_port0 = $conn{port}
 		backend_flag0 = 'ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER'
-		num_init_children = 60
+		num_init_children = @{[ $conn{sessions} || 4 ]}
 		max_pool = 1
 		connection_cache = off
 		enable_pool_hba = off
@@ -389,21 +390,94 @@ sub start_pgpool {
 		allow_clear_text_frontend_auth = on
 		sr_check_period = 0
 		health_check_period = 0
+		memqcache_total_size = 4MB
 		ssl = on
 		END
 }
 
-for (['pgbouncer', \&start_pgbouncer], ['pgpool', \&start_pgpool]) {
-	my ($tool, $start) = @$_;
-	my $with = sub {
-		my ($conn, $do) = @_;
-		$start->(%$conn);
-		my $outcome = $do->($pooler->{conn});
-		diag slurp($pooler->{log}) if $outcome !~ /^ok/;
-		stop($pooler->{pid});
+# The outcome of a query. A client waits as long as the pooler cannot verify the server.
+sub through_pooler {
+	my ($sql) = @_;
+	my ($out, $err) = map { spew("$TMP/pooled.$_", '') } qw(out err);
+	my $pid = spawn(cmd => psql_cmd('-c', $sql), env => pg_env(%{ $pooler->{conn} }), out => $out, err => $err);
+	wait_for('psql', sub { defined reap($pid) || slurp($pooler->{log}) =~ /certificate verify failed/ });
+	if (!defined reap($pid)) {
+		stop($pid);
+		return 'certificate verify failed';
+	}
+	return wait_exit($pid) ? tidy(slurp($err)) : "ok\n" . slurp($out);
+}
+
+# Let a function use a pooler that is connected this way; returns its outcome.
+sub pooled {
+	my ($start, $do, %conn) = @_;
+	$start->(%conn);
+	my $outcome = $do->();
+	stop($pooler->{pid}, 'INT');
+	return $outcome;
+}
+
+# pgpool sends no certificate, and hides what the server answers to a login.
+my %pooler = (
+	pgbouncer => { start => \&start_pgbouncer, of => debian_version('pgbouncer') },
+	pgpool => { start => \&start_pgpool, of => debian_version('pgpool2'), uses => [ wrong_password => qr/backend authentication failed/, no_cert => 1, no_down => 1 ] },
+);
+for my $tool (sort keys %pooler) {
+	my ($start, $of, $uses) = @{ $pooler{$tool} }{qw(start of uses)};
+	check_uses($tool, $of, sub {
+		my $outcome = pooled($start, sub { through_pooler('select count(*), sum(square) from t') }, @_);
+		like(slurp($pooler->{log}), qr/SSL established: TLSv1\.3/, 'under TLS') if $outcome =~ /^ok/ && $tool eq 'pgbouncer';
 		return $outcome;
-	};
-	my $of = debian_version($tool eq 'pgpool' ? 'pgpool2' : $tool);
-	check_uses($tool, $of, sub { my %conn = @_; $with->(\%conn, sub { program($_[0], psql_cmd('-c', "select count(*), sum(square) from t;", '-c', 'select ssl from pg_stat_ssl where pid = pg_backend_pid()')) }) });
+	}, @{ $uses || [] });
+	check($tool, $of, 'cancel', sub {
+		same('Ctrl-C', qr/^interrupted: .*canceling statement due to user request/s, sub {
+			pooled($start, sub { interrupt($pooler->{conn}, psql_cmd('-c', 'select pg_sleep(60)'), "query = 'select pg_sleep(60)' and state = 'active'") }, conn(@_));
+		});
+	});
+	check($tool, $of, '50 at once', sub {
+		same('50 sessions', qr/^ended: 0\n/, sub {
+			pooled($start, sub { together($pooler->{conn}, [ qw(pgbench -n -c 50 -t 1 -f), "$TMP/many.sql" ], hold('many', 'm1')) }, conn(@_, dbname => 'many'), sessions => 55);
+		});
+	});
+}
+cannot('pgpool', $pooler{pgpool}{of}, 'client certificate' => 'it has none as a client', 'PostgreSQL down' => 'it hides the message');
+
+# ---- pgcli
+
+my $PGCLI = debian_version('pgcli');
+my %home = (HOME => "$TMP/home", XDG_CONFIG_HOME => "$TMP/home", TERM => 'dumb', PAGER => 'cat');
+mkdir "$TMP/home";
+sub pgcli {
+	my ($sql, %conn) = @_;
+	my $r = run([ 'pgcli', '-w', conn_string(%conn) ], env => \%home, stdin => $sql, quiet => 1);
+	diag $r->{out}, $r->{err};
+	return $r->{status} ? tidy($r->{out} . $r->{err}) : 'ok ' . join "\n", grep { /\|/ } split /\n/, $r->{out};
+}
+check_uses('pgcli', $PGCLI, sub { pgcli("select count(*), sum(square) from t;\n\\q\n", @_) });
+cannot('pgcli', $PGCLI, '50 at once' => 'one connection');
+
+# ---- 100 MB, at the end since a backup has them afterwards
+
+my @big = map { "big$_" } 1 .. 4;
+direct("create table $_ as select i, md5(i::text) || repeat('x', 1000) as x from generate_series(1, 25000) i") for @big;
+sub copied { my ($conn, $to) = (@_, "$TMP/copied." . ++$n);
+	my $outcome = program($conn, psql_cmd('-c', '\copy (' . join(' union all ', map { "select * from $_" } @big) . ") to '$to'"));
+	return $outcome . digest_file($to) =~ s/ /\n/r;
+}
+my $size = qr/^ok.*\n1\d{8}$/s;
+
+check('psql \copy', $PG, '100 MB', sub {
+	same('to a file', $size, sub { copied({ conn(@_) }) });
+	direct('create table back (like big1)');
+	same('from a file', qr/^ok\nCOPY 100000\n/, sub {
+		my $outcome = program({ conn(@_) }, psql_cmd('-c', 'truncate back', '-c', "\\copy back from '$TMP/copied.$n'", '-c', '\echo COPY :ROW_COUNT'));
+		return $outcome . direct("select md5(string_agg(md5(x), '' order by i, x)) from back");
+	});
+	direct('drop table back');
+});
+for my $tool (sort keys %pooler) {
+	check($tool, $pooler{$tool}{of}, '100 MB', sub {
+		same('to a file', $size, sub { pooled($pooler{$tool}{start}, sub { copied($pooler->{conn}) }, conn(@_)) });
+	});
 }
 done_testing;

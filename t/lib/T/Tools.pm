@@ -181,7 +181,7 @@ sub check_uses {
 	}) unless $o{no_cert};
 	check($tool, $of, 'PostgreSQL down', sub {
 		like($use->(conn('pgssl', port => $down->port)), $o{down} || qr/could not connect to PostgreSQL at 127\.0\.0\.1:\d+: Connection refused/, "pgssl's message");
-	});
+	}) unless $o{no_down};
 }
 
 # ---- interrupting, and many connections
