@@ -30,6 +30,8 @@ check('psql \watch', $PG, 'cancel', sub {
 direct('create database many');
 direct('do $$ begin for i in 1..60 loop execute format(\'create table m%s as select g as i from generate_series(1, 10) g\', i); execute format(\'create index on m%s (i)\', i); end loop; end $$', dbname => 'many');
 
+my $many_sql = spew("$TMP/many.sql", "select count(*) from m1;\n");
+
 # ---- pg_dump and pg_restore
 
 # What a database has: its tables' rows and large objects.
@@ -132,7 +134,7 @@ for my $cmd ([qw(pgbench -i -I d many)], [qw(vacuumdb -j 4 many)], [qw(reindexdb
 }
 check('pgbench', $PG, '50 at once', sub {
 	same('pgbench -c 50', qr/^ended: 0\n/, sub {
-		together({ conn(@_) }, [ qw(pgbench -n -c 50 -t 1 -f), spew("$TMP/many.sql", "select count(*) from m1;\n"), 'many' ], hold('many', 'm1'));
+		together({ conn(@_) }, [ qw(pgbench -n -c 50 -t 1 -f), $many_sql, 'many' ], hold('many', 'm1'));
 	});
 });
 
@@ -401,10 +403,8 @@ sub through_pooler {
 	my ($out, $err) = map { spew("$TMP/pooled.$_", '') } qw(out err);
 	my $pid = spawn(cmd => psql_cmd('-c', $sql), env => pg_env(%{ $pooler->{conn} }), out => $out, err => $err);
 	wait_for('psql', sub { defined reap($pid) || slurp($pooler->{log}) =~ /certificate verify failed/ });
-	if (!defined reap($pid)) {
-		stop($pid);
-		return 'certificate verify failed';
-	}
+	stop($pid) unless defined reap($pid);
+	return 'certificate verify failed' if slurp($pooler->{log}) =~ /certificate verify failed/;
 	return wait_exit($pid) ? tidy(slurp($err)) : "ok\n" . slurp($out);
 }
 
@@ -436,7 +436,7 @@ for my $tool (sort keys %pooler) {
 	});
 	check($tool, $of, '50 at once', sub {
 		same('50 sessions', qr/^ended: 0\n/, sub {
-			pooled($start, sub { together($pooler->{conn}, [ qw(pgbench -n -c 50 -t 1 -f), "$TMP/many.sql" ], hold('many', 'm1')) }, conn(@_, dbname => 'many'), sessions => 55);
+			pooled($start, sub { together($pooler->{conn}, [ qw(pgbench -n -c 50 -t 1 -f), $many_sql ], hold('many', 'm1')) }, conn(@_, dbname => 'many'), sessions => 55);
 		});
 	});
 }
@@ -445,15 +445,35 @@ cannot('pgpool', $pooler{pgpool}{of}, 'client certificate' => 'it has none as a 
 # ---- pgcli
 
 my $PGCLI = debian_version('pgcli');
-my %home = (HOME => "$TMP/home", XDG_CONFIG_HOME => "$TMP/home", TERM => 'dumb', PAGER => 'cat');
 mkdir "$TMP/home";
-sub pgcli {
-	my ($sql, %conn) = @_;
-	my $r = run([ 'pgcli', '-w', conn_string(%conn) ], env => \%home, stdin => $sql, quiet => 1);
-	diag $r->{out}, $r->{err};
-	return $r->{status} ? tidy($r->{out} . $r->{err}) : 'ok ' . join "\n", grep { /\|/ } split /\n/, $r->{out};
+
+# Type at the terminal of a pgcli when a condition is true, again and again. Returns its output.
+sub type_to_pgcli {
+	my ($conn, @typed) = @_;
+	my $out = spew("$TMP/pgcli.out", '');
+	pipe my $read, my $keys or die "pipe: $!\n";
+	my $pid = spawn(cmd => [ qw(script -qfec), 'pgcli -w sales', '/dev/null' ], in => $read, out => $out,
+		env => { %{ pg_env(%$conn) }, HOME => "$TMP/home", XDG_CONFIG_HOME => "$TMP/home", TERM => 'dumb', SHELL => '/bin/sh' });
+	while (my ($when, $text) = splice @typed, 0, 2) {
+		wait_for('pgcli', sub { defined reap($pid) || $when->(slurp($out)) });
+		syswrite $keys, $text unless defined reap($pid);
+	}
+	wait_exit($pid);
+	return slurp($out) =~ s/\e\[[\d;?]*[a-zA-Z]|\r//gr;
 }
-check_uses('pgcli', $PGCLI, sub { pgcli("select count(*), sum(square) from t;\n\\q\n", @_) });
+
+my $prompt = sub { $_[0] =~ /sales> / };
+check_uses('pgcli', $PGCLI, sub {
+	my $out = type_to_pgcli({@_}, $prompt, "select count(*), sum(square) from t;\r", sub { $_[0] =~ /SELECT 1/ }, "\\q\r");
+	return $out =~ /^(\| *1000 .*)/m ? "ok $1" : tidy($out);
+});
+check('pgcli', $PGCLI, 'cancel', sub {
+	same('Ctrl-C', qr/^cancel/, sub {
+		my $sleeping = "query = 'select pg_sleep(60)' and state = 'active'";
+		my $out = type_to_pgcli({ conn(@_) }, $prompt, "select pg_sleep(60);\r", sub { busy($sleeping) }, "\cC", sub { !busy($sleeping) }, "\\q\r");
+		return $out =~ /(cancel.*)/ ? $1 : $out;
+	});
+});
 cannot('pgcli', $PGCLI, '50 at once' => 'one connection');
 
 # ---- 100 MB, at the end since a backup has them afterwards
