@@ -17,10 +17,10 @@ my $n = 0; # for names
 # ---- psql
 
 my $copy = "\\copy t to '$TMP/t.copy'\ncreate temp table u (like t);\n\\copy u from '$TMP/t.copy'\nselect count(*), sum(square) from u;\n";
-check_uses('psql \copy', $PG, sub { my %conn = @_; program(\%conn, psql_cmd(), stdin => $copy) });
+check_uses('psql', $PG, sub { my %conn = @_; program(\%conn, psql_cmd(), stdin => $copy) });
 
-check('psql \watch', $PG, 'cancel', sub {
-	same('Ctrl-C', qr/^interrupted: 0\nwent on/, sub {
+check('psql', $PG, 'cancel', sub {
+	same('Ctrl-C ends \watch', qr/^interrupted: 0\nwent on/, sub {
 		interrupt({ conn(@_) }, psql_cmd(), "query like '%watched%' and state = 'idle'", in => spew("$TMP/watch", "select 'watched'\n\\watch 0.1\n\\warn went on\n"));
 	});
 });
@@ -31,6 +31,12 @@ direct('create database many');
 direct('do $$ begin for i in 1..60 loop execute format(\'create table m%s as select g as i from generate_series(1, 10) g\', i); execute format(\'create index on m%s (i)\', i); end loop; end $$', dbname => 'many');
 
 my $many_sql = spew("$TMP/many.sql", "select count(*) from m1;\n");
+
+check('psql', $PG, '50 at once', sub {
+	same('50 sessions', qr/^ended: 0\n(?:10\n){50}$/, sub {
+		together({ conn(@_, dbname => 'many') }, [ 'sh', '-c', "for i in `seq 50`; do psql -XAtqf $many_sql >&2 & done; wait" ], hold('many', 'm1'));
+	});
+});
 
 # ---- pg_dump and pg_restore
 
@@ -480,13 +486,15 @@ cannot('pgcli', $PGCLI, '50 at once' => 'one connection');
 
 my @big = map { "big$_" } 1 .. 4;
 direct("create table $_ as select i, md5(i::text) || repeat('x', 1000) as x from generate_series(1, 25000) i") for @big;
-sub copied { my ($conn, $to) = (@_, "$TMP/copied." . ++$n);
-	my $outcome = program($conn, psql_cmd('-c', '\copy (' . join(' union all ', map { "select * from $_" } @big) . ") to '$to'"));
-	return $outcome . digest_file($to) =~ s/ /\n/r;
+my $big_sql = '(' . join(' union all ', map { "select * from $_" } @big) . ')';
+my $size = qr/^ok.*\n1\d{8}$/s; # the end of an outcome: the size of a file
+sub file_of { my ($outcome, $path) = @_; return $outcome . digest_file($path) =~ s/ /\n/r }
+sub copied {
+	my ($conn, $to) = (@_, "$TMP/copied." . ++$n);
+	return file_of(program($conn, psql_cmd('-c', "\\copy $big_sql to '$to'")), $to);
 }
-my $size = qr/^ok.*\n1\d{8}$/s;
 
-check('psql \copy', $PG, '100 MB', sub {
+check('psql', $PG, '100 MB', sub {
 	same('to a file', $size, sub { copied({ conn(@_) }) });
 	direct('create table back (like big1)');
 	same('from a file', qr/^ok\nCOPY 100000\n/, sub {
@@ -500,4 +508,77 @@ for my $tool (sort keys %pooler) {
 		same('to a file', $size, sub { pooled($pooler{$tool}{start}, sub { copied($pooler->{conn}) }, conn(@_)) });
 	});
 }
+check('pgcli', $PGCLI, '100 MB', sub {
+	same('\copy', $size, sub {
+		my $to = "$TMP/copied." . ++$n;
+		my $out = type_to_pgcli({ conn(@_) }, $prompt, "\\copy $big_sql to '$to'\r", sub { $_[0] =~ /COPY 100000/ }, "\\q\r");
+		return file_of($out =~ /COPY 100000/ ? "ok\n" : $out, $to);
+	});
+});
+check('pgbench', $PG, '100 MB', sub {
+	my $script = spew("$TMP/big.sql", "select repeat('x', 1000000);\n");
+	same('a hundred rows of 1 MB', qr/^ok\n.*actually processed: 100/s, sub {
+		return program({ conn(@_) }, [ qw(pgbench -n -t 100 -f), $script ]) =~ s/(?:latency|initial connection|tps).*\n//gr;
+	});
+});
+
+# A dump of 104 MB; digest: that of its data.
+sub big_dump {
+	my ($to, %conn) = @_;
+	my $outcome = program(\%conn, [ qw(pg_dump -Fd -j 4 -Z 0 -t big*), '-f', $to, 'sales' ]);
+	my @files = sort glob "$to/[0-9]*.dat";
+	my $size = 0;
+	$size += -s for @files;
+	return $outcome . join(' ', map { digest_file($_) } @files) . "\n$size";
+}
+check('pg_dump', $PG, '100 MB', sub { same('the data', $size, sub { big_dump("$TMP/big.$_[0]", conn(@_)) }) });
+check('pg_restore', $PG, '100 MB', sub {
+	run([ 'rm', '-rf', "$TMP/big" ]);
+	big_dump("$TMP/big", conn('native'));
+	same('the restored tables', qr/^ok/, sub { restored("$TMP/big", conn(@_)) });
+});
+
+check('postgres_fdw', $PG, '100 MB', sub {
+	same('to a table of the other server', qr/^ok\n100000\|103\d{6}\|/, sub {
+		in_hub(foreign_server(conn(@_)) . 'import foreign schema public limit to (' . join(', ', @big) . ") from server s options (import_collate 'false') into far;\nset search_path = far; create temp table l as $big_sql; select count(*), sum(length(x)), md5(string_agg(md5(x), '' order by i, x)) from l");
+	});
+});
+check('dblink', $PG, '100 MB', sub {
+	same('to a table of the other server', qr/^ok\n100000\|103\d{6}\|/, sub {
+		my $to = conn_string(conn(@_)) =~ s/'/''/gr;
+		in_hub("select count(*), sum(length(x)), md5(string_agg(md5(x), '' order by i, x)) from dblink('$to', '$big_sql') as r(i int, x text)");
+	});
+});
+
+direct('create publication big for table ' . join ', ', @big);
+direct("create table $_ (i int, x text)", to => $hub) for @big;
+check('subscription', $PG, '100 MB', sub {
+	same('the first copy', qr/^100000\|103\d{6}\|/, sub {
+		my $string = conn_string(as_postgres(conn(@_))) =~ s/'/''/gr;
+		in_hub("set client_min_messages = error; create subscription b connection '$string' publication big");
+		wait_for('the copy', sub { direct("select count(*) from pg_subscription_rel where srsubstate <> 'r'", to => $hub) eq 0 });
+		my $has = direct("select count(*), sum(length(x)), md5(string_agg(md5(x), '' order by i, x)) from $big_sql r", to => $hub);
+		direct($_, to => $hub) for 'drop subscription b', 'truncate ' . join ', ', @big;
+		return $has;
+	});
+});
+check('streaming standby', $PG, '100 MB', sub {
+	same('WAL', qr/^ok\nnews arrive\nnews arrive/, sub {
+		my $outcome = stream(conn(@_));
+		write_wal(105);
+		return $outcome . news_arrive($standby);
+	});
+});
+check('pg_receivewal', $PG, '100 MB', sub {
+	same('segments', qr/^ok\n all/, sub { receive_wal(105, conn(@_)) =~ s/([6-9]) of \1 /all /r });
+});
+check('pg_recvlogical', $PG, '100 MB', sub { same('rows', qr/^ok\nok\n100000 rows/, sub { decode(100_000, conn(@_)) }) });
+check('pg_basebackup', $PG, '100 MB', sub {
+	same('a backup', qr/^ok\n1/, sub {
+		my $outcome = base_backup("$TMP/base", conn(@_));
+		my ($megabytes) = run([ qw(du -sm), "$TMP/base" ])->{out} =~ /^(\d+)/;
+		return $outcome . ($megabytes > 100) . run([ 'pg_verifybackup', "$TMP/base" ])->{out};
+	});
+});
+cannot($_, $PG, '100 MB' => 'it transfers no data') for qw(vacuumdb reindexdb);
 done_testing;
