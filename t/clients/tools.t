@@ -8,7 +8,7 @@ use T;
 use T::Clients;
 use T::Tools;
 
-limit(600);
+limit(1500);
 needs(is_root(), 'root');
 setup();
 my $PG = (run([ 'postgres', '-V' ])->{out} =~ /(\d[\d.]*)/)[0];
