@@ -152,12 +152,14 @@ sub same {
 sub check {
 	my ($tool, $of, $check, $do) = @_;
 	return if $tool !~ /(?:$only)/;
+	return client_missing($tool) unless defined $of;
 	subtest "$tool: $check" => $do and client_result($tool, $of, $check, 'ok');
 }
 
 # Report checks that a tool cannot do: check => reason.
 sub cannot {
 	my ($tool, $of, %why) = @_;
+	return unless defined $of;
 	client_result($tool, $of, $_, "- $why{$_}") for sort keys %why;
 }
 
