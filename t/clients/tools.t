@@ -352,7 +352,10 @@ sub start_pooler {
 	spew("$dir/conf", delete $conn{conf});
 	T::Pg::chown_postgres($dir);
 	$pooler->{pid} = spawn(cmd => $cmd, user => T::nobody(), err => "$dir/log", out => "$dir/out");
-	wait_for('the pooler', sub { -S "$dir/.s.PGSQL.$port" || die slurp("$dir/log") if defined reap($pooler->{pid}) || -S "$dir/.s.PGSQL.$port" });
+	wait_for('the pooler', sub {
+		die "it ended: ", slurp("$dir/log") if defined reap($pooler->{pid});
+		-S "$dir/.s.PGSQL.$port";
+	});
 }
 
 sub start_pgbouncer {
