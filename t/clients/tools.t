@@ -2,7 +2,7 @@
 #
 # PostgreSQL's own tools, servers as clients of other servers, poolers and pgcli: each does the same
 # through pgssl as through PostgreSQL's own TLS. t/check-clients runs this. With TOOLS=REGEX in the
-# environment only these tools are checked.
+# environment only the checks "TOOL: CHECK" that match are made.
 # sabotage: s/d->len += n;/d->len += n > 8000 ? n - 1 : n;/ net/splice.c
 use lib 't/lib';
 use T;
