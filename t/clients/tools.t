@@ -407,14 +407,16 @@ sub start_pgpool {
 		END
 }
 
-# The outcome of a query. A client waits as long as the pooler cannot verify the server.
+# The outcome of a query. A client waits as long as the pooler cannot verify the server or, with some
+# versions of pgbouncer, while PostgreSQL cannot be connected to.
+my $not_connected = qr/(certificate verify failed|could not connect to PostgreSQL at [^(\n]*)/;
 sub through_pooler {
 	my ($sql) = @_;
 	my ($out, $err) = map { spew("$TMP/pooled.$_", '') } qw(out err);
 	my $pid = spawn(cmd => psql_cmd('-c', $sql), env => pg_env(%{ $pooler->{conn} }), out => $out, err => $err);
-	wait_for('psql', sub { defined reap($pid) || slurp($pooler->{log}) =~ /certificate verify failed/ });
+	wait_for('psql', sub { defined reap($pid) || slurp($pooler->{log}) =~ $not_connected });
 	stop($pid) unless defined reap($pid);
-	return 'certificate verify failed' if slurp($pooler->{log}) =~ /certificate verify failed/;
+	return $1 if slurp($pooler->{log}) =~ $not_connected;
 	return wait_exit($pid) ? tidy(slurp($err)) : "ok\n" . slurp($out);
 }
 
@@ -515,8 +517,8 @@ for my $tool (sort keys %pooler) {
 check('pgcli', $PGCLI, '100 MB', sub {
 	same('\copy', $size, sub {
 		my $to = "$TMP/copied." . ++$n;
-		my $out = type_to_pgcli({ conn(@_) }, $prompt, "\\copy $big_sql to '$to'\r", sub { $_[0] =~ /COPY 100000/ }, "\\q\r");
-		return file_of($out =~ /COPY 100000/ ? "ok\n" : $out, $to);
+		my $out = type_to_pgcli({ conn(@_) }, $prompt, "\\copy $big_sql to '$to'\r", sub { $_[0] =~ /^Time: /m }, "\\q\r");
+		return file_of($out =~ /^Time: /m ? "ok\n" : $out, $to);
 	});
 });
 check('pgbench', $PG, '100 MB', sub {
