@@ -36,6 +36,7 @@ my $conf = <<~'END';
 	max_wal_senders = 20
 	max_replication_slots = 20
 	max_wal_size = 4GB
+	wal_keep_size = 4GB
 	END
 
 sub setup {
