@@ -144,6 +144,8 @@ sub free_port {
 	die "no free port\n";
 }
 
+my %ended; # pid => wait status
+
 # Start a program; returns its pid. Options: cmd => [...]; in, out, err => path or handle (default:
 # /dev/null, and files that are shown on failure); program => path to execute if it is not cmd's
 # first word; user; env; dir; netns; before => code to run first in the child.
@@ -155,6 +157,7 @@ sub spawn {
 	watch_log(grep { !ref } $o{out}, $o{err}) unless $o{quiet};
 	my $pid = fork;
 	die "fork: $!\n" unless defined $pid;
+	delete $ended{$pid}; # an earlier child with the same number
 	return $pid if $pid;
 	child(%o);
 	_exit(127);
@@ -212,8 +215,6 @@ sub run {
 	note("@$cmd: status $result{status}: $result{err}") if $result{status} && !$o{quiet};
 	return \%result;
 }
-
-my %ended;
 
 # The wait status of a child, or undef while it is running.
 sub reap {
