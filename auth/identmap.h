@@ -19,8 +19,8 @@ struct identmap;
  * Read map `name` from `file`; nothing opens a file later. The lines of other maps are checked too;
  * a file without a line of `name` is an error. The caller frees the result with identmap_free.
  * Fails with EX_NOINPUT (cannot be read) or EX_CONFIG; `e` names file and line. Blocks on reading
- * the file. Without `compile` the regular expressions are compiled, and those of this map only, when
- * identmap_allows needs them: regcomp() of glibc frees twice when it runs out of memory.
+ * the file. Without `compile` the regular expressions are compiled, and those of this map only,
+ * when identmap_allows needs them: regcomp() of glibc frees twice when it runs out of memory.
  */
 bool identmap_load(const char *file, const char *name, bool compile, struct identmap **map,
 		   struct error *e) MUST_USE;

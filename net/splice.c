@@ -108,7 +108,7 @@ static void drain_buffer(struct direction *d)
 		d->write_wants_read = io == IO_WANT_READ;
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
-		d->sink_failed = failed(d, io);
+		d->sink_failed = failed(d, io) || io == IO_END;
 		d->at += n;
 	}
 	if (d->sink_failed) { /* go on reading the source, and discard what it sends */

@@ -62,8 +62,8 @@ struct sandbox_needs {
  */
 bool sandbox_enter(const struct sandbox_needs *needs, struct error *e) MUST_USE;
 
-/* After sandbox_enter or sandbox_enter_parent: which layers the kernel lacks or a container forbids,
- * else NULL. --check and the listener report it; a session does not, since each one would. */
+/* After sandbox_enter or sandbox_enter_parent: which layers the kernel lacks or a container
+ * forbids, else NULL. --check and the listener report it; a session does not, since each would. */
 const char *sandbox_missing(void);
 
 /* The backend is connected: close connect() and bind(). */
