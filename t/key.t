@@ -237,7 +237,7 @@ sub replaced_while_connecting {
 	my $pid = fork;
 	if (!$pid) {
 		$SIG{TERM} = 'DEFAULT';
-		alarm 100;
+		alarm 600; # not earlier than this file: it would leave an empty PEM file
 		setpriority 0, 0, -10; # as root: a busy machine must not stop it between open and write
 		for (my $n = 0;; $n++) { $replace->($n % 2); nap(0.003) }
 	}
