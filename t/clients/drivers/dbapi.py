@@ -60,10 +60,13 @@ def many(c):
     all = [connect() for _ in range(50)]
     return len({one(c, "select pg_backend_pid()")[0] for c in all})
 
+def message(e):
+    return " ".join(str(e).split())
+
 def main(**driver):
     globals().update(driver)
     for check in sys.argv[1:]:
         try:
             print(check, globals()[check](connect()), flush=True)
         except Exception as e:
-            print(check, "failed:", sqlstate(e), " ".join(str(e).split()), flush=True)
+            print(check, "failed:", sqlstate(e), message(e), flush=True)

@@ -34,7 +34,9 @@ proc copy {c} {
 	flush $c
 	pg_exec $c "copy (select * from t order by a) to stdout"
 	set n 0
-	while {[gets $c line] >= 0} {
+	# gets returns -1 while nothing has arrived, and fails after the last line.
+	while {![catch {gets $c line} length]} {
+		if {$length < 0} continue
 		incr n
 		set last $line
 	}
