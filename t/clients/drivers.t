@@ -11,7 +11,7 @@ use T;
 use T::Clients;
 use JSON::PP ();
 
-limit(1800);
+limit(2400);
 needs(is_root(), 'root, to mount a file over /etc/hosts');
 my $programs = "$ROOT/t/clients/drivers";
 my $bin = "$ROOT/build/clients/bin";
@@ -27,7 +27,8 @@ my %none = (
 );
 
 # Name; the Debian package with its version, or npm:PACKAGE; command; what it cannot do, and why;
-# what it prints instead of what is expected.
+# what it prints instead of what is expected. "lost": it may lose an error that comes just before
+# the end of the connection, also with PostgreSQL's own TLS, and then prints this.
 my @drivers = map { { name => $_->[0], package => $_->[1], cmd => $_->[2], cannot => $_->[3] || {},
 	prints => $_->[4] || {} } } (
 	[ 'psql', 'postgresql-client-[0-9]*', [ 'perl', "$programs/psql.pl" ] ],
@@ -58,7 +59,8 @@ my @drivers = map { { name => $_->[0], package => $_->[1], cmd => $_->[2], canno
 	[ 'Go pgx', 'golang-github-jackc-pgx-v4-dev', ["$bin/go-pgx"] ],
 	[ 'tokio-postgres', 'librust-tokio-postgres-dev', ["$bin/tokio-postgres"] ],
 	[ 'p1_pgsql (Erlang)', 'erlang-p1-pgsql', [ 'escript', "$programs/erlang-p1.escript" ],
-		{ map { $_ => $none{function} } qw(copy notify cancel) } ],
+		{ map { $_ => $none{function} } qw(copy notify cancel) },
+		{ rows => '1000 rows, 102400000 bytes', lost => qr/badmatch,\{error,closed\}/ } ],
 );
 
 sub version {
@@ -121,7 +123,7 @@ my @checks = qw(connected parameters rows copy error notify cancel many);
 my %expected = (
 	connected => 'alice',
 	parameters => "k\xc3\xa4se 'x'|42|NULL",
-	rows => '100000 rows, 102400000 bytes',
+	rows => '10000 rows, 102400000 bytes',
 	copy => "10000 lines, last 9999\tline 9999",
 	error => '22012 then 1',
 	notify => 'c hello',
@@ -150,7 +152,7 @@ for my $path (values %runs) {
 	$path->{'wrong name'} = { PGHOST => $wrong_host };
 	$path->{'wrong password'} = { PGPASSWORD => 'wrong' };
 }
-my $untrusted = qr/verif|unknown authority|self.signed|unable to (?:get|find)|not trusted|PKIX|unknown_ca/i;
+my $untrusted = qr/verif|unknown authority|self.?signed|unable to (?:get|find)|not trusted|PKIX|unknown.ca/i;
 my $misnamed = qr/host ?name|altnames|valid for|mismatch|hostname_check_failed/i;
 my %failure = (
 	'wrong authority' => $untrusted,
@@ -186,7 +188,7 @@ my @workers = map { my $path = $_; fork || do {
 	}
 	POSIX::_exit(0);
 } } sort keys %runs;
-is(wait_exit($_, 1700), 0, 'a run of all drivers') for @workers;
+is(wait_exit($_, 2300), 0, 'a run of all drivers') for @workers;
 
 # ---- the results
 
@@ -212,13 +214,15 @@ sub judge {
 		is($pgssl{$check}, $want, "$check, through pgssl") ? report($driver, $check, 'ok')
 			: diag($pgssl->{all});
 	}
-	for my $run (sort keys %failure) {
+	my $lost = $driver->{prints}{lost};
+	for my $run (grep { !$lost || "$pgssl->{$_}$direct->{$_}" !~ $lost } sort keys %failure) {
 		like($pgssl->{$run}, qr/^connected failed: .*$failure{$run}/, "$run: refused");
 		is(failure($pgssl->{$run}), failure($direct->{$run}), "$run: as with PostgreSQL's TLS")
 			unless $run eq 'down';
 	}
 	# Some drivers show no SQLSTATE for a failed connection.
-	like($pgssl->{down}, qr/57P03/, 'down: the SQLSTATE') if $pgssl->{'wrong password'} =~ /28P01/;
+	like($pgssl->{down}, qr/57P03/, 'down: the SQLSTATE')
+		if !$lost && $pgssl->{'wrong password'} =~ /28P01/;
 	report($driver, 'down', 'ok');
 	is($_->{certificate}, "connected alice\n", 'a client certificate') for $direct, $pgssl;
 	report($driver, 'certificate', 'ok');

@@ -40,7 +40,7 @@ class Jdbc {
 		c.setAutoCommit(false); // a cursor, so that not all rows are in memory
 		Statement s = c.createStatement();
 		s.setFetchSize(1000);
-		ResultSet r = s.executeQuery("select repeat(md5(i::text), 32) from generate_series(1, 100000) i");
+		ResultSet r = s.executeQuery("select repeat(md5(i::text), 320) from generate_series(1, 10000) i");
 		long n = 0, bytes = 0;
 		for (; r.next(); n++)
 			bytes += r.getString(1).length();

@@ -5,7 +5,7 @@ import os, sys, threading
 
 ENV = os.environ
 MARK = "%s"  # the placeholder of a parameter
-ROWS = "select repeat(md5(i::text), 32) from generate_series(1, 100000) i"
+ROWS = "select repeat(md5(i::text), 320) from generate_series(1, 10000) i"
 LINES = "".join("%d\tline %d\n" % (i, i) for i in range(10000))
 
 def one(c, sql, *args):
@@ -60,10 +60,13 @@ def many(c):
     all = [connect() for _ in range(50)]
     return len({one(c, "select pg_backend_pid()")[0] for c in all})
 
+def message(e):
+    return " ".join(str(e).split())
+
 def main(**driver):
     globals().update(driver)
     for check in sys.argv[1:]:
         try:
             print(check, globals()[check](connect()), flush=True)
         except Exception as e:
-            print(check, "failed:", sqlstate(e), " ".join(str(e).split()), flush=True)
+            print(check, "failed:", sqlstate(e), message(e), flush=True)

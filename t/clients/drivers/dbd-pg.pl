@@ -17,7 +17,7 @@ my %check = (
 			$c->selectrow_array('select ?::text, ?::int, ?::text', undef, "käse 'x'", 42, undef);
 	},
 	rows => sub {
-		my $all = $c->selectcol_arrayref('select repeat(md5(i::text), 32) from generate_series(1, 100000) i');
+		my $all = $c->selectcol_arrayref('select repeat(md5(i::text), 320) from generate_series(1, 10000) i');
 		my $bytes = 0;
 		$bytes += length for @$all;
 		@$all . " rows, $bytes bytes";

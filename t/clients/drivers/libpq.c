@@ -52,7 +52,7 @@ rows(PGconn *c)
 {
 	PGresult *r;
 	long n = 0, bytes = 0;
-	PQsendQuery(c, "select repeat(md5(i::text), 32) from generate_series(1, 100000) i");
+	PQsendQuery(c, "select repeat(md5(i::text), 320) from generate_series(1, 10000) i");
 	PQsetSingleRowMode(c);
 	while ((r = PQgetResult(c)) != NULL) {
 		if (PQresultStatus(r) == PGRES_SINGLE_TUPLE)

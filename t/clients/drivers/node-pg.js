@@ -25,7 +25,7 @@ const checks = {
 		return r.rows[0].map(v => v === null ? 'NULL' : v).join('|');
 	},
 	async rows(c) {
-		const { rows } = await c.query('select repeat(md5(i::text), 32) as v from generate_series(1, 100000) i');
+		const { rows } = await c.query('select repeat(md5(i::text), 320) as v from generate_series(1, 10000) i');
 		return `${rows.length} rows, ${rows.reduce((sum, row) => sum + row.v.length, 0)} bytes`;
 	},
 	async error(c) {

@@ -19,7 +19,7 @@ proc parameters {c} {
 proc rows {c} {
 	set n 0
 	set bytes 0
-	pg_select $c "select repeat(md5(i::text), 32) as v from generate_series(1, 100000) i" row {
+	pg_select $c "select repeat(md5(i::text), 320) as v from generate_series(1, 10000) i" row {
 		incr n
 		incr bytes [string length $row(v)]
 	}

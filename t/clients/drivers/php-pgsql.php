@@ -15,7 +15,7 @@ $checks = [
 		return implode('|', array_map(fn($v) => $v ?? 'NULL', $row));
 	},
 	'rows' => function ($c) {
-		$all = pg_query($c, 'select repeat(md5(i::text), 32) from generate_series(1, 100000) i');
+		$all = pg_query($c, 'select repeat(md5(i::text), 320) from generate_series(1, 10000) i');
 		for ($bytes = $n = 0; $row = pg_fetch_row($all); $n++)
 			$bytes += strlen($row[0]);
 		return "$n rows, $bytes bytes";

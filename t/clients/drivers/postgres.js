@@ -16,7 +16,7 @@ const checks = {
 		return row.map(v => v === null ? 'NULL' : v).join('|');
 	},
 	async rows(sql) {
-		const rows = await sql`select repeat(md5(i::text), 32) as v from generate_series(1, 100000) i`;
+		const rows = await sql`select repeat(md5(i::text), 320) as v from generate_series(1, 10000) i`;
 		return `${rows.length} rows, ${rows.reduce((sum, row) => sum + row.v.length, 0)} bytes`;
 	},
 	async copy(sql) {

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: ISC
 # pg8000 has no function that cancels a query.
-import dbapi, io, ssl, pg8000
+import dbapi, io, pg8000.dbapi, ssl
 from dbapi import ENV
 
 def connect():
     context = ssl.create_default_context(cafile=ENV["PGSSLROOTCERT"])
     if "PGSSLCERT" in ENV:
         context.load_cert_chain(ENV["PGSSLCERT"], ENV["PGSSLKEY"])
-    import pg8000.dbapi
     c = pg8000.dbapi.connect(ENV["PGUSER"], host=ENV["PGHOST"], port=int(ENV["PGPORT"]), database=ENV["PGDATABASE"],
                              password=ENV["PGPASSWORD"], ssl_context=context)
     c.autocommit = True
@@ -28,7 +27,9 @@ def notify(c):
         return c.notifications[0][1:3]
     return dbapi.notified(c, wait)
 
-def sqlstate(e):
-    return e.args[0].get("C") if e.args and isinstance(e.args[0], dict) else None
+# The fields of a server's error are in a dictionary.
+def field(e, name):
+    return e.args[0].get(name) if e.args and isinstance(e.args[0], dict) else None
 
-dbapi.main(connect=connect, copy=copy, notify=notify, sqlstate=sqlstate)
+dbapi.main(connect=connect, copy=copy, notify=notify, sqlstate=lambda e: field(e, "C"),
+           message=lambda e: field(e, "M") or e)

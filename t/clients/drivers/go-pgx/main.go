@@ -45,7 +45,7 @@ var checks = map[string]func(*pgx.Conn) string{
 		return fmt.Sprintf("%s|%d|%s", a, b, map[bool]string{true: "NULL", false: ""}[null == nil])
 	},
 	"rows": func(c *pgx.Conn) string {
-		rows, _ := c.Query(ctx, "select repeat(md5(i::text), 32) from generate_series(1, 100000) i")
+		rows, _ := c.Query(ctx, "select repeat(md5(i::text), 320) from generate_series(1, 10000) i")
 		n, size := 0, 0
 		for ; rows.Next(); n++ {
 			size += len(rows.RawValues()[0])

@@ -49,7 +49,7 @@ var checks = map[string]func(*sql.Conn) string{
 		return fmt.Sprintf("%s|%d|%s", a, b, map[bool]string{false: "NULL", true: ""}[null.Valid])
 	},
 	"rows": func(c *sql.Conn) string {
-		rows, _ := c.QueryContext(ctx, "select repeat(md5(i::text), 32) from generate_series(1, 100000) i")
+		rows, _ := c.QueryContext(ctx, "select repeat(md5(i::text), 320) from generate_series(1, 10000) i")
 		n, bytes, text := 0, 0, ""
 		for ; rows.Next(); n++ {
 			rows.Scan(&text)

@@ -101,7 +101,7 @@ async fn parameters(c: &Client) -> Result<String, Error> {
 }
 
 async fn rows(c: &Client) -> Result<String, Error> {
-    let all = c.query("select repeat(md5(i::text), 32) from generate_series(1, 100000) i", &[]).await?;
+    let all = c.query("select repeat(md5(i::text), 320) from generate_series(1, 10000) i", &[]).await?;
     Ok(format!("{} rows, {} bytes", all.len(), all.iter().map(|r| r.get::<_, &str>(0).len()).sum::<usize>()))
 }
 
