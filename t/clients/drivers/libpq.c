@@ -1,5 +1,8 @@
-/* SPDX-License-Identifier: ISC */
-/* libpq in C. The parameters are sent in a pipeline; COPY out and rows in single-row mode. */
+/* SPDX-License-Identifier: ISC
+ *
+ * t/clients/drivers/libpq.c - the checks of t/clients/drivers.t with libpq. The parameters are sent
+ * in a pipeline, and the rows arrive in single-row mode.
+ */
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
