@@ -34,7 +34,7 @@ my @drivers = map { { name => $_->[0], package => $_->[1], cmd => $_->[2], canno
 	[ 'psql', 'postgresql-client-[0-9]*', [ 'perl', "$programs/psql.pl" ] ],
 	[ 'libpq (pipeline)', 'libpq5', ["$bin/libpq"] ],
 	[ 'psycopg2', 'python3-psycopg2', [ $python, "$programs/python-psycopg2.py" ] ],
-	[ 'psycopg (pipeline)', 'python3-psycopg', [ $python, "$programs/python-psycopg.py" ] ],
+	[ 'psycopg 3', 'python3-psycopg', [ $python, "$programs/python-psycopg.py" ] ],
 	[ 'asyncpg', 'python3-asyncpg', [ $python, "$programs/python-asyncpg.py" ], {},
 		{ cancel => 'timeout then 1' } ], # it hides the SQLSTATE
 	[ 'SQLAlchemy', 'python3-sqlalchemy', [ $python, "$programs/python-sqlalchemy.py" ],
@@ -58,7 +58,7 @@ my @drivers = map { { name => $_->[0], package => $_->[1], cmd => $_->[2], canno
 	[ 'Go lib/pq', 'golang-github-lib-pq-dev', ["$bin/go-pq"], { 'COPY TO' => $none{function} } ],
 	[ 'Go pgx', 'golang-github-jackc-pgx-v4-dev', ["$bin/go-pgx"] ],
 	[ 'tokio-postgres', 'librust-tokio-postgres-dev', ["$bin/tokio-postgres"] ],
-	[ 'p1_pgsql (Erlang)', 'erlang-p1-pgsql', [ 'escript', "$programs/erlang-p1.escript" ],
+	[ 'p1_pgsql', 'erlang-p1-pgsql', [ 'escript', "$programs/erlang-p1.escript" ],
 		{ map { $_ => $none{function} } qw(copy notify cancel) },
 		{ rows => '1000 rows, 102400000 bytes', lost => qr/badmatch,\{error,closed\}/ } ],
 );
