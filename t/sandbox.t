@@ -279,10 +279,12 @@ subtest 'syslogd stops or restarts: the session goes on, and a new syslogd gets 
 	my $file = "$TMP/background.pid";
 	is(T::run([ @$mine, $PGSSL, '-d', $port, '-p', $c->{pem}, '-r', '127.0.0.1:' . $pg->port, "-P$file" ])->{status}, 0, '-d');
 	for (0, 1) {
-		ok(connect_to($port)->login, 'login');
+		my $conn = connect_to($port);
+		ok($conn->login, 'login');
 		$receives->($syslog, qr/connection authorized/);
 		$syslog->close;
 		$syslog = $syslogd->();
+		$conn->close;
 		$receives->($syslog, qr/disconnection/);
 	}
 	stop(slurp($file) =~ /(\d+)/);
