@@ -57,13 +57,14 @@ sub try {
 }
 
 sub start_session {
-	return spawn(cmd => [ 'nsenter', "--target=$host->{pid}", qw(--mount --pid --net --), @clean, 'PGPASSWORD=sesame', 'psql', 'host=localhost port=9000 user=alice dbname=sales', '-c', 'select pg_sleep(600)' ], quiet => 1);
+	return spawn(cmd => [ 'nsenter', "--target=$host->{pid}", qw(--mount --pid --net --), @clean, 'PGPASSWORD=sesame', 'psql', 'host=localhost port=9000 user=alice dbname=sales', '-c', '\! sleep 600' ], quiet => 1);
 }
 
-# Not the nsenter outside: its child would stay, and process 1 would wait for it at the end.
+# End psql as its user would. If only the nsenter outside were killed, process 1 would wait for its
+# child at the end.
 sub stop_session {
 	my ($pid) = @_;
-	$host->run([qw(pkill -x psql)]);
+	$host->run([qw(pkill -x sleep)]);
 	wait_exit($pid);
 }
 
