@@ -67,7 +67,7 @@ mount -o remount,bind,ro "$T/root"
 exec "$@"
 END
 
-sub as { my ($user) = @_; return (qw(setpriv --no-new-privs --inh-caps=-all chroot), "--userspec=$user:$user", "--groups=$group", $root) }
+sub as { my ($user, $to) = @_; return (qw(setpriv --no-new-privs --inh-caps=-all chroot), "--userspec=$user:$user", "--groups=$group", $to) }
 
 # Start it; $o{user} and arguments. Its standard error is a pipe or a file of the runtime.
 sub container {
@@ -75,14 +75,15 @@ sub container {
 	local $T::PGSSL = '/pgssl';
 	my $s = serve_listen(listening => 0, env => { T => $TMP, map { $_ => undef } grep { $_ ne 'PATH' } keys %ENV },
 		argv => [ '-p', '/tls/tls.crt', '--key=/tls/tls.key', '-r', $pg->port, @args ],
-		wrap => [ qw(unshare --mount --propagation private --pid --fork --kill-child sh -c), $mounts, 'sh', as($user) ]);
+		wrap => [ qw(unshare --mount --propagation private --pid --fork --kill-child sh -c), $mounts, 'sh', as($user, $root) ]);
 	wait_for('it to listen or to end', sub { slurp($s->{err}) =~ /listening on/ || defined T::reap($s->{pid}) });
 	($s->{first}) = T::descendants($s->{pid});
 	return $s;
 }
 
-# What `kubectl exec` and `docker exec` do.
-sub in_container { my ($s, @cmd) = @_; return ('nsenter', '-m', '-p', '-t', $s->{first}, @cmd) }
+# What `kubectl exec` and `docker exec` do, with our commands and with the container's.
+sub in_container { my ($s, @cmd) = @_; return ('nsenter', '-p', '-t', $s->{first}, @cmd) }
+sub execute { my ($s, @cmd) = @_; return T::run([ in_container($s, as($uid, "/proc/$s->{first}/root"), @cmd) ], quiet => 1) }
 
 # The subject of the certificate that the server sends.
 sub served {
@@ -115,9 +116,9 @@ subtest 'an orphan' => sub {
 subtest 'commands in the container' => sub {
 	my $conn = connect_to($s->port);
 	ok($conn->login, 'a session');
-	my $r = T::run([ in_container($s, as($uid), '/pgssl', '--sessions=/run') ]);
+	my $r = execute($s, '/pgssl', '--sessions=/run');
 	like($r->{out}, qr/^\d+ +alice +sales +127\.0\.0\.1\(\d+\) +TLSv1\.3 /m, '--sessions') or diag($r->{err});
-	$r = T::run([ in_container($s, as($uid), '/pgssl', '--check', '-p', '/tls/tls.crt', '--key=/tls/tls.key', '-r', $pg->port) ], quiet => 1);
+	$r = execute($s, '/pgssl', '--check', '-p', '/tls/tls.crt', '--key=/tls/tls.key', '-r', $pg->port);
 	is($r->{err}, '', '--check');
 	unlike($r->{out}, qr/^ERROR/m, 'no error') or diag($r->{out});
 	$conn->close;
