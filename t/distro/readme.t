@@ -64,7 +64,7 @@ sub start_session {
 # child at the end.
 sub stop_session {
 	my ($pid) = @_;
-	$host->run([qw(pkill -x sleep)]);
+	kill 'TERM', grep { slurp("/proc/$_/comm") eq "sleep\n" } T::descendants($pid);
 	wait_exit($pid);
 }
 
