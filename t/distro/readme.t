@@ -64,7 +64,7 @@ sub start_session {
 # child at the end.
 sub stop_session {
 	my ($pid) = @_;
-	kill 'TERM', grep { slurp("/proc/$_/comm") eq "sleep\n" } T::descendants($pid);
+	wait_for('the end of its sleep', sub { kill 'TERM', grep { slurp("/proc/$_/comm") eq "sleep\n" } T::descendants($pid) });
 	wait_exit($pid);
 }
 
