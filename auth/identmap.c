@@ -465,14 +465,18 @@ static noreturn void try_in_child(const char *file, const char *name, int out)
 
 bool identmap_try(const char *file, const char *name, struct error *e)
 {
-	int ends[2], status = 0;
-	pid_t pid = -1;
+	int ends[2] = {-1, -1}, status = 0;
+	pid_t pid = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
 
-	if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0)
-		return fail(e, EX_OSERR, "could not start a process for \"%.200s\": %s", file,
-			    strerror(errno));
 	if (pid == 0)
 		try_in_child(file, name, ends[1]);
+	if (pid < 0) {
+		(void)fail(e, EX_OSERR, "could not start a process for \"%.200s\": %s", file,
+			   strerror(errno));
+		close(ends[0]);
+		close(ends[1]);
+		return false;
+	}
 	close(ends[1]);
 	ssize_t n = read(ends[0], e, sizeof *e);
 	close(ends[0]);
