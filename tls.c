@@ -28,7 +28,7 @@
 /* A KeyUpdate costs ten times as much as a record of data, and OpenSSL takes any number. */
 #define KEY_UPDATES_PER_S 32
 #define THROTTLE_PAUSE_MS 100 /* how late a throttled session may notice a deadline or SIGTERM */
-/* Files that may be being replaced are read again, for a quarter of a second or so. */
+/* Files that may be being replaced are read again for a while. */
 #define RETRIES        8
 #define RETRY_PAUSE_NS (5 * 1000000L) /* and twice as long each time: 0.6 s in all */
 #define RETRY_LIMIT_MS 1000           /* large revocation lists take long */
