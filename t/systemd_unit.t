@@ -6,7 +6,7 @@
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=76 77/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=69/
 # sabotage: contrib/systemd/pgssl@.service s/^SuccessExitStatus=69 76 77/SuccessExitStatus=66 69 76 77/
-# sabotage: contrib/systemd/pgssl@.service s/^ReadWritePaths=.*//
+# sabotage: contrib/systemd/pgssl@.service s/-P.run.pgssl. //
 # sabotage: contrib/systemd/pgssl@.service s/^CollectMode=.*//
 # sabotage: contrib/systemd/pgssl@.service s/^StandardError=journal/StandardError=null/
 # sabotage: contrib/systemd/pgssl@.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/

@@ -4,6 +4,7 @@
 # that is process 1: started by the first client, reloaded, stopped without cutting sessions, ended
 # when idle and started again.
 # sabotage: contrib/systemd/pgssl-wait.service s/^ExecReload=.*//
+# sabotage: contrib/systemd/pgssl-wait.service s/-P.run.pgssl. //
 # sabotage: contrib/systemd/pgssl-wait.service s/--grace=20/--grace=0/
 # sabotage: contrib/systemd/pgssl-wait.socket s/^Accept=no/Accept=yes/
 # sabotage: contrib/systemd/pgssl-wait.service s/^ProtectSystem=strict/&\nPrivateTmp=yes/
@@ -22,7 +23,8 @@ net_do($host->{pid}, "ip link set lo up\nip addr add 192.0.2.7/32 dev lo");
 $host->make_user;
 $host->inside('systemctl enable --now pgssl-wait.socket');
 
-sub query { return psql('select 6*7', port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}, @_) }
+sub query { return ask('select 6*7', @_) }
+sub ask { my ($query, @more) = @_; return psql($query, port => 9000, sslmode => 'verify-full', rootcert => $c->{root}, netns => $host->{pid}, @more) }
 sub property { my ($name) = @_; return $host->systemctl('show', '--value', "--property=$name", 'pgssl-wait.service')->{out} =~ s/\n//r }
 sub is_state { my ($state) = @_; wait_for("the service to be $state", sub { property('ActiveState') eq $state }) }
 sub log_has { my ($pattern) = @_; return wait_for("a log line $pattern", sub { $host->journal('-t', 'pgssl') =~ $pattern }) }
@@ -35,6 +37,7 @@ my $uid = $host->run([qw(id -u pgssl)])->{out} + 0;
 like(slurp("/proc/$host->{pid}/root/proc/$listener/status"), qr/^Uid:\s+$uid\s+$uid\s+$uid\s.*^CapPrm:\s+0+\n.*^Seccomp:\s+2\n/ms, 'a listener of user pgssl, without rights and with a filter');
 is(query()->{out}, "42\n", 'another client');
 is(property('MainPID'), $listener, 'is served by the same listener');
+like(ask($host->list_sessions)->{out}, qr/^\d+ +alice +sales .* TLSv1\.3 /m, 'pgssl --sessions lists a session of the listener');
 
 # IPAddressDeny= is for what the service connects to. The clients' socket is systemd's.
 subtest 'clients from other machines' => sub {
