@@ -196,10 +196,12 @@ sub receive_wal {
 	return "${outcome}all segments";
 }
 check_uses('pg_receivewal', $PG, sub { receive_wal(1, @_) });
+# It handles signals when it receives, and its first reply comes then.
+my $receives = 'pid in (select pid from pg_stat_replication where reply_time is not null)';
 check('pg_receivewal', $PG, 'cancel', sub {
 	same('Ctrl-C', qr/^interrupted: 0/, sub {
 		mkdir "$TMP/wal";
-		interrupt({ conn(@_) }, [ qw(pg_receivewal --no-sync -D), "$TMP/wal" ], "application_name='pg_receivewal' and state='active'") =~ s/.*not renaming .*\n//r;
+		interrupt({ conn(@_) }, [ qw(pg_receivewal --no-sync -D), "$TMP/wal" ], $receives) =~ s/.*not renaming .*\n//r;
 	});
 });
 
@@ -225,7 +227,7 @@ check('pg_recvlogical', $PG, 'cancel', sub {
 		my %conn = conn(@_);
 		my @cmd = qw(pg_recvlogical -d sales -S cancel);
 		program(\%conn, [ @cmd, qw(--create-slot -P test_decoding) ]);
-		my $outcome = interrupt(\%conn, [ @cmd, '--start', '-f', "$TMP/cancel" ], "application_name='pg_recvlogical' and state='active'");
+		my $outcome = interrupt(\%conn, [ @cmd, '--start', '-f', "$TMP/cancel" ], $receives);
 		return $outcome . program(\%conn, [ @cmd, '--drop-slot' ]);
 	});
 });
