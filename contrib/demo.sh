@@ -72,7 +72,7 @@ install_packages() {
 disable_service() {
 	if command -v systemctl >/dev/null; then
 		systemctl disable "$1" >/dev/null 2>&1 || true
-		say "the service $1 was not started and will not start at boot: systemctl enable --now $1 starts it"
+		say "the service $1 was not started and will not start at boot: systemctl enable $1 && systemctl start $1"
 	else
 		update-rc.d "$1" disable >/dev/null 2>&1 || true
 		say "the service $1 was not started and will not start at boot: update-rc.d $1 enable; service $1 start starts it"
