@@ -9,6 +9,7 @@
 # sabotage: s/PEM_read_bio_X509_AUX/PEM_read_bio_X509/ tls/credential.c
 # sabotage: s/return X509_get0_pubkey(c->leaf) != NULL ||/return true ||/ tls/credential.c
 use lib 't/lib';
+use File::Temp qw(tempdir);
 use MIME::Base64;
 use T;
 
@@ -238,7 +239,7 @@ sub replaced_while_connecting {
 	if (!$pid) {
 		$SIG{TERM} = 'DEFAULT';
 		alarm 600; # not earlier than this file: it would leave an empty PEM file
-		setpriority 0, 0, -10; # as root: a busy machine must not stop it between open and write
+		setpriority 0, 0, -10; # a busy machine must not stop root's writer between open and write
 		for (my $n = 0;; $n++) { $replace->($n % 2); nap(0.003) }
 	}
 	my ($good, %name) = (0);
@@ -252,20 +253,23 @@ sub replaced_while_connecting {
 	is(scalar keys %name, 2, 'both certificates were used');
 }
 
+# Files that are replaced again and again are in memory. On a busy disk ext4 leaves a file that is
+# rewritten in place empty until an earlier write has ended: for half a second and more.
+my $memory = tempdir('pgssl-key-XXXXXX', DIR => -w '/dev/shm' ? '/dev/shm' : $TMP, CLEANUP => 1);
 my @pair = map { make_cert(name => "turn$_", cn => "turn$_", issuer => $c->{ca}) } 0, 1;
 
 subtest 'one PEM file replaced by rename' => sub {
-	my $pem = make_pem($pair[0], "$TMP/rename.pem");
-	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], "$TMP/rename.new"); rename "$TMP/rename.new", $pem }, '-p', $pem);
+	my $pem = make_pem($pair[0], "$memory/rename.pem");
+	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], "$memory/rename.new"); rename "$memory/rename.new", $pem }, '-p', $pem);
 };
 
 subtest 'one PEM file rewritten in place' => sub {
-	my $pem = make_pem($pair[0], "$TMP/place.pem");
+	my $pem = make_pem($pair[0], "$memory/place.pem");
 	replaced_while_connecting(sub { make_pem($pair[ $_[0] ], $pem) }, '-p', $pem);
 };
 
 subtest 'certificate and key in two files, replaced one after the other' => sub {
-	my ($cert, $key) = ("$TMP/two.crt", "$TMP/two.key");
+	my ($cert, $key) = ("$memory/two.crt", "$memory/two.key");
 	my $put = sub {
 		my ($n) = @_;
 		rename spew("$cert.new", slurp($pair[$n]{chain}), 0644), $cert;
