@@ -192,12 +192,15 @@ t/bin/failing_malloc: t/failing_malloc.c $(OBJS)
 units: $(UNITS) $(TOOLS) t/bin/failing_malloc
 
 # One run of prove for all tests: the programs in t/bin and the scripts. Those that take longest
-# come first, so that no processor is idle at the end.
+# come first, so that no processor is idle at the end. Files that fail are run again, one at a time
+# and with all their output: a busy machine can stop a test for longer than its time limits.
 LONG = $(patsubst %,t/%.t,key clientcert check pidfile client_verify chat silent servercert clientcert_flow splice crl client)
+TESTS = $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS)
+PROVE = prove --statefile=build/prove
 check:
 	t/setup
 	$(MAKE) all units
-	prove -j5 $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS)
+	$(PROVE) -j5 --state=save $(TESTS) || $(PROVE) -v --state=failed
 
 # The same in a new root directory of another Debian release: make check-distro DISTRO=trixie
 # (bookworm, trixie, sid or experimental). ARCH=arm64: build for arm64 and run the unit programs.
