@@ -157,13 +157,15 @@ counts-check:
 # ---- Tests --------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP. It is built from t/unit_NAME.c and the objects listed for it here.
-UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice
+UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice pump
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
 t/bin/unit_splice: net/splice.o net/stream.o log.o
 t/bin/unit_identmap: auth/identmap.o log.o
+t/bin/unit_pump: net/splice.o net/stream.o net/address.o net/sock.o options.o tls.o $(patsubst %.c,%.o,$(wildcard tls/*.c)) log.o t/pump_world.h t/pump_peers.h
+t/bin/unit_pump: WRAP = -Wl,--wrap=ppoll,--wrap=poll,--wrap=clock_gettime,--wrap=stream_poll
 
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
@@ -245,6 +247,12 @@ t/bin/fuzz_identmap: auth/identmap.c log.c
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+# The relay against its model: 10,000 random schedules in a minute. SEED=N repeats one.
+pump: t/bin/unit_pump
+	$(if $(SEED),SEED='$(SEED)',SCHEDULES=10000) t/bin/unit_pump
+
+.PHONY: pump
 
 .PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 
