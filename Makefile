@@ -189,7 +189,7 @@ $(TOOLS): t/bin/%: t/%.c Makefile
 # The whole program with an allocation that fails.
 t/bin/failing_malloc: t/failing_malloc.c $(OBJS)
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main -o $@ $^ $(LIBS)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main,--wrap=tls_apply_settings,--wrap=regcomp,--wrap=getpwnam -o $@ $^ $(LIBS)
 
 units: $(UNITS) $(TOOLS) t/bin/failing_malloc
 
@@ -252,7 +252,11 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 pump: t/bin/unit_pump
 	$(if $(SEED),SEED='$(SEED)',SCHEDULES=10000) t/bin/unit_pump
 
-.PHONY: pump
+# Each allocation, and each system call of a session, fails in turn.
+failures: all t/bin/failing_malloc
+	prove -v t/torture/allocations.t t/torture/calls.t
+
+.PHONY: pump failures
 
 .PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 
