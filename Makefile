@@ -179,19 +179,24 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(WRAP) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
-# and silent clients.
-TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd
+# and silent clients, one is both peers of a session that fails.
+TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd t/bin/failing_calls
 
 $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
 
-# The whole program with an allocation that fails.
-t/bin/failing_malloc: t/failing_malloc.c $(OBJS)
+t/bin/short_calls.so: t/short_calls.c Makefile
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main,--wrap=tls_apply_settings,--wrap=regcomp,--wrap=getpwnam -o $@ $^ $(LIBS)
+	$(CC) -D_GNU_SOURCE $(ALL_CFLAGS) -fPIC -shared -o $@ $<
 
-units: $(UNITS) $(TOOLS) t/bin/failing_malloc
+# The whole program with an allocation that fails.
+t/bin/failing_calls: t/whole_session.h
+t/bin/failing_malloc: t/failing_malloc.c t/whole_session.h $(OBJS)
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main,--wrap=tls_apply_settings,--wrap=regcomp,--wrap=getpwnam -o $@ $(filter %.c %.o,$^) $(LIBS)
+
+units: $(UNITS) $(TOOLS) t/bin/failing_malloc t/bin/short_calls.so
 
 # One run of prove for all tests: the programs in t/bin and the scripts. Those that take longest
 # come first, so that no processor is idle at the end.
@@ -253,7 +258,7 @@ pump: t/bin/unit_pump
 	$(if $(SEED),SEED='$(SEED)',SCHEDULES=10000) t/bin/unit_pump
 
 # Each allocation, and each system call of a session, fails in turn.
-failures: all t/bin/failing_malloc
+failures: all units
 	prove -v t/torture/allocations.t t/torture/calls.t
 
 .PHONY: pump failures
