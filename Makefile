@@ -157,13 +157,15 @@ counts-check:
 # ---- Tests --------------------------------------------------------------------------------------
 
 # t/bin/unit_NAME prints TAP. It is built from t/unit_NAME.c and the objects listed for it here.
-UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice
+UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice pump
 UNITS = $(UNIT:%=t/bin/unit_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
 t/bin/unit_splice: net/splice.o net/stream.o log.o
 t/bin/unit_identmap: auth/identmap.o log.o
+t/bin/unit_pump: net/splice.o net/stream.o net/address.o net/sock.o options.o tls.o $(patsubst %.c,%.o,$(wildcard tls/*.c)) log.o t/pump_world.h t/pump_peers.h
+t/bin/unit_pump: WRAP = -Wl,--wrap=ppoll,--wrap=poll,--wrap=clock_gettime,--wrap=stream_poll
 
 # Old kernels are simulated by wrappers of prctl() and syscall() that the linker inserts; the
 # program itself has no hook.
@@ -177,19 +179,24 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(WRAP) -o $@ $(filter %.c %.o,$^) $(LIBS)
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
-# and silent clients.
-TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd
+# and silent clients, one is both peers of a session that fails.
+TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd t/bin/failing_calls
 
 $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $< $(LIBS)
 
-# The whole program with an allocation that fails.
-t/bin/failing_malloc: t/failing_malloc.c $(OBJS)
+t/bin/short_calls.so: t/short_calls.c Makefile
 	@mkdir -p t/bin
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main -o $@ $^ $(LIBS)
+	$(CC) -D_GNU_SOURCE $(ALL_CFLAGS) -fPIC -shared -o $@ $<
 
-units: $(UNITS) $(TOOLS) t/bin/failing_malloc
+# The whole program with an allocation that fails.
+t/bin/failing_calls: t/whole_session.h
+t/bin/failing_malloc: t/failing_malloc.c t/whole_session.h $(OBJS)
+	@mkdir -p t/bin
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main,--wrap=tls_apply_settings,--wrap=regcomp,--wrap=getpwnam -o $@ $(filter %.c %.o,$^) $(LIBS)
+
+units: $(UNITS) $(TOOLS) t/bin/failing_malloc t/bin/short_calls.so
 
 # One run of prove for all tests: the programs in t/bin and the scripts. Those that take longest
 # come first, so that no processor is idle at the end. Files that fail are run again, one at a time
@@ -248,6 +255,16 @@ t/bin/fuzz_identmap: auth/identmap.c log.c
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+# The relay against its model: 10,000 random schedules in a minute. SEED=N repeats one.
+pump: t/bin/unit_pump
+	$(if $(SEED),SEED='$(SEED)',SCHEDULES=10000) t/bin/unit_pump
+
+# Each allocation, and each system call of a session, fails in turn.
+failures: all units
+	prove -v t/torture/allocations.t t/torture/calls.t
+
+.PHONY: pump failures
 
 .PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 

@@ -379,8 +379,10 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 		prepare_call(t);
 		enum io_status io = map_result(t, SSL_do_handshake(t->ssl));
 
+		/* OpenSSL may go on, and fail later for another reason. */
+		t->no_memory |= tls_no_memory();
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
-			return io;
+			return io == IO_DONE || !t->no_memory ? io : IO_NO_MEMORY;
 		io = stream_wait(&t->stream, io, when);
 		if (io != IO_DONE)
 			return io;
@@ -426,6 +428,7 @@ static bool start_session(struct tls *t, struct stream *raw, deadline when, stru
 	tls_wipe_key(t);
 	if (io != IO_DONE)
 		return handshake_failed(t, io, e);
+	t->no_memory = false;
 	SSL_set_default_read_buffer_len(t->ssl, BULK_SIZE);
 	/*
 	 * Hold no buffers while idle. Not before: each buffer that the handshake releases would be

@@ -33,8 +33,9 @@ void tls_discard(struct tls *t);
 void tls_keep_passphrase(void);
 void tls_forget_passphrase(void);
 
-/* The parent of -d, after tls_open: look up the algorithms that most handshakes use. */
-void tls_fetch_algorithms(void);
+/* The parent of -d, after tls_open: look up the algorithms that most handshakes use. Fails without
+ * memory: OpenSSL would never find some of them again. */
+bool tls_fetch_algorithms(void) MUST_USE;
 
 /* The file of -A, or NULL. "system" in client mode means a file, not a directory as in OpenSSL. */
 const char *tls_authorities(const struct options *o);

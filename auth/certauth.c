@@ -7,6 +7,7 @@
  */
 #include "auth/certauth.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,11 +46,12 @@ static bool name_fits_claim(const char *name, void *arg)
 	return c->map != NULL ? identmap_allows(c->map, name, c->user) : strcmp(name, c->user) == 0;
 }
 
-static bool refuse_user(struct certauth_refusal *r, const char *user, const char *why)
+static bool refuse_user(struct certauth_refusal *r, const char *user, int status, const char *why)
 {
 	char escaped[LOG_ESCAPED_SIZE(STARTUP_NAME_MAX)];
 
 	r->why = REFUSE_CERTIFICATE;
+	r->status = status;
 	strlcpy(r->user, user, sizeof r->user);
 	log_escape(escaped, sizeof escaped, r->user, strlen(r->user));
 	snprintf(r->log, sizeof r->log, "certificate authentication failed for user \"%s\": %s",
@@ -73,7 +75,7 @@ static bool refuse_claim(struct certauth_refusal *r, enum clientname which, cons
 			 c->map != NULL ? "the map has no match for %s \"%s\"%s"
 					: "the certificate's %s is \"%s\"%s",
 			 kind, c->first, others);
-	return refuse_user(r, c->user, why);
+	return refuse_user(r, c->user, EX_NOPERM, why);
 }
 
 bool certauth_check(const struct options *o, const struct tls *t, const struct startup *st,
@@ -85,7 +87,7 @@ bool certauth_check(const struct options *o, const struct tls *t, const struct s
 	if (tls_peer(t, &peer)) {
 		log_identity(&peer);
 	} else if (o->clientcert != CLIENTCERT_UNSET) {
-		*r = (struct certauth_refusal){.why = REFUSE_NO_CERTIFICATE};
+		*r = (struct certauth_refusal){.why = REFUSE_NO_CERTIFICATE, .status = EX_NOPERM};
 		startup_refusal_text(r->why, NULL, r->log, sizeof r->log);
 		return false;
 	}
@@ -93,12 +95,17 @@ bool certauth_check(const struct options *o, const struct tls *t, const struct s
 		return true;
 	/* PostgreSQL takes the last of two users, and 63 bytes: check what PostgreSQL will use. */
 	if (st->user_twice)
-		return refuse_user(r, c.user, "the startup packet has two users or databases");
+		return refuse_user(r, c.user, EX_NOPERM,
+				   "the startup packet has two users or databases");
 	if (st->name_too_long)
-		return refuse_user(r, c.user,
+		return refuse_user(r, c.user, EX_NOPERM,
 				   "the name of the user or database has more than 63 bytes");
-	return tls_peer_has_name(t, o->clientname, name_fits_claim, &c) ||
-	       refuse_claim(r, o->clientname, &c);
+	errno = 0;
+	if (tls_peer_has_name(t, o->clientname, name_fits_claim, &c))
+		return true;
+	/* regexec() of glibc then says that the name does not match. */
+	return errno == ENOMEM ? refuse_user(r, c.user, EX_OSERR, "out of memory")
+			       : refuse_claim(r, o->clientname, &c);
 }
 
 deadline certauth_until(const struct options *o, const struct tls *t)

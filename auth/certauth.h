@@ -17,6 +17,7 @@
 /* A client that was refused. */
 struct certauth_refusal {
 	enum refusal why;                /* for startup_refuse */
+	int status;                      /* EX_NOPERM, or EX_OSERR: it could not be checked */
 	char user[STARTUP_NAME_MAX + 1]; /* its detail: the user that the client claims to be */
 	char log[768];                   /* the log line, with more details than the client gets */
 };

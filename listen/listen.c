@@ -434,8 +434,8 @@ static bool load_for_children(struct session *s, struct error *e)
 	    !backend_open(&sockets, &s->addresses, &s->options, e)) /* as -T and -I ask */
 		return false;
 	backend_close(&sockets);
-	tls_fetch_algorithms();
-	return children_init(&s->options) || fail(e, EX_OSERR, "out of memory");
+	return (tls_fetch_algorithms() && children_init(&s->options)) ||
+	       fail(e, EX_OSERR, "out of memory");
 }
 
 static bool start_listening(struct session *s, struct error *e)

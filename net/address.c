@@ -192,7 +192,7 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 	if (status != 0)
 		return fail(e, status == EAI_MEMORY ? EX_OSERR : EX_NOHOST,
 			    "%s:%s: could not look up the host: %s", host, number,
-			    gai_strerror(status));
+			    status == EAI_MEMORY ? "out of memory" : gai_strerror(status));
 	if (here)
 		(void)add_resolved(list, "::1", number, AI_NUMERICSERV);
 	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);
@@ -212,6 +212,8 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 			    list->name);
 	locals.count = 0;
 	int status = add_resolved(&locals, local, NULL, 0);
+	if (status == EAI_MEMORY)
+		return fail(e, EX_OSERR, "-I %s: out of memory", local);
 	for (unsigned i = 0; i < list->count; i++) {
 		struct address *a = &list->all[i];
 		unsigned k = 0;
@@ -257,7 +259,8 @@ bool address_look_up_listen(struct address_list *list, const struct options *o, 
 	int status = add_resolved(list, p.host[0] != '\0' ? p.host : NULL, p.port,
 				  o->client ? 0 : AI_PASSIVE);
 	if (status != 0)
-		return fail(e, EX_NOHOST, "-d %s: %s", o->listen, gai_strerror(status));
+		return fail(e, status == EAI_MEMORY ? EX_OSERR : EX_NOHOST, "-d %s: %s", o->listen,
+			    status == EAI_MEMORY ? "out of memory" : gai_strerror(status));
 	if (address_tcp_port(list) == 0)
 		return fail(e, EX_USAGE,
 			    "-d %s: the port must be a number from 1 to 65535, or a service name",

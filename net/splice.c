@@ -109,7 +109,8 @@ static void drain_buffer(struct direction *d)
 		if (io == IO_WANT_WRITE || io == IO_WANT_READ)
 			return;
 		d->sink_failed = failed(d, io) || io == IO_END;
-		d->at += n;
+		if (!d->sink_failed) /* else what TLS has taken is lost too */
+			d->at += n;
 	}
 	if (d->sink_failed) { /* go on reading the source, and discard what it sends */
 		d->lost |= !empty(d);

@@ -136,7 +136,7 @@ static void authorize(struct session *s)
 	if (certauth_check(&s->options, s->tls, &s->startup, s->map, &r))
 		return;
 	log_peer_line(LOG_WARNING, "%s", r.log);
-	session_tell(s, r.why, r.user, EX_NOPERM);
+	session_tell(s, r.why, r.user, r.status);
 }
 
 static void server_admit(struct session *s)

@@ -1,38 +1,62 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/failing_malloc.c - pgssl with an allocation that fails: `failing_malloc FIRST STEP LAST
- * OPTION...` runs it as a session for each allocation FIRST, FIRST + STEP and so on, up to LAST or
- * until none fails any more. That one alone fails, and in a second run all from there on. The
- * client sends an SSLRequest and closes its direction.
+ * t/failing_malloc.c - pgssl with an allocation that fails, in a whole session: handshake, login,
+ * and data both ways.
  *
- * Prints a line for each run: the number, "alone" or "on", "exit" or "signal" and its number, and
- * what was logged. The linker inserts __wrap_main; malloc() is replaced by the one here.
+ *	failing_malloc KIND FIRST STEP LAST OPTION...
+ *
+ * runs it for each allocation FIRST, FIRST + STEP and so on, up to LAST or until none fails any
+ * more. That one alone fails, and in a second run all from there on. FIRST 0 is the first one after
+ * OpenSSL's initialisation, and 0+N the N-th after that. Prints a line for each run: the number, "alone" or "on", what became of
+ * the process ("exit", "signal" or "hang", and a number), what the client saw, and the log.
+ *
+ * t/whole_session.h explains KIND and what the client sees.
+ *
+ * glibc's regcomp() and the first look-up of a user crash without memory. A process that this ended
+ * is reported with "glibc" instead of "signal".
+ *
+ * The linker inserts the functions __wrap_NAME; malloc() is replaced by the one here.
  */
 #include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <stdnoreturn.h>
+#include <pwd.h>
+#include <regex.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <sysexits.h>
-#include <unistd.h>
+
+#include "whole_session.h"
+
+struct options;
+struct error;
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 int __real_main(int argc, char **argv, char **envp);
 int __wrap_main(int argc, char **argv, char **envp);
+int __real_regcomp(regex_t *regex, const char *text, int flags);
+int __wrap_regcomp(regex_t *regex, const char *text, int flags);
+struct passwd *__real_getpwnam(const char *name);
+struct passwd *__wrap_getpwnam(const char *name);
+bool __real_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e);
+bool __wrap_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e);
+
+/* ---- allocations ---- */
 
 static unsigned long count, fail_at; /* fail_at 0: never */
-static bool fail_on, *reached;
+static bool fail_on;
+
+static struct shared {
+	bool reached;
+	bool in_glibc;
+	unsigned long at_settings; /* the count after OpenSSL's initialisation */
+} * shared;
 
 static bool fails(void)
 {
-	if (fail_at == 0 || ++count < fail_at)
+	count++;
+	if (fail_at == 0 || count < fail_at)
 		return false;
-	*reached = true;
+	shared->reached = true;
 	errno = ENOMEM;
 	return fail_on || count == fail_at;
 }
@@ -52,68 +76,89 @@ void *realloc(void *p, size_t size)
 	return fails() ? NULL : __libc_realloc(p, size);
 }
 
-static noreturn void run_session(char **argv, char **envp, unsigned long at, int client, int log)
+bool __wrap_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
+{
+	if (shared->at_settings == 0)
+		shared->at_settings = count;
+	return __real_tls_apply_settings(ctx, o, e);
+}
+
+int __wrap_regcomp(regex_t *regex, const char *text, int flags)
+{
+	shared->in_glibc = true;
+	int result = __real_regcomp(regex, text, flags);
+	shared->in_glibc = false;
+	return result;
+}
+
+struct passwd *__wrap_getpwnam(const char *name)
+{
+	shared->in_glibc = true;
+	struct passwd *pw = __real_getpwnam(name);
+	shared->in_glibc = false;
+	return pw;
+}
+
+/* ---- the runs ---- */
+
+static char **pgssl_argv, **environment;
+
+static void start_failing(void *at)
 {
 	int argc = 0;
 
-	while (argv[argc] != NULL)
+	while (pgssl_argv[argc] != NULL)
 		argc++;
-	if (dup2(client, STDIN_FILENO) < 0 || dup2(client, STDOUT_FILENO) < 0 ||
-	    dup2(log, STDERR_FILENO) < 0)
-		abort();
-	fail_at = at;
-	exit(__real_main(argc, argv, envp));
+	count = 0;
+	fail_at = *(unsigned long *)at;
+	exit(__real_main(argc, pgssl_argv, environment));
 }
 
 /* Run it once; print what it did. */
-static void report(char **argv, char **envp, unsigned long at, bool on)
+static void report(unsigned long at, bool on)
 {
-	static const char request[] = {0, 0, 0, 8, 0x04, (char)0xd2, 0x16, 0x2f};
-	int client[2], log[2], status;
-	char text[8192];
-	size_t len = 0;
-	ssize_t n;
+	static struct run r;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, client) != 0 || pipe(log) != 0)
-		abort();
 	fail_on = on;
-	pid_t pid = fork();
-	if (pid == 0)
-		run_session(argv, envp, at, client[1], log[1]);
-	close(client[1]);
-	close(log[1]);
-	(void)!write(client[0], request, sizeof request);
-	shutdown(client[0], SHUT_WR);
-	while (len < sizeof text && (n = read(log[0], text + len, sizeof text - len)) > 0)
-		len += (size_t)n;
-	waitpid(pid, &status, 0);
-	close(client[0]);
-	close(log[0]);
-	for (size_t i = 0; i < len; i++)
-		if (text[i] == '\n')
-			text[i] = '|';
-	bool signalled = WIFSIGNALED(status);
-	printf("%lu %s %s %d %.*s\n", at, on ? "on" : "alone", signalled ? "signal" : "exit",
-	       signalled ? WTERMSIG(status) : WEXITSTATUS(status), (int)len, text);
+	shared->in_glibc = false;
+	run_once(&r, start_failing, &at);
+	bool signalled = WIFSIGNALED(r.status);
+	const char *end = !r.in_time         ? "hang"
+			  : !signalled       ? "exit"
+			  : shared->in_glibc ? "glibc"
+					     : "signal";
+	printf("%lu %s %s %d %s %s\n", at, on ? "on" : "alone", end,
+	       signalled ? WTERMSIG(r.status) : WEXITSTATUS(r.status), r.saw, r.log);
 	fflush(stdout);
 }
 
 int __wrap_main(int argc, char **argv, char **envp)
 {
-	if (argc < 4)
+	if (argc < 6)
 		return EX_USAGE;
-	unsigned long first = strtoul(argv[1], NULL, 10), step = strtoul(argv[2], NULL, 10);
-	unsigned long last = strtoul(argv[3], NULL, 10);
+	unsigned long first = strtoul(argv[2], NULL, 10), step = strtoul(argv[3], NULL, 10);
+	unsigned long last = strtoul(argv[4], NULL, 10);
 
-	reached =
-	    mmap(NULL, sizeof *reached, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (reached == MAP_FAILED || step == 0)
+	const char *plus = strchr(argv[2], '+');
+	kind = argv[1][0];
+	pgssl_argv = argv + 4;
+	environment = envp;
+	shared =
+	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED || step == 0)
 		return EX_OSERR;
-	*reached = true;
-	for (unsigned long at = first; at <= last && *reached; at += step) {
-		*reached = false;
-		report(argv + 3, envp, at, false);
-		report(argv + 3, envp, at, true);
+	start_peers();
+	for (char **p = pgssl_argv; *p != NULL; p++)
+		if (strcmp(*p, "BACKEND") == 0)
+			*p = backend_address;
+	report(0, false); /* none fails */
+	first += first == 0 ? shared->at_settings : 0;
+	first += plus != NULL ? strtoul(plus, NULL, 10) : 0;
+	shared->reached = true;
+	for (unsigned long at = first; at <= last && shared->reached; at += step) {
+		shared->reached = false;
+		report(at, false);
+		report(at, true);
 	}
 	return 0;
 }

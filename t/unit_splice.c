@@ -12,6 +12,7 @@
  * sabotage: net/splice.c s/((source_done(in) \&\& empty(in)) ||/(source_done(in) ||/
  * sabotage: net/splice.c s/d->lost |= .*;/;/
  * sabotage: net/splice.c s/d->lost |= .*;/d->lost = true;/
+ * sabotage: net/splice.c s/if (!d->sink_failed) /if (true) /
  * sabotage: net/splice.c s/d->sink_failed = d->lost = true;/d->sink_failed = true;/
  * sabotage: net/splice.c s/return up->give_up;/return DEADLINE_NEVER;/
  * sabotage: net/splice.c s/d->shut = io != IO_WANT_WRITE;/d->shut = true; return;/
@@ -83,6 +84,18 @@ static unsigned no_pending(struct stream *s)
 }
 
 static const struct stream_verbs odd_verbs = {odd_read, odd_write, no_pending, memstream_shut};
+
+/* At the third write TLS has taken the bytes when it finds out that the connection is broken. */
+static enum io_status taking_write(struct stream *s, const void *buf, size_t size, size_t *put)
+{
+	if (((struct memstream *)s)->writes < 2)
+		return memstream_write(s, buf, size, put);
+	*put = size;
+	return IO_FAILED;
+}
+
+static const struct stream_verbs taking_verbs = {memstream_read, taking_write, memstream_pending,
+						 memstream_shut};
 
 /* ---- runs ---- */
 
@@ -246,6 +259,16 @@ static void test_broken(void)
 	sp = run(5000);
 	ok(down_arrived(), "the backend accepts no more: its last message still arrives");
 	ok(memstream_left(&client) == 0, "the client is still read, and its bytes are discarded");
+}
+
+/* It was reported as closed, as if it had got everything. */
+static void test_taken_and_lost(void)
+{
+	begin();
+	client.stream.verbs = &taking_verbs;
+	backend.chunk = 1; /* the client's end is read first */
+	struct splice sp = run(5000);
+	ended(&sp, SPLICE_CLIENT_RESET, "the client closes, and what TLS has taken is lost");
 }
 
 /*
@@ -556,6 +579,7 @@ int main(void)
 	test_backend_ends();
 	test_silence();
 	test_broken();
+	test_taken_and_lost();
 	test_unreached(false);
 	test_unreached(true);
 	test_back_pressure();

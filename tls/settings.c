@@ -257,7 +257,7 @@ bool tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e)
  * OpenSSL looks an algorithm up at its first use and then keeps it, in tables all over the heap. A
  * child that did so would copy these pages. Unknown names do not matter.
  */
-void tls_fetch_algorithms(void)
+bool tls_fetch_algorithms(void)
 {
 	static const char *const keys[] = {"X25519", "EC", "RSA", "ED25519"};
 	static const char *const exchanges[] = {"X25519", "ECDH"};
@@ -266,6 +266,7 @@ void tls_fetch_algorithms(void)
 	static const char *const digests[] = {"SHA256", "SHA384"};
 	unsigned char byte;
 
+	(void)tls_no_memory();
 	/* Generating a hybrid key looks up its two parts too. */
 	EVP_PKEY_free(EVP_PKEY_Q_keygen(NULL, NULL, "X25519MLKEM768"));
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -284,4 +285,5 @@ void tls_fetch_algorithms(void)
 	(void)!RAND_bytes(&byte, 1);
 	(void)!RAND_priv_bytes(&byte, 1);
 	ERR_clear_error();
+	return !tls_no_memory();
 }
