@@ -200,8 +200,7 @@ LONG = $(patsubst %,t/%.t,key clientcert check pidfile client_verify chat silent
 CHECKS = $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS) $(REPLAYS)
 check:
 	t/setup
-	$(MAKE) all units
-	prove -j5 $(CHECKS)
+	$(if $(SAN),t/check-san $(or $(TESTS),$(CHECKS)),$(MAKE) all units && prove -j5 $(or $(TESTS),$(CHECKS)))
 
 # The same in a new root directory of another Debian release: make check-distro DISTRO=trixie
 # (bookworm, trixie, sid or experimental). ARCH=arm64: build for arm64 and run the unit programs.
@@ -236,6 +235,23 @@ sabotage: all units
 flood: pgssl t/bin/crowd
 	FLOOD=1 prove -v t/limits.t
 
+# make check SAN=1, perhaps with TESTS='t/log.t t/cert.t': the same with sanitizers, in build/san.
+# t/check-san sets SAN_REPORTS there.
+ifdef SAN_REPORTS
+CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HARDEN = -fPIE
+OBJS += t/sanitizers.o
+pgssl: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init
+t/sanitizers.o: CPPFLAGS += -DSAN_REPORTS='"$(SAN_REPORTS)"'
+pgssl: t/sanitizers.o
+t/sanitizers.o: again
+.PHONY: again
+endif
+
+# A session of each kind under valgrind.
+valgrind: all bench/out/pgssl-nosandbox
+	prove -v t/torture/valgrind.t
+
 # `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and runs each target for
 # FUZZ_SECONDS. `make check` runs t/bin/replay_NAME on t/corpus/NAME.
 FUZZ_SECONDS = 20
@@ -261,7 +277,7 @@ t/bin/fuzz_%: t/fuzz/%.c t/fuzz/fuzz.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) -It $(ALL_CPPFLAGS) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(WRAP) -o $@ $(patsubst %.o,%.c,$(filter %.c %.o,$^)) $(LIBS)
 
-.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
+.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
 
