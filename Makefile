@@ -159,6 +159,8 @@ counts-check:
 # t/bin/unit_NAME prints TAP. It is built from t/unit_NAME.c and the objects listed for it here.
 UNIT = proxy appname identmap sandbox sandbox_layers filter startup relay splice pump
 UNITS = $(UNIT:%=t/bin/unit_%)
+FUZZ = startup appname messages proxy identmap options address names
+REPLAYS = $(FUZZ:%=t/bin/replay_%)
 
 t/bin/unit_proxy: wire/proxy.o net/stream.o log.o
 t/bin/unit_startup t/bin/unit_relay t/bin/unit_appname: wire/startup.o net/stream.o log.o
@@ -196,18 +198,18 @@ t/bin/failing_malloc: t/failing_malloc.c t/whole_session.h $(OBJS)
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) -Wl,--wrap=main,--wrap=tls_apply_settings,--wrap=regcomp,--wrap=getpwnam -o $@ $(filter %.c %.o,$^) $(LIBS)
 
-units: $(UNITS) $(TOOLS) t/bin/failing_malloc t/bin/short_calls.so
+units: programs t/bin/failing_malloc
+programs: $(UNITS) $(REPLAYS) $(TOOLS) t/bin/short_calls.so
 
 # One run of prove for all tests: the programs in t/bin and the scripts. Those that take longest
 # come first, so that no processor is idle at the end. Files that fail are run again, one at a time
 # and with all their output: a busy machine can stop a test for longer than its time limits.
 LONG = $(patsubst %,t/%.t,key clientcert check pidfile client_verify chat silent servercert clientcert_flow splice crl client)
-TESTS = $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS)
+CHECKS = $(LONG) $(filter-out $(LONG),$(wildcard t/*.t)) $(UNITS) $(REPLAYS)
 PROVE = prove --statefile=build/prove
 check:
 	t/setup
-	$(MAKE) all units
-	$(PROVE) -j5 --state=save $(TESTS) || $(PROVE) -v --state=failed
+	$(if $(SAN),t/check-san $(or $(TESTS),$(CHECKS)),$(MAKE) all units && { $(PROVE) -j5 --state=save $(or $(TESTS),$(CHECKS)) || $(PROVE) -v --state=failed; })
 
 # The same in a new root directory of another Debian release: make check-distro DISTRO=trixie
 # (bookworm, trixie, sid or experimental). ARCH=arm64: build for arm64 and run the unit programs.
@@ -242,19 +244,47 @@ sabotage: all units
 flood: pgssl t/bin/crowd
 	FLOOD=1 prove -v t/limits.t
 
-# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and runs FUZZ_SECONDS for each
-# parser.
+# make check SAN=1, perhaps with TESTS='t/log.t t/cert.t': the same with sanitizers, in build/san.
+# t/check-san sets SAN_REPORTS there.
+ifdef SAN_REPORTS
+CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HARDEN = -fPIE
+OBJS += t/sanitizers.o
+pgssl: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init
+t/sanitizers.o: CPPFLAGS += -DSAN_REPORTS='"$(SAN_REPORTS)"'
+pgssl: t/sanitizers.o
+t/sanitizers.o: again
+.PHONY: again
+endif
+
+# A session of each kind under valgrind.
+valgrind: all bench/out/pgssl-nosandbox
+	prove -v t/torture/valgrind.t
+
+# `make fuzz` needs clang with libFuzzer (Debian: libclang-rt-14-dev) and runs each target for
+# FUZZ_SECONDS. `make check` runs t/bin/replay_NAME on t/corpus/NAME.
 FUZZ_SECONDS = 20
 
-fuzz: t/bin/fuzz_proxy t/bin/fuzz_identmap
-	for f in $^; do mkdir -p $$f.corpus && $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 -artifact_prefix=$$f. $$f.corpus || exit 1; done
+fuzz: $(FUZZ:%=t/bin/fuzz_%)
+	set -e; for t in $(FUZZ); do mkdir -p build/fuzz/$$t; t/bin/fuzz_$$t -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=5 -verbosity=0 \
+		-print_final_stats=1 -artifact_prefix=build/fuzz/$$t- build/fuzz/$$t t/corpus/$$t; done
 
-t/bin/fuzz_proxy: wire/proxy.c net/stream.c log.c
-t/bin/fuzz_identmap: auth/identmap.c log.c
+$(foreach t,startup appname messages,t/bin/fuzz_$(t) t/bin/replay_$(t)): wire/startup.o net/stream.o log.o t/memstream.h t/fuzz/postgres.h
+t/bin/fuzz_proxy t/bin/replay_proxy: wire/proxy.o net/stream.o log.o t/memstream.h
+t/bin/fuzz_identmap t/bin/replay_identmap: auth/identmap.o log.o
+t/bin/fuzz_options t/bin/replay_options: options.o log.o
+t/bin/fuzz_address t/bin/replay_address: net/address.o net/sock.o log.o
+t/bin/fuzz_address t/bin/replay_address: WRAP = -Wl,--wrap=getaddrinfo,--wrap=getservbyname
+t/bin/fuzz_names t/bin/replay_names: tls/names.o tls/peer.o tls/client.o net/address.o net/sock.o net/stream.o log.o
+t/bin/fuzz_names t/bin/replay_names: WRAP = -Wl,--wrap=SSL_get0_peer_certificate,--wrap=SSL_get_verify_result
 
-t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
+t/bin/replay_%: t/fuzz/%.c t/fuzz/replay.c t/fuzz/fuzz.h t/tap.h Makefile
 	@mkdir -p t/bin
-	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+	$(CC) -It $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(WRAP) -o $@ $(filter %.c %.o,$^) $(LIBS)
+
+t/bin/fuzz_%: t/fuzz/%.c t/fuzz/fuzz.h Makefile
+	@mkdir -p t/bin
+	clang -std=c17 -g -O1 $(WARN) -It $(ALL_CPPFLAGS) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(WRAP) -o $@ $(patsubst %.o,%.c,$(filter %.c %.o,$^)) $(LIBS)
 
 # The relay against its model: 10,000 random schedules in a minute. SEED=N repeats one.
 pump: t/bin/unit_pump
@@ -264,9 +294,7 @@ pump: t/bin/unit_pump
 failures: all units
 	prove -v t/torture/allocations.t t/torture/calls.t
 
-.PHONY: pump failures
-
-.PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
+.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures
 
 # ---- end of tests -------------------------------------------------------------------------------
 

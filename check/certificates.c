@@ -487,4 +487,5 @@ void check_tls(const struct options *o)
 	else
 		check_error("trial handshake: failed: %s", e.text);
 	report_settings(t->ssl, o->groups);
+	tls_discard(t);
 }

@@ -114,7 +114,8 @@ bool address_is_number(const char *host, char *number, size_t size)
 	address_bare_name(host, bare, sizeof bare);
 	bare[strcspn(bare, "%")] = '\0'; /* the interface may be missing */
 	number[0] = '\0';
-	if (getaddrinfo(bare, NULL, &hints, &found) != 0)
+	/* with a port, since 0.0.0.0 without one means an unknown client to sock_format */
+	if (getaddrinfo(bare, DEFAULT_PORT, &hints, &found) != 0)
 		return false;
 	sock_format(found->ai_addr, found->ai_addrlen, &name);
 	freeaddrinfo(found);
@@ -176,10 +177,19 @@ static bool find_unix(struct address_list *list, const struct address_parts *p, 
 	return true;
 }
 
+/* For messages: the address that is tried first. */
+static void set_name(struct address_list *list)
+{
+	struct sock_name name;
+
+	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);
+	snprintf(list->name, sizeof list->name,
+		 strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host, name.port);
+}
+
 /* A bare port means this machine: 127.0.0.1 first, as classic command lines expect, then ::1. */
 static bool find_tcp(struct address_list *list, const struct address_parts *p, struct error *e)
 {
-	struct sock_name name;
 	char number[8];
 	uint16_t port = 0;
 	bool here = p->host[0] == '\0';
@@ -195,9 +205,7 @@ static bool find_tcp(struct address_list *list, const struct address_parts *p, s
 			    status == EAI_MEMORY ? "out of memory" : gai_strerror(status));
 	if (here)
 		(void)add_resolved(list, "::1", number, AI_NUMERICSERV);
-	sock_format((struct sockaddr *)&list->all[0].sa, list->all[0].len, &name);
-	snprintf(list->name, sizeof list->name,
-		 strchr(name.host, ':') != NULL ? "[%s]:%s" : "%s:%s", name.host, name.port);
+	set_name(list);
 	return true;
 }
 
@@ -227,6 +235,8 @@ static bool find_local(struct address_list *list, const char *local, struct erro
 		list->all[kept++] = *a;
 	}
 	list->count = kept;
+	if (kept > 0)
+		set_name(list);
 	return kept > 0 ||
 	       fail(e, EX_NOHOST,
 		    "%s: -I %s: %s (expected an address of this machine, IPv4 or IPv6 as that of "

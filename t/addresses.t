@@ -102,6 +102,9 @@ subtest 'an address that cannot be used' => sub {
 	like($r->{err},
 		qr/FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:\d+: -I ::1: .*expected an address of this machine, IPv4 or IPv6 as that of -r/,
 		'-I of the other address family');
+	$r = through(serve(connect => 1, args => [qw(-I ::1)]));
+	like($r->{err}, qr/FATAL:  could not connect to PostgreSQL at \[::1\]:1: Connection refused/,
+		'-r PORT with -I: the message has the address that was tried');
 	$r = through(serve(pg => $v4, args => [qw(-I 192.0.2.123)]));
 	like($r->{err},
 		qr/FATAL:  could not connect to PostgreSQL at 127\.0\.0\.1:\d+: -I 192\.0\.2\.123: Cannot assign requested address/,

@@ -351,10 +351,11 @@ subtest 'every "must never" of DESIGN has a test' => sub {
 };
 
 subtest 'every test names its sabotage' => sub {
-	none('tests without one', grep { slurp("$ROOT/$_") !~ /^# sabotage: /m }
-		map { s{^\Q$ROOT\E/}{}r } glob "$ROOT/t/*.t");
+	my @fuzz = grep { !m{/replay\.c$} } glob "$ROOT/t/fuzz/*.c";
+	none('tests without one', grep { slurp("$ROOT/$_") !~ /^(?:#| \*) sabotage: /m }
+		map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), @fuzz);
 	my @bad;
-	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c")) {
+	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c"), @fuzz) {
 		for (slurp("$ROOT/$test") =~ /^(?:#| \*).*?\bsabotage: (.+?)\s*$/mg) {
 			# As in t/sabotage: EXPRESSION FILE or FILE EXPRESSION.
 			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2)

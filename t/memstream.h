@@ -20,6 +20,8 @@
  *	memstream_left(&m)       bytes of the input that were not read
  *	m.out, m.out_len, m.shut what was written, and whether our direction was ended
  *	m.writes                 how many writes accepted something
+ *	memstream_again(&m, bytes, length);
+ *	                         the same as memstream_init, but cheaper; `m` is open or zeroed
  *	memstream_close(&m);
  *
  * For poll() the descriptor is /dev/null, which is always ready. A stream that is silent or full
@@ -46,12 +48,12 @@ struct memstream {
 	bool stutter, hold, buffered;
 	enum io_status after, out_after;
 	size_t out_room;
-	unsigned char out[MEMSTREAM_OUT];
 	size_t out_len, unsent;
 	unsigned writes;
 	bool shut;
 	int null_fd;
 	bool read_stuttered, write_stuttered;
+	unsigned char out[MEMSTREAM_OUT]; /* last: it is not cleared */
 };
 
 static inline size_t memstream_min(size_t size, size_t limit)
@@ -124,14 +126,15 @@ static inline enum io_status memstream_shut(struct stream *s)
 static const struct stream_verbs memstream_verbs = {memstream_read, memstream_write,
 						    memstream_pending, memstream_shut};
 
-/* Make `m` a stream that yields the `len` bytes at `in` and then ends. `in` must outlive it. */
-static inline void memstream_init(struct memstream *m, const void *in, size_t len)
+/* Make `m`, which is open or zeroed, a stream that yields the `len` bytes at `in` and then ends.
+ * `in` must outlive it. */
+static inline void memstream_again(struct memstream *m, const void *in, size_t len)
 {
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = m->null_fd > 0 ? m->null_fd : open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
 		abort();
-	memset(m, 0, sizeof *m);
+	memset(m, 0, offsetof(struct memstream, out));
 	m->stream.verbs = &memstream_verbs;
 	m->stream.rfd = m->stream.wfd = m->null_fd = fd;
 	m->in = in;
@@ -139,6 +142,13 @@ static inline void memstream_init(struct memstream *m, const void *in, size_t le
 	m->after = IO_END;
 	m->out_after = IO_WANT_WRITE;
 	m->out_room = MEMSTREAM_OUT;
+}
+
+/* The same for a new one. */
+static inline void memstream_init(struct memstream *m, const void *in, size_t len)
+{
+	m->null_fd = 0;
+	memstream_again(m, in, len);
 }
 
 static inline size_t memstream_left(const struct memstream *m)

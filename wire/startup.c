@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define CODE(major, minor)  ((uint32_t)(major) << 16 | (minor))
 #define MESSAGE_HEAD        5    /* type and length of a message */
@@ -149,7 +150,7 @@ static bool accept_request(struct startup *st, const struct request *r, uint32_t
 
 static void take_parameter(struct startup *st, const char *name, const char *value)
 {
-	if (strcmp(name, "application_name") == 0)
+	if (strcasecmp(name, "application_name") == 0) /* as any setting */
 		st->application_name = value;
 	const char **where = strcmp(name, "user") == 0       ? &st->user
 			     : strcmp(name, "database") == 0 ? &st->database
