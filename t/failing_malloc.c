@@ -75,7 +75,7 @@ static struct shared {
 /* The process that is copied. Its clock stands still meanwhile. */
 static unsigned long copy_at, copy_step, copy_last; /* copy_at 0: it is not this one */
 static pid_t copied;                                /* what a copy's parent would be */
-static bool listening, reporting;
+static bool listening, reporting, inside_glibc;
 static int64_t lost_ns;
 static FILE *results;
 
@@ -149,17 +149,17 @@ bool __wrap_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct err
 
 int __wrap_regcomp(regex_t *regex, const char *text, int flags)
 {
-	shared->in_glibc = true;
+	shared->in_glibc = inside_glibc = true;
 	int result = __real_regcomp(regex, text, flags);
-	shared->in_glibc = false;
+	shared->in_glibc = inside_glibc = false;
 	return result;
 }
 
 struct passwd *__wrap_getpwnam(const char *name)
 {
-	shared->in_glibc = true;
+	shared->in_glibc = inside_glibc = true;
 	struct passwd *pw = __real_getpwnam(name);
-	shared->in_glibc = false;
+	shared->in_glibc = inside_glibc = false;
 	return pw;
 }
 
@@ -236,7 +236,7 @@ static bool report(unsigned long at, bool on, void (*start)(void *at))
 	static struct run r;
 
 	fail_on = on;
-	shared->in_glibc = false;
+	shared->in_glibc = inside_glibc; /* a copy may begin there */
 	if (!run_once(&r, start, &at))
 		return false;
 	bool signalled = WIFSIGNALED(r.status);
