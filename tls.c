@@ -249,8 +249,10 @@ static enum io_status tls_shut(struct stream *s)
 
 	if ((SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) == 0) {
 		prepare_call(t);
-		if (SSL_shutdown(t->ssl) < 0) /* sends close_notify; does not await the peer's */
+		if (SSL_shutdown(t->ssl) < 0) { /* sends close_notify; awaits no other */
+			t->no_memory |= tls_no_memory();
 			return failure(t);
+		}
 	}
 	return send_records(t);
 }

@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 		for (char *p = strtok(line, " "); p != NULL && n < WORDS_MAX; p = strtok(NULL, " "))
 			words[n++] = strcmp(p, "BACKEND") == 0 ? backend_address : p;
 		words[n] = NULL;
-		run_once(&r, start_command, words);
+		(void)run_once(&r, start_command, words);
 		bool signalled = WIFSIGNALED(r.status);
 		printf("%s %d %s %s\n",
 		       !r.in_time  ? "hang"

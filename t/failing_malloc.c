@@ -10,6 +10,9 @@
  * OpenSSL's initialisation, and 0+N the N-th after that. Prints a line for each run: the number, "alone" or "on", what became of
  * the process ("exit", "signal" or "hang", and a number), what the client saw, and the log.
  *
+ * Up to the sandbox, which forbids fork(), all runs are copies of one process at that allocation.
+ * After that each run begins anew.
+ *
  * t/whole_session.h explains KIND and what the client sees.
  *
  * glibc's regcomp() and the first look-up of a user crash without memory. A process that this ended
@@ -18,15 +21,19 @@
  * The linker inserts the functions __wrap_NAME; malloc() is replaced by the one here.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <regex.h>
 #include <sys/mman.h>
 #include <sysexits.h>
+#include <time.h>
 
 #include "whole_session.h"
 
 struct options;
 struct error;
+struct address_list;
+struct sandbox_needs;
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -37,6 +44,19 @@ int __real_regcomp(regex_t *regex, const char *text, int flags);
 int __wrap_regcomp(regex_t *regex, const char *text, int flags);
 struct passwd *__real_getpwnam(const char *name);
 struct passwd *__wrap_getpwnam(const char *name);
+void __wrap_closefrom(int first);
+int __real_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+bool __real_address_look_up_listen(struct address_list *list, const struct options *o,
+				   struct error *e);
+bool __wrap_address_look_up_listen(struct address_list *list, const struct options *o,
+				   struct error *e);
+pid_t __real_getppid(void);
+pid_t __wrap_getppid(void);
+bool __real_sandbox_enter(const struct sandbox_needs *needs, struct error *e);
+bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e);
+bool __real_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e);
+bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e);
 bool __real_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e);
 bool __wrap_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e);
 
@@ -49,11 +69,55 @@ static struct shared {
 	bool reached;
 	bool in_glibc;
 	unsigned long at_settings; /* the count after OpenSSL's initialisation */
+	unsigned long next;        /* what the copied process has left to do */
 } * shared;
+
+/* The process that is copied. Its clock stands still meanwhile. */
+static unsigned long copy_at, copy_step, copy_last; /* copy_at 0: it is not this one */
+static pid_t copied;                                /* what a copy's parent would be */
+static bool listening, reporting, inside_glibc;
+static int64_t lost_ns;
+static FILE *results;
+
+static bool report(unsigned long at, bool on, void (*start)(void *at));
+
+static void start_copy(void *at)
+{
+	fail_at = *(unsigned long *)at;
+	copy_at = 0;
+}
+
+static int64_t real_ns(void)
+{
+	struct timespec ts;
+
+	__real_clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* True in a copy, in which this allocation must fail. */
+static bool make_copies(void)
+{
+	int64_t begin = real_ns();
+	bool in_copy = false;
+
+	reporting = true;
+	for (int on = 0; on < 2 && !in_copy; on++)
+		in_copy = !report(count, on != 0, start_copy);
+	reporting = false;
+	lost_ns += real_ns() - begin;
+	if (!in_copy)
+		shared->next = copy_at += copy_step;
+	return in_copy;
+}
 
 static bool fails(void)
 {
+	if (reporting)
+		return false;
 	count++;
+	if (copy_at != 0 && count == copy_at && count <= copy_last && !make_copies())
+		return false;
 	if (fail_at == 0 || count < fail_at)
 		return false;
 	shared->reached = true;
@@ -85,18 +149,70 @@ bool __wrap_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct err
 
 int __wrap_regcomp(regex_t *regex, const char *text, int flags)
 {
-	shared->in_glibc = true;
+	shared->in_glibc = inside_glibc = true;
 	int result = __real_regcomp(regex, text, flags);
-	shared->in_glibc = false;
+	shared->in_glibc = inside_glibc = false;
 	return result;
 }
 
 struct passwd *__wrap_getpwnam(const char *name)
 {
-	shared->in_glibc = true;
+	shared->in_glibc = inside_glibc = true;
 	struct passwd *pw = __real_getpwnam(name);
-	shared->in_glibc = false;
+	shared->in_glibc = inside_glibc = false;
 	return pw;
+}
+
+/* ---- what a copy needs ---- */
+
+enum { KEPT = 900 }; /* descriptors from here on stay open */
+
+void __wrap_closefrom(int first)
+{
+	(void)close_range((unsigned)first, KEPT - 1, 0);
+}
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int result = __real_clock_gettime(id, ts);
+	int64_t ns = (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec - lost_ns;
+
+	if (id == CLOCK_MONOTONIC)
+		*ts = (struct timespec){ns / 1000000000, ns % 1000000000};
+	return result;
+}
+
+/* From here on the listener knows its own process id, and its sessions compare. */
+bool __wrap_address_look_up_listen(struct address_list *list, const struct options *o,
+				   struct error *e)
+{
+	listening = true;
+	if (copy_at != 0)
+		copied = getpid();
+	return __real_address_look_up_listen(list, o, e);
+}
+
+pid_t __wrap_getppid(void)
+{
+	return listening && copied != 0 ? copied : __real_getppid();
+}
+
+static void stop_copying(void)
+{
+	if (copy_at != 0)
+		_exit(0);
+}
+
+bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e)
+{
+	stop_copying();
+	return __real_sandbox_enter(needs, e);
+}
+
+bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
+{
+	stop_copying();
+	return __real_sandbox_enter_parent(needs, e);
 }
 
 /* ---- the runs ---- */
@@ -114,22 +230,68 @@ static void start_failing(void *at)
 	exit(__real_main(argc, pgssl_argv, environment));
 }
 
-/* Run it once; print what it did. */
-static void report(unsigned long at, bool on)
+/* Run it once; print what it did. False in a copy. */
+static bool report(unsigned long at, bool on, void (*start)(void *at))
 {
 	static struct run r;
 
 	fail_on = on;
-	shared->in_glibc = false;
-	run_once(&r, start_failing, &at);
+	shared->in_glibc = inside_glibc; /* a copy may begin there */
+	if (!run_once(&r, start, &at))
+		return false;
 	bool signalled = WIFSIGNALED(r.status);
 	const char *end = !r.in_time         ? "hang"
 			  : !signalled       ? "exit"
 			  : shared->in_glibc ? "glibc"
 					     : "signal";
-	printf("%lu %s %s %d %s %s\n", at, on ? "on" : "alone", end,
-	       signalled ? WTERMSIG(r.status) : WEXITSTATUS(r.status), r.saw, r.log);
-	fflush(stdout);
+	fprintf(results, "%lu %s %s %d %s %s\n", at, on ? "on" : "alone", end,
+		signalled ? WTERMSIG(r.status) : WEXITSTATUS(r.status), r.saw, r.log);
+	fflush(results);
+	return true;
+}
+
+static void start_copied(void *at)
+{
+	copy_at = *(unsigned long *)at;
+	start_failing(&(unsigned long){0});
+}
+
+/* Descriptors that outlive step 0. */
+static void keep_descriptors(void)
+{
+	int out = fcntl(STDOUT_FILENO, F_DUPFD, KEPT), kept = fcntl(control, F_DUPFD, KEPT);
+
+	results = fdopen(out, "w");
+	if (results == NULL || kept < 0)
+		abort();
+	close(control);
+	control = kept;
+}
+
+/* All runs up to the sandbox: nobody speaks to the process that is copied. */
+static void run_copies(unsigned long first)
+{
+	int client[2], log[2], status;
+
+	shared->next = first;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client) != 0 ||
+	    pipe2(log, O_CLOEXEC) != 0)
+		abort();
+	pid_t pid = fork_plainly();
+	if (pid == 0) {
+		use_descriptors(client, log);
+		if (kind == 'l') {
+			close(client[0]);
+			close(client[1]);
+		}
+		start_copied(&first);
+	}
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		fprintf(results, "the copied process ended: %d\n", status);
+	close(client[0]);
+	close(client[1]);
+	close(log[0]);
+	close(log[1]);
 }
 
 int __wrap_main(int argc, char **argv, char **envp)
@@ -151,14 +313,18 @@ int __wrap_main(int argc, char **argv, char **envp)
 	for (char **p = pgssl_argv; *p != NULL; p++)
 		if (strcmp(*p, "BACKEND") == 0)
 			*p = backend_address;
-	report(0, false); /* none fails */
+	keep_descriptors();
+	report(0, false, start_failing); /* none fails */
 	first += first == 0 ? shared->at_settings : 0;
 	first += plus != NULL ? strtoul(plus, NULL, 10) : 0;
+	copy_step = step;
+	copy_last = last;
+	run_copies(first);
 	shared->reached = true;
-	for (unsigned long at = first; at <= last && shared->reached; at += step) {
+	for (unsigned long at = shared->next; at <= last && shared->reached; at += step) {
 		shared->reached = false;
-		report(at, false);
-		report(at, true);
+		report(at, false, start_failing);
+		report(at, true, start_failing);
 	}
 	return 0;
 }
