@@ -246,6 +246,12 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
+# What wire/ does, proved by CBMC 6: t/proofs/run says what that covers. `t/proofs/run sabotage`
+# checks that the proofs can fail.
+proofs:
+	t/proofs/run
+
+.PHONY: proofs
 .PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 
 # ---- end of tests -------------------------------------------------------------------------------
