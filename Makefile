@@ -296,7 +296,12 @@ pump: t/bin/unit_pump
 failures: all units
 	prove -v t/torture/allocations.t t/torture/calls.t
 
-.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures
+# What wire/ does, proved by CBMC 6: t/proofs/run says what that covers. `t/proofs/run sabotage`
+# checks that the proofs can fail.
+proofs:
+	t/proofs/run
+
+.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs
 
 # ---- end of tests -------------------------------------------------------------------------------
 

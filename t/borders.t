@@ -355,7 +355,8 @@ subtest 'every test names its sabotage' => sub {
 	none('tests without one', grep { slurp("$ROOT/$_") !~ /^(?:#| \*) sabotage: /m }
 		map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), @fuzz);
 	my @bad;
-	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c"), @fuzz) {
+	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c"), @fuzz,
+		glob("$ROOT/t/proofs/*.c")) {
 		for (slurp("$ROOT/$test") =~ /^(?:#| \*).*?\bsabotage: (.+?)\s*$/mg) {
 			# As in t/sabotage: EXPRESSION FILE or FILE EXPRESSION.
 			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2)

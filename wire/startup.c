@@ -211,7 +211,7 @@ static bool replace_bytes(struct startup *st, size_t at, size_t old, const char 
 		return false;
 	memmove(st->packet + at + size, st->packet + at + old, st->len - at - old);
 	memcpy(st->packet + at, bytes, size);
-	st->len += size - old;
+	st->len = st->len - old + size;
 	put_be32(st->packet, st->len);
 	st->user = st->database = st->application_name = NULL;
 	parse_parameters(st);
