@@ -178,7 +178,7 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
 # and silent clients.
-TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd
+TOOLS = t/bin/tls_records t/bin/handshakes t/bin/crowd
 
 $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
@@ -245,6 +245,18 @@ t/bin/fuzz_identmap: auth/identmap.c log.c
 t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+# Clients that break the rules of TLS, testssl.sh and sslscan; parties that are killed or stopped,
+# machines without memory, disk or network, and many sessions. Each takes some minutes, as root.
+tls-abuse: all units
+	t/setup testssl.sh sslscan
+	prove -j2 t/torture/tls_abuse.t t/torture/scanners.t
+
+faults: all units
+	t/setup
+	prove t/torture/faults.t t/torture/load.t
+
+.PHONY: tls-abuse faults
 
 .PHONY: units check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood fuzz
 

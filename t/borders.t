@@ -352,9 +352,9 @@ subtest 'every "must never" of DESIGN has a test' => sub {
 
 subtest 'every test names its sabotage' => sub {
 	none('tests without one', grep { slurp("$ROOT/$_") !~ /^# sabotage: /m }
-		map { s{^\Q$ROOT\E/}{}r } glob "$ROOT/t/*.t");
+		map { s{^\Q$ROOT\E/}{}r } glob "$ROOT/t/*.t $ROOT/t/torture/*.t");
 	my @bad;
-	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c")) {
+	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t $ROOT/t/torture/*.t $ROOT/t/unit_*.c")) {
 		for (slurp("$ROOT/$test") =~ /^(?:#| \*).*?\bsabotage: (.+?)\s*$/mg) {
 			# As in t/sabotage: EXPRESSION FILE or FILE EXPRESSION.
 			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2)
