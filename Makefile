@@ -182,7 +182,7 @@ t/bin/unit_%: t/unit_%.c t/tap.h t/memstream.h Makefile
 
 # Clients for the scripts: one sends invalid TLS records, one does many handshakes, one is many good
 # and silent clients, one is both peers of a session that fails.
-TOOLS = t/bin/tls13_records t/bin/handshakes t/bin/crowd t/bin/failing_calls
+TOOLS = t/bin/tls_records t/bin/handshakes t/bin/crowd t/bin/failing_calls
 
 $(TOOLS): t/bin/%: t/%.c Makefile
 	@mkdir -p t/bin
@@ -301,7 +301,17 @@ failures: all units
 proofs:
 	t/proofs/run
 
-.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs
+# Clients that break the rules of TLS, testssl.sh and sslscan; parties that are killed or stopped,
+# machines without memory, disk or network, and many sessions. Each takes some minutes, as root.
+tls-abuse: all units
+	t/setup testssl.sh sslscan
+	prove -j2 t/torture/tls_abuse.t t/torture/scanners.t
+
+faults: all units
+	t/setup
+	prove t/torture/faults.t t/torture/load.t
+
+.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
 
 # ---- end of tests -------------------------------------------------------------------------------
 

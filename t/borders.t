@@ -353,10 +353,10 @@ subtest 'every "must never" of DESIGN has a test' => sub {
 subtest 'every test names its sabotage' => sub {
 	my @fuzz = grep { !m{/replay\.c$} } glob "$ROOT/t/fuzz/*.c";
 	none('tests without one', grep { slurp("$ROOT/$_") !~ /^(?:#| \*) sabotage: /m }
-		map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), @fuzz);
+		map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t $ROOT/t/torture/*.t"), @fuzz);
 	my @bad;
-	for my $test (map { s{^\Q$ROOT\E/}{}r } glob("$ROOT/t/*.t"), glob("$ROOT/t/unit_*.c"), @fuzz,
-		glob("$ROOT/t/proofs/*.c")) {
+	for my $test (map { s{^\Q$ROOT\E/}{}r } @fuzz,
+		glob("$ROOT/t/*.t $ROOT/t/torture/*.t $ROOT/t/unit_*.c $ROOT/t/proofs/*.c")) {
 		for (slurp("$ROOT/$test") =~ /^(?:#| \*).*?\bsabotage: (.+?)\s*$/mg) {
 			# As in t/sabotage: EXPRESSION FILE or FILE EXPRESSION.
 			my ($expression, $file) = /^(.*) (\S+)$/ && -f "$ROOT/$2" ? ($1, $2)

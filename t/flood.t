@@ -11,13 +11,13 @@ use T;
 use T::X509;
 use Time::HiRes qw(time);
 
-# A session whose client is tls13_records: (session, client). The client must be stopped last,
+# A session whose client is tls_records: (session, client). The client must be stopped last,
 # because pgssl keeps reading from it until it closes.
 sub flooded {
 	my ($words, %o) = @_;
 	my $s = session(over => 'pair', %o);
 	my $said = "$TMP/said.$s->{pid}";
-	my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", @$words ], in => $s->conn->{write},
+	my $client = spawn(cmd => [ "$ROOT/t/bin/tls_records", @$words ], in => $s->conn->{write},
 		out => $said);
 	$s->conn->close;
 	wait_for('the handshake', sub { slurp($said) =~ /^connected/ });

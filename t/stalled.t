@@ -24,10 +24,10 @@ subtest 'half a KeyUpdate' => sub {
 		});
 		my $s = session(pg => $fake);
 		my $said = "$TMP/half.$s->{pid}";
-		my $client = spawn(cmd => [ "$ROOT/t/bin/tls13_records", 'startup',
-			'handshake:18000001' ], in => $s->conn->{write}, out => $said);
+		my $client = spawn(cmd => [ "$ROOT/t/bin/tls_records", 'startup',
+			'record:22:18000001' ], in => $s->conn->{write}, out => $said);
 		$s->conn->close;
-		wait_for('half a KeyUpdate', sub { slurp($said) =~ /^handshake/m });
+		wait_for('half a KeyUpdate', sub { slurp($said) =~ /^record/m });
 		wait_for('the startup packet', sub { length $fake->bytes == 20 });
 		is_idle('half a KeyUpdate', $s->{pid});
 		$end eq 'SIGTERM' ? kill 'TERM', $s->{pid} : stop($client);
