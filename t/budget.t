@@ -7,7 +7,7 @@
 # sabotage: s/if (is_loopback(sa))/if (false)/ net/address.c
 # sabotage: s/if (sp->spin_us > 0)/if (true)/ net/splice.c
 # sabotage: s/\.yield = s->options\.spin > 0,// listen/listen.c
-# sabotage: s/tls_fetch_algorithms();/;/ listen/listen.c
+# sabotage: s/tls_fetch_algorithms() \&\&/true \&\&/ listen/listen.c
 # sabotage: s/sock_keepalive(fd, o->keepalive);/;/ listen/listen.c
 # sabotage: s/if (s->from_listener).*/if (false)/ session/session.c
 use lib 't/lib';

@@ -7,8 +7,9 @@
  *
  * runs it for each allocation FIRST, FIRST + STEP and so on, up to LAST or until none fails any
  * more. That one alone fails, and in a second run all from there on. FIRST 0 is the first one after
- * OpenSSL's initialisation, and 0+N the N-th after that. Prints a line for each run: the number, "alone" or "on", what became of
- * the process ("exit", "signal" or "hang", and a number), what the client saw, and the log.
+ * OpenSSL's initialisation, and 0+N the N-th after that. Prints a line for each run: the number,
+ * "alone" or "on", what became of the process ("exit", "signal" or "hang", and a number), what the
+ * client saw, and the log.
  *
  * Up to the sandbox, which forbids fork(), all runs are copies of one process at that allocation.
  * After that each run begins anew.

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/whole_session.h - for programs that make pgssl fail: a client, a PostgreSQL, and what becomes of
- * a session between them, with handshake, login and data both ways.
+ * t/whole_session.h - for programs that make pgssl fail: a client, a PostgreSQL, and what becomes
+ * of a session between them, with handshake, login and data both ways.
  *
- * A session has a kind: s (server), p (server, behind a PROXY header), c (client mode), l (listener,
- * where the options include -d). CLIENT_PEM is the client's certificate and key, if it has one;
- * BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
+ * A session has a kind: s (server), p (server, behind a PROXY header), c (client mode),
+ * l (listener, where the options include -d). CLIENT_PEM is the client's certificate and key, if it
+ * has one; BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
  * ErrorResponse), "cut", or, which must never be, "wrong".
  *
  * The client and PostgreSQL are processes of their own, since pgssl must be the first to use
