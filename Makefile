@@ -247,9 +247,10 @@ flood: pgssl t/bin/crowd
 	FLOOD=1 prove -v t/limits.t
 
 # make check SAN=1, perhaps with TESTS='t/log.t t/cert.t': the same with sanitizers, in build/san.
-# t/check-san sets SAN_REPORTS there.
+# t/check-san sets SAN_REPORTS there. Undefined behaviour traps, since gcc's libubsan reports to
+# descriptor 2 only; AddressSanitizer then writes the report.
 ifdef SAN_REPORTS
-CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fsanitize-undefined-trap-on-error
 HARDEN = -fPIE
 OBJS += t/sanitizers.o
 pgssl: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init

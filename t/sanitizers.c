@@ -14,10 +14,7 @@
 
 #include "sandbox/sandbox.h"
 
-#define REPORTS "log_path=" SAN_REPORTS "/pgssl:exitcode=86"
-
 const char *__asan_default_options(void);
-const char *__ubsan_default_options(void);
 const char *__lsan_default_suppressions(void);
 int __lsan_is_turned_off(void);
 bool __wrap_sandbox_landlock(const struct sandbox_needs *needs, int *missing, struct error *e);
@@ -29,15 +26,11 @@ int __real_setrlimit(unsigned what, const struct rlimit *limit);
 int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int __real_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 
-/* Here and not in the environment, which super-servers clear. */
+/* Here and not in the environment, which super-servers clear. Tests preload libraries. */
 const char *__asan_default_options(void)
 {
-	return REPORTS;
-}
-
-const char *__ubsan_default_options(void)
-{
-	return REPORTS ":print_stacktrace=1";
+	return "log_path=" SAN_REPORTS
+	       "/pgssl:exitcode=86:handle_sigill=1:verify_asan_link_order=0";
 }
 
 /* The search for leaks fails under strace(1): only one process can trace another. */

@@ -150,7 +150,10 @@ subtest 'a client that does not read: memory is bounded, no byte is lost' => sub
 	my $s = start(pg => $fake);
 	my $before = rss($s->{pid});
 	cmp_ok(stalled("$TMP/pushed"), '<', $total, 'PostgreSQL has to wait');
-	cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has grown by less than 2 MB');
+	SKIP: {
+		skip 'AddressSanitizer keeps freed memory', 1 if $T::SLOW > 1;
+		cmp_ok(rss($s->{pid}) - $before, '<', 2048, 'pgssl has grown by less than 2 MB');
+	}
 	my $got = 0;
 	while ($s->conn->read_more(65536)) { $got += length $s->conn->{plain}; $s->conn->{plain} = '' }
 	is($got, $total << 20, 'all bytes arrive');

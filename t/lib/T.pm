@@ -30,8 +30,8 @@ our ($PGBIN) = grep { -x "$_/initdb" } ($ENV{PGBIN} || (),
 	reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
 our $TMP = tempdir('pgssl-' . basename($0, '.t') . '-XXXXXX', DIR => '/tmp');
 # The limit of a single wait. t/sabotage sets a shorter one; t/check-san makes all limits longer.
-my $slow = $ENV{PGSSL_TEST_SLOW} || 1;
-our $SECONDS = $slow * ($ENV{PGSSL_TEST_SECONDS} || 60);
+our $SLOW = $ENV{PGSSL_TEST_SLOW} || 1;
+our $SECONDS = $SLOW * ($ENV{PGSSL_TEST_SECONDS} || 60);
 my $owner = $$;
 my (@locks, @logs, @at_end, $counter);
 
@@ -59,7 +59,7 @@ syscall($prctl{$machine}, 36, 1, 0, 0, 0) if $prctl{$machine}; # PR_SET_CHILD_SU
 
 # Set the time limit of the whole file: a test that hangs fails and shows its logs.
 sub limit {
-	my $seconds = $slow * $_[0];
+	my $seconds = $SLOW * $_[0];
 	$SIG{ALRM} = sub { die "time limit of $seconds s for this test file\n" };
 	alarm $seconds;
 }
