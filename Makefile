@@ -254,7 +254,7 @@ tls-abuse: all units
 
 faults: all units
 	t/setup
-	prove t/torture/faults.t t/torture/load.t
+	prove -j2 t/torture/vanished.t t/torture/faults.t t/torture/load.t
 
 .PHONY: tls-abuse faults
 
