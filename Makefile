@@ -246,15 +246,15 @@ t/bin/fuzz_%: t/fuzz_%.c t/memstream.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) $(ALL_CPPFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
-# Clients that break the rules of TLS, testssl.sh and sslscan; parties that are killed or stopped,
+# Clients that break the rules of TLS, and sslscan; parties that are killed or stopped,
 # machines without memory, disk or network, and many sessions. Each takes some minutes, as root.
 tls-abuse: all units
-	t/setup testssl.sh sslscan
+	t/setup sslscan
 	prove -j2 t/torture/tls_abuse.t t/torture/scanners.t
 
 faults: all units
 	t/setup
-	prove -j2 t/torture/vanished.t t/torture/faults.t t/torture/load.t
+	LOAD=1 prove -j2 t/torture/vanished.t t/torture/faults.t t/torture/load.t
 
 .PHONY: tls-abuse faults
 
