@@ -302,15 +302,15 @@ failures: all units
 proofs:
 	t/proofs/run
 
-# Clients that break the rules of TLS, testssl.sh and sslscan; parties that are killed or stopped,
+# Clients that break the rules of TLS, and sslscan; parties that are killed or stopped,
 # machines without memory, disk or network, and many sessions. Each takes some minutes, as root.
 tls-abuse: all units
-	t/setup testssl.sh sslscan
+	t/setup sslscan
 	prove -j2 t/torture/tls_abuse.t t/torture/scanners.t
 
 faults: all units
 	t/setup
-	prove t/torture/faults.t t/torture/load.t
+	LOAD=1 prove -j2 t/torture/vanished.t t/torture/faults.t t/torture/load.t
 
 .PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
 
