@@ -223,7 +223,7 @@ check-readme:
 	t/check-distro trixie readme
 
 # The Debian packages and the RPM in new root directories of Debian 12 and 13: build, install,
-# connect, upgrade, remove, purge. Takes about six minutes.
+# connect, upgrade, remove, purge. Takes about ten minutes.
 check-packages:
 	t/check-packages
 
@@ -312,7 +312,12 @@ faults: all units
 	t/setup
 	LOAD=1 prove -j2 t/torture/vanished.t t/torture/faults.t t/torture/load.t
 
-.PHONY: units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
+# All of it. Takes more than an hour, as root.
+torture:
+	$(MAKE) check SAN=1
+	$(MAKE) valgrind fuzz proofs pump failures tls-abuse faults
+
+.PHONY: torture units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
 
 # ---- end of tests -------------------------------------------------------------------------------
 
