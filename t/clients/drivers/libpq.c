@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static PGconn *
-open_connection(void)
+static PGconn *open_connection(void)
 {
 	PGconn *c = PQconnectdb("");
 	if (PQstatus(c) == CONNECTION_OK)
@@ -19,20 +18,17 @@ open_connection(void)
 	exit(0);
 }
 
-static const char *
-state(PGresult *r)
+static const char *state(PGresult *r)
 {
 	return PQresultErrorField(r, PG_DIAG_SQLSTATE);
 }
 
-static void
-connected(PGconn *c)
+static void connected(PGconn *c)
 {
 	puts(PQgetvalue(PQexec(c, "select current_user"), 0, 0));
 }
 
-static void
-parameters(PGconn *c)
+static void parameters(PGconn *c)
 {
 	const char *value[] = {"käse 'x'", "42", NULL};
 	PQenterPipelineMode(c);
@@ -50,8 +46,7 @@ parameters(PGconn *c)
 	       PQgetisnull(row, 0, 2) ? "NULL" : PQgetvalue(row, 0, 2));
 }
 
-static void
-rows(PGconn *c)
+static void rows(PGconn *c)
 {
 	PGresult *r;
 	long n = 0, bytes = 0;
@@ -65,8 +60,7 @@ rows(PGconn *c)
 	printf("%ld rows, %ld bytes\n", n, bytes);
 }
 
-static void
-copy(PGconn *c)
+static void copy(PGconn *c)
 {
 	char line[64] = "", *out;
 	int n = 0, length;
@@ -83,15 +77,13 @@ copy(PGconn *c)
 	printf("%d lines, last %s", n, line);
 }
 
-static void
-error(PGconn *c)
+static void error(PGconn *c)
 {
 	PGresult *r = PQexec(c, "select 1/0");
 	printf("%s then %s\n", state(r), PQgetvalue(PQexec(c, "select 1"), 0, 0));
 }
 
-static void
-notify(PGconn *c)
+static void notify(PGconn *c)
 {
 	PGnotify *n;
 	PQexec(c, "listen c");
@@ -104,8 +96,7 @@ notify(PGconn *c)
 }
 
 /* A request that comes before the query has no effect: repeat it. */
-static void
-cancel(PGconn *c)
+static void cancel(PGconn *c)
 {
 	char message[256];
 	PQsendQuery(c, "select pg_sleep(60)");
@@ -117,8 +108,7 @@ cancel(PGconn *c)
 	puts(state(PQgetResult(c)));
 }
 
-static void
-many(PGconn *c)
+static void many(PGconn *c)
 {
 	int n = 0;
 	for (; n < 50; n++)
@@ -126,15 +116,15 @@ many(PGconn *c)
 	printf("%d\n", n);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		void (*run)(PGconn *);
-	} checks[] = {{"connected", connected}, {"parameters", parameters}, {"rows", rows},
-		      {"copy", copy}, {"error", error}, {"notify", notify}, {"cancel", cancel},
-		      {"many", many}};
+	} checks[] = {{"connected", connected}, {"parameters", parameters},
+		      {"rows", rows},           {"copy", copy},
+		      {"error", error},         {"notify", notify},
+		      {"cancel", cancel},       {"many", many}};
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++) {
 		for (size_t k = 0; k < sizeof checks / sizeof *checks; k++) {
