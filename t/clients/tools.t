@@ -22,7 +22,7 @@ check_uses('psql', $PG, sub { my %conn = @_; program(\%conn, psql_cmd(), stdin =
 
 check('psql', $PG, 'cancel', sub {
 	same('Ctrl-C ends \watch', qr/^interrupted: 0\nwent on/, sub {
-		interrupt({ conn(@_) }, psql_cmd(), "query like '%watched%' and state = 'idle'", in => spew("$TMP/watch", "select 'watched'\n\\watch 0.1\n\\warn went on\n"));
+		interrupt({ conn(@_) }, psql_cmd(), "query like '%watched%' and state = 'idle'", in => spew("$TMP/watch", "select 'watched'\n\\watch 60\n\\warn went on\n"));
 	});
 });
 
