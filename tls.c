@@ -424,7 +424,8 @@ static bool start_session(struct tls *t, struct stream *raw, deadline when, stru
 		SSL_set_connect_state(t->ssl);
 	else
 		SSL_set_accept_state(t->ssl);
-	if (!attach_bio(t, raw))
+	/* SSL_set_bio() crashes if OpenSSL had no memory for its record layer, which is not said. */
+	if (tls_no_memory() || !attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io_status io = run_handshake(t, when);
 	tls_wipe_key(t);
