@@ -32,7 +32,7 @@ static void *noted(void *p, size_t size)
 	if (p != NULL || size == 0)
 		return p;
 	no_memory = true;
-	if (starting) /* OpenSSL would abort */
+	if (starting) /* OpenSSL would abort or hang */
 		die(EX_OSERR, "out of memory");
 	return NULL;
 }
@@ -72,6 +72,8 @@ void tls_install_wiping(void)
 	starting = true;
 	/* Guard pages, not in core dumps, and locked unless RLIMIT_MEMLOCK forbids it. */
 	(void)CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_LEAST);
+	/* OpenSSL 3.5 reports a failure in here with the lock held that the report needs. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 	starting = false;
 }
 
