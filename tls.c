@@ -424,7 +424,7 @@ static bool start_session(struct tls *t, struct stream *raw, deadline when, stru
 		SSL_set_connect_state(t->ssl);
 	else
 		SSL_set_accept_state(t->ssl);
-	/* SSL_set_bio() crashes if OpenSSL had no memory for its record layer, which is not said. */
+	/* OpenSSL does not say that it had no memory for a record layer; SSL_set_bio() uses it. */
 	if (tls_no_memory() || !attach_bio(t, raw))
 		return fail(e, EX_OSERR, "out of memory");
 	enum io_status io = run_handshake(t, when);
