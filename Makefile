@@ -238,6 +238,11 @@ check-idle-exit:
 	$(MAKE) all
 	IDLE_ROUNDS=2000 prove -v t/idle_exit.t
 
+# Lines and branches that the tests execute, with the sandbox. Takes about fifteen minutes.
+coverage:
+	t/setup clang llvm libclang-rt-dev
+	t/coverage $(or $(TESTS),$(CHECKS))
+
 # Break the source, one line at a time, and check that each test then fails. Slow.
 sabotage: all units
 	t/sabotage
@@ -315,9 +320,9 @@ faults: all units
 # All of it. Takes more than an hour, as root.
 torture:
 	$(MAKE) check SAN=1
-	$(MAKE) valgrind fuzz proofs pump failures tls-abuse faults
+	$(MAKE) valgrind fuzz proofs pump failures tls-abuse faults coverage
 
-.PHONY: torture units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
+.PHONY: torture coverage units programs check check-distro check-readme check-packages check-clients check-idle-exit sabotage flood valgrind fuzz pump failures proofs tls-abuse faults
 
 # ---- end of tests -------------------------------------------------------------------------------
 
