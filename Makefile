@@ -294,7 +294,7 @@ t/bin/fuzz_%: t/fuzz/%.c t/fuzz/fuzz.h Makefile
 	@mkdir -p t/bin
 	clang -std=c17 -g -O1 $(WARN) -It $(ALL_CPPFLAGS) $(shell $(PKG_CONFIG) --cflags libssl libcrypto libbsd-overlay) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(WRAP) -o $@ $(patsubst %.o,%.c,$(filter %.c %.o,$^)) $(LIBS)
 
-# The relay against its model: 10,000 random schedules in a minute. SEED=N repeats one.
+# The relay against its model: 10,000 random schedules in 90 s or so. SEED=N repeats one.
 pump: t/bin/unit_pump
 	$(if $(SEED),SEED='$(SEED)',SCHEDULES=10000) t/bin/unit_pump
 
