@@ -1,162 +1,18 @@
 # SPDX-License-Identifier: ISC
 #
-# Parties that are killed or stopped, PostgreSQL that restarts, a machine without disk, descriptors,
-# processes or syslogd, or with a clock that jumps. The session that is hit ends and all others go
-# on; nothing is left behind; the log says what happened. (t/torture/vanished.t has peers that
-# vanish.)
-# sabotage: s/set_state(&children\[i\], ENDED);/;/ listen/children.c
+# What a machine may lack: disk, descriptors, processes, syslogd, or a clock that does not jump.
+# Sessions go on or say why they end, and the log resumes. (t/torture/killed.t has parties that are
+# killed, t/torture/vanished.t peers that vanish.)
 # sabotage: s/clock_gettime(CLOCK_MONOTONIC, &ts)/clock_gettime(CLOCK_REALTIME, \&ts)/ net/stream.c
 # sabotage: s/if (sink.syslog == 0 ||/if (true ||/ log.c
 use lib 't/lib';
 use T;
 use T::Faults;
-use T::Rules;
-use Digest::MD5 qw(md5_hex);
 use Socket qw(MSG_DONTWAIT AF_UNIX SOCK_DGRAM pack_sockaddr_un);
 use Time::HiRes qw(time);
 
 limit(900);
 my $pg = start_pg(max_connections => 60);
-
-# 100 MB, or as many kB as are asked for.
-sub bulk { return "select repeat('x', 1000) from generate_series(1, " . ($_[0] || 100_000) . ')' }
-
-# ---- kill -9
-
-my $half = substr record(22, hello()), 0, 100;
-my @steps = (
-	[ 'connected', sub { } ],
-	[ 'an SSLRequest', sub { $_[0]->raw_send(ssl_request()); $_[0]->recv(1) } ],
-	[ 'half a ClientHello', sub { $_[0]->raw_send(ssl_request()); $_[0]->recv(1); $_[0]->raw_send($half) } ],
-	[ 'a handshake', sub { $_[0]->negotiate } ],
-	[ 'half a startup packet', sub { $_[0]->negotiate; $_[0]->send(substr startup_packet(user => 'alice'), 0, 10) } ],
-	[ 'a session', sub { $_[0]->login } ],
-	[ 'data in flight', sub { $_[0]->login; $_[0]->query(bulk()); $_[0]->recv(100_000) } ],
-);
-
-# A process that is a client, and has done this step.
-sub client_at {
-	my ($s, $do) = @_;
-	pipe(my $read, my $write) or die;
-	my $pid = fork // die "fork: $!\n";
-	if (!$pid) {
-		$SIG{TERM} = 'DEFAULT';
-		close $read;
-		my $conn = connect_to($s->port);
-		$do->($conn);
-		syswrite $write, 'done';
-		sleep 600;
-	}
-	close $write;
-	sysread($read, my $said, 4) or die "the client failed\n";
-	return $pid;
-}
-
-for my $kind ('-d', 'xinetd', 'waiting') {
-	subtest "kill -9, $kind" => sub {
-		my $s = start_as($kind, pg => $pg);
-		my $other = connect_to($s->port);
-		ok($other->login, 'another session');
-		note_processes($s);
-		for (@steps) {
-			my ($step, $do) = @$_;
-			for my $victim (qw(client session)) {
-				my $client = client_at($s, $do);
-				my ($session) = wait_for('a session', sub { my @new = new_sessions($s); @new == 1 && $new[0] });
-				kill 'KILL', $victim eq 'client' ? $client : $session;
-				wait_for("$victim after $step: the session to end", sub { !new_sessions($s) });
-				stop($client, 'KILL') if $victim eq 'session';
-				wait_exit($client) if $victim eq 'client';
-				nothing_left($s, "$victim after $step");
-				wait_for('its backend to end', sub { $pg->backends == 1 });
-			}
-		}
-		is(scalar(() = $s->log =~ /session process \d+ was terminated by signal 9: Killed/g), scalar @steps, 'each killed session is logged') if $kind ne 'xinetd';
-		ok($other->query('select 1') && ($other->message)[0] eq 'T', 'the other session goes on');
-		stop($s->{pid});
-	};
-}
-
-# ---- SIGSTOP
-
-subtest 'stopped and continued' => sub {
-	my $s = start_as('-d', pg => $pg);
-	my $sum = md5_hex(join '', map { ('x' x 1000) . "\n" } 1 .. 20_000);
-	for my $victim (qw(client session backend)) {
-		my $client = spawn(cmd => T::Pg::psql_cmd('-c', bulk(20_000)), out => "$TMP/$victim.out", env => T::Pg::pg_env(port => $s->port));
-		my $pid = $victim eq 'client' ? $client : wait_for($victim, sub {
-			my @of = $victim eq 'session' ? new_sessions($s) : grep { slurp("/proc/$_/cmdline") =~ /alice sales/ } T::descendants($pg->{pid});
-			$of[0];
-		});
-		wait_for('some data', sub { -s "$TMP/$victim.out" || defined T::reap($client) });
-		kill 'STOP', $pid;
-		nap(0.5);
-		my $r = psql('select 6*7', port => $s->port);
-		is($r->{out}, "42\n", "$victim is stopped: others are served");
-		kill 'CONT', $pid;
-		is(wait_exit($client), 0, "$victim is continued: psql succeeds");
-		is(md5_hex(slurp("$TMP/$victim.out")), $sum, 'with all data');
-	}
-	kill 'STOP', $s->{pid};
-	my $conn = connect_to($s->port);
-	nap(0.2);
-	kill 'CONT', $s->{pid};
-	ok($conn->login, 'a client that came while the listener was stopped');
-	for my $n (2 .. 4) {
-		my ($what, $do) = @{ $steps[$n] };
-		next if $n == 2; # cannot be completed
-		my $k = connect_to($s->port);
-		$do->($k);
-		my ($session) = grep { slurp("/proc/$_/cmdline") =~ /startup/ } new_sessions($s);
-		kill 'STOP', $session;
-		$k->send(substr startup_packet(user => 'alice', database => 'sales'), $n == 4 ? 10 : 0) if $n == 3;
-		nap(0.3);
-		kill 'CONT', $session;
-		is($n == 3 ? ($k->message)[0] : 'R', 'R', "a session that was stopped after $what");
-		$k->close;
-	}
-	$conn->close;
-	nothing_left($s, 'afterwards');
-	stop($s->{pid});
-};
-
-# ---- PostgreSQL
-
-subtest 'PostgreSQL restarts' => sub {
-	for my $kind ('-d', 'xinetd', 'waiting') {
-		my $s = start_as($kind, pg => $pg);
-		my @conn = map { my $k = connect_to($s->port); $k->login; $k } 1, 2;
-		$conn[1]->query(bulk());
-		$conn[1]->recv(100_000);
-		$pg->stop('INT');
-		like($conn[0]->rest, qr/57P01/, "$kind: an idle client is told");
-		$conn[1]->rest;
-		is($_->ending, 'closed', 'and closed') for @conn;
-		my $down = connect_to($s->port);
-		ok(!$down->login, 'no login meanwhile');
-		like($down->{error}, qr/\0C57P03\0/, '57P03');
-		$_->close for @conn, $down;
-		nothing_left($s, 'while it is down');
-		$pg->start;
-		is(psql('select 6*7', port => $s->port)->{out}, "42\n", 'a login afterwards');
-		nothing_left($s, 'afterwards');
-		stop($s->{pid});
-	}
-};
-
-subtest 'a backend is killed' => sub {
-	my $s = start_as('-d', pg => $pg);
-	my @conn = map { my $k = connect_to($s->port); $k->login; $k } 1, 2;
-	kill 'KILL', $conn[0]{cancel}[0];
-	$_->rest for @conn; # PostgreSQL ends all others too
-	is($_->ending, 'closed', 'the client is closed in order') for @conn;
-	$_->close for @conn;
-	wait_for('PostgreSQL to recover', sub { psql('select 6*7', port => $s->port)->{out} eq "42\n" });
-	nothing_left($s, 'afterwards');
-	stop($s->{pid});
-};
-
-# ---- what the machine lacks
 
 my $can_mount = is_root() && !T::run([qw(unshare -m true)], quiet => 1)->{status};
 

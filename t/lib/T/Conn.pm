@@ -257,11 +257,12 @@ sub negotiate {
 	return $self->start_tls(%o);
 }
 
-# Log in as libpq does; true when ReadyForQuery arrives. Keeps the cancel key in {cancel}.
+# Log in as libpq does; true when ReadyForQuery arrives. Keeps the cancel key in {cancel}. clear =>
+# 1: without TLS, as in client mode.
 sub login {
 	my ($self, %o) = @_;
 	my $tls = delete $o{tls} || {};
-	if (!$self->{ssl}) {
+	if (!delete $o{clear} && !$self->{ssl}) {
 		$self->negotiate(%$tls) or return 0;
 	}
 	$self->send(startup_packet(user => 'alice', database => 'sales', %o));

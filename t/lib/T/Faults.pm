@@ -10,33 +10,47 @@ use Exporter 'import';
 use Test::More;
 use T ();
 
-our @EXPORT = qw(start_as note_processes nothing_left new_sessions);
+our @EXPORT = qw(start_as log_in warm_up note_processes nothing_left new_sessions);
 
-# Start a service: -d, xinetd with a process per connection, or a waiting service of xinetd.
+# Start a service: -d, xinetd with a process per connection, or a waiting service of xinetd; the
+# first two also in client mode (-c -d, -c xinetd).
 sub start_as {
 	my ($kind, %o) = @_;
 	my @args = @{ $o{args} || [] };
 	my @many = ('--max-connections=600', '--max-per-source=600');
-	my $s = $kind eq '-d' ? T::Serve::serve_listen(%o, args => [ @args, @many ])
-		: $kind eq 'xinetd' ? T::Serve::serve_xinetd(%o)
+	my $client = $kind =~ s/^-c // ? 1 : 0;
+	my $s = $kind eq '-d' ? start_listener(%o, client => $client, args => [ @args, @many ])
+		: $kind eq 'xinetd' ? T::Serve::serve_xinetd(%o, client => $client)
 		: T::Serve::serve_xinetd(%o, shipped => 'pgssl-wait', args => [ @args, @many, '--idle-exit=600' ]);
+	$s->{clear} = $client;
+	$s->{waiting} = $kind eq 'waiting'; # it has a listener that stays
 	return warm_up($s);
+}
+
+my $listeners = 0;
+
+# -d with a directory for its pid file.
+sub start_listener {
+	my (%o) = @_;
+	mkdir my $pids = "$T::TMP/pids" . ++$listeners;
+	my $s = T::Serve::serve_listen(%o, args => [ @{ $o{args} }, '-P', "$pids/" ]);
+	$s->{pids} = $pids;
+	return $s;
+}
+
+# A client of this service that is logged in.
+sub log_in {
+	my ($s) = @_;
+	my $conn = T::Conn::connect_to($s->port);
+	return $conn->login(clear => $s->{clear}) ? $conn : undef;
 }
 
 # One session, before which a waiting service has no listener; then note what there is.
 sub warm_up {
 	my ($s) = @_;
-	my $conn = T::Conn::connect_to($s->port);
-	$conn->login or die 'no login: ' . $s->log;
+	my $conn = log_in($s) or die 'no login: ' . $s->log;
 	$conn->close;
-	my %before;
-	T::wait_for('the session to end', sub {
-		my %now = $s->log =~ /disconnection:/ ? processes($s) : ();
-		my $same = %now && join(' ', sort keys %now) eq join ' ', sort keys %before;
-		%before = %now;
-		T::nap(0.2) unless $same;
-		$same;
-	});
+	T::wait_for('the session to end', sub { T::descendants($s->{pid}) == ($s->{waiting} || 0) });
 	return note_processes($s);
 }
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: ISC
+#
+# Parties that are killed or stopped at each step of a session, in both modes: the client, the
+# session, the listener, a backend, the postmaster. PostgreSQL that restarts. The session that is
+# hit ends and all others go on; nothing is left behind; the log says what happened.
+# sabotage: s/set_state(&children\[i\], ENDED);/;/ listen/children.c
+# sabotage: s/prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0/false/ listen/listen.c
+use lib 't/lib';
+use T;
+use T::ClientMode;
+use T::Faults;
+use T::Rules;
+use Digest::MD5 qw(md5_hex);
+
+limit(900);
+my $clear = start_pg(max_connections => 60);
+my $tls = start_pg(max_connections => 60, ssl => server_pem()->{cert}); # for client mode
+
+# The cluster for this way to run pgssl.
+sub pg_for { return $_[0] =~ /^-c/ ? $tls : $clear }
+
+# psql through this service.
+sub run_psql { my ($s) = @_; return psql('select 6*7', port => $s->port, sslmode => $s->{clear} ? 'disable' : 'require') }
+
+# 100 MB, or as many kB as are asked for.
+sub bulk { return "select repeat('x', 1000) from generate_series(1, " . ($_[0] || 100_000) . ')' }
+
+# Bring a client to a step of its session.
+my $startup = startup_packet(user => 'alice', database => 'sales');
+my $hello = record(22, hello());
+my %steps = (
+	server => [
+		[ 'a connection', sub { } ],
+		[ 'an SSLRequest', sub { $_[0]->raw_send(ssl_request()); $_[0]->recv(1) } ],
+		[ 'half a ClientHello', sub { $_[0]->raw_send(ssl_request()); $_[0]->recv(1); $_[0]->raw_send(substr $hello, 0, 100) } ],
+		[ 'a handshake', sub { $_[0]->negotiate } ],
+		[ 'half a startup packet', sub { $_[0]->negotiate; $_[0]->send(substr $startup, 0, 10) } ],
+		[ 'a login', sub { $_[0]->login } ],
+		[ 'a query', sub { $_[0]->login; $_[0]->query(bulk()); $_[0]->recv(100_000) } ],
+	],
+	client => [
+		[ 'a connection', sub { } ],
+		[ 'an SSLRequest', sub { $_[0]->raw_send(ssl_request()); $_[0]->recv(1) } ],
+		[ 'half a startup packet', sub { $_[0]->raw_send(substr $startup, 0, 10) } ],
+		[ 'a login', sub { $_[0]->login(clear => 1) } ],
+		[ 'a query', sub { $_[0]->login(clear => 1); $_[0]->query(bulk()); $_[0]->recv(100_000) } ],
+	],
+);
+
+sub steps { my ($s) = @_; return @{ $steps{ $s->{clear} ? 'client' : 'server' } } }
+
+# A process that is a client, and has done this step.
+sub client_at {
+	my ($s, $do) = @_;
+	pipe(my $read, my $write) or die;
+	my $pid = fork // die "fork: $!\n";
+	if (!$pid) {
+		$SIG{TERM} = 'DEFAULT';
+		close $read;
+		my $conn = connect_to($s->port);
+		$do->($conn);
+		syswrite $write, 'done';
+		sleep 600;
+	}
+	close $write;
+	sysread($read, my $said, 4) or die "the client failed\n";
+	return $pid;
+}
+
+# ---- killed
+
+for my $kind ('-d', 'xinetd', 'waiting', '-c -d', '-c xinetd') {
+	subtest "a client or a session is killed, $kind" => sub {
+		my $pg = pg_for($kind);
+		my $s = start_as($kind, pg => $pg);
+		my $other = log_in($s);
+		note_processes($s);
+		for (steps($s)) {
+			my ($step, $do) = @$_;
+			for my $victim (qw(client session)) {
+				my $client = client_at($s, $do);
+				my ($session) = wait_for('a session', sub { my @new = new_sessions($s); @new == 1 && $new[0] });
+				my $lines = () = $s->log =~ /\n/g;
+				kill 'KILL', $victim eq 'client' ? $client : $session;
+				wait_for("$victim after $step: the session to end", sub { !new_sessions($s) });
+				stop($client, 'KILL') if $victim eq 'session';
+				wait_exit($client) if $victim eq 'client';
+				nothing_left($s, "$victim after $step");
+				wait_for('its backend to end', sub { $pg->backends == 1 });
+				cmp_ok(scalar(() = $s->log =~ /\n/g), '>', $lines, 'it is logged') unless $victim eq 'session' && $kind =~ /xinetd/;
+			}
+		}
+		my $logged = () = $s->log =~ /session process \d+ was terminated by signal 9: Killed/g;
+		is($logged, $kind =~ /xinetd/ ? 0 : scalar(() = steps($s)), 'each session that a listener has lost');
+		ok($other->query('select 1') && ($other->message)[0] eq 'T', 'the other session goes on');
+		stop($s->{pid});
+	};
+}
+
+for my $kind ('-d', 'waiting', '-c -d') {
+	subtest "a listener is killed, $kind" => sub {
+		my $pg = pg_for($kind);
+		my $s = start_as($kind, pg => $pg);
+		my @conn = map { my $k = connect_to($s->port); $_->[1]->($k); $k } steps($s);
+		my @sessions = new_sessions($s);
+		is(scalar @sessions, scalar @conn, 'a session at each step');
+		my ($listener) = $kind eq 'waiting' ? grep { $_ != $s->{pid} } keys %{ $s->{kept} } : $s->{pid};
+		kill 'KILL', $listener;
+		$_->rest for @conn;
+		wait_for('all sessions to end', sub { !grep { alive($_) } @sessions });
+		isnt($_->{ended}, 'timeout', 'the client is closed') for @conn;
+		wait_for('the backends to end', sub { $pg->backends == 0 });
+		return unless $kind eq 'waiting';
+		$_->close for @conn;
+		warm_up($s);
+		pass('xinetd starts another one');
+		nothing_left($s, 'afterwards');
+		stop($s->{pid});
+	};
+}
+
+# Backends that are killed by themselves after part of what they have to say; in client mode before
+# or under TLS. Clients get what was sent, or, before it is a whole message in client mode, an error.
+my $welcome = msg('R', pack 'N', 0) . msg('Z', 'I');
+my %replies = ('nothing' => '', 'half a message' => substr($welcome, 0, 4), 'a login' => $welcome,
+	'half a row' => $welcome . substr msg('D', 'x' x 30_000), 0, 15_000);
+my %clear_replies = ('nothing' => '', 'S' => 'S', 'half a ServerHello' => "S\x16\3\3\0\x7a\2\0\0\x76\3\3");
+
+# Read the startup packet, or the SSLRequest, send this, and die.
+sub dying_backend {
+	my ($length, $reply) = @_;
+	return fake_backend(sub { my ($socket, $fake) = @_; $fake->take($socket, $length); syswrite $socket, $reply; kill 'KILL', $$ });
+}
+
+sub backend_dies {
+	my ($what, $fake, $expected, $client) = @_;
+	my $s = serve_listen(client => $client, pg => $fake);
+	note_processes($s);
+	my $conn = connect_to($s->port);
+	$conn->negotiate unless $client;
+	$conn->send($startup);
+	like($conn->rest, $expected, "$what: the client gets that, or an error");
+	is($conn->{ended}, 'closed', 'and is closed in order');
+	$conn->close;
+	nothing_left($s, 'afterwards');
+	like($s->log, qr/disconnection: .*reason=server closed|the server closed the connection/, 'it is logged');
+	stop($s->{pid});
+}
+
+subtest 'a backend is killed while it speaks' => sub {
+	backend_dies("server mode, $_", dying_backend(length $startup, $replies{$_}), qr/\A\Q$replies{$_}\E\z/) for sort keys %replies;
+	backend_dies("client mode, $_", dying_backend(8, $clear_replies{$_}), qr/C08006/, 1) for sort keys %clear_replies;
+	for my $what (sort keys %replies) {
+		my $fake = tls_backend(server_pem()->{cert}, then => sub { syswrite $_[0], $replies{$what}; kill 'KILL', $$ });
+		my $told = length $replies{$what} < length $welcome ? qr/C08006/ : qr/\A\Q$replies{$what}\E\z/;
+		backend_dies("client mode, TLS, $what", $fake, $told, 1);
+	}
+};
+
+for my $kind ('-d', '-c -d') {
+	for my $victim (qw(backend postmaster)) {
+		subtest "a $victim is killed, $kind" => sub {
+			my $pg = pg_for($kind);
+			my $s = start_as($kind, pg => $pg);
+			my @conn = map { log_in($s) } 1 .. 3;
+			$conn[1]->query(bulk());
+			$conn[1]->recv(100_000);
+			my @all = T::descendants($pg->{pid});
+			kill 'KILL', $victim eq 'backend' ? $conn[0]{cancel}[0] : $pg->{pid};
+			my @rest = map { $_->rest } @conn; # PostgreSQL ends all others too
+			is($_->ending, 'closed', 'the client is closed in order') for @conn;
+			like($rest[2], $victim eq 'backend' ? qr/C57P02/ : qr/C57P01/, 'an idle client is told');
+			$_->close for @conn;
+			if ($victim eq 'postmaster') {
+				wait_for('its children to end', sub { !grep { alive($_) } @all });
+				my $down = connect_to($s->port);
+				ok(!$down->login(clear => $s->{clear}), 'no login meanwhile');
+				like($down->{error}, qr/\0C57P03\0/, '57P03');
+				$down->close;
+				wait_exit(delete $pg->{pid});
+				$pg->start;
+			}
+			wait_for('PostgreSQL to recover', sub { run_psql($s)->{out} eq "42\n" });
+			nothing_left($s, 'afterwards');
+			stop($s->{pid});
+		};
+	}
+}
+
+for my $kind ('-d', 'xinetd', 'waiting', '-c -d') {
+	subtest "PostgreSQL restarts, $kind" => sub {
+		my $pg = pg_for($kind);
+		my $s = start_as($kind, pg => $pg);
+		my @conn = map { log_in($s) } 1, 2;
+		$conn[1]->query(bulk());
+		$conn[1]->recv(100_000);
+		$pg->stop('INT');
+		like($conn[0]->rest, qr/57P01/, 'an idle client is told');
+		$conn[1]->rest;
+		is($_->ending, 'closed', 'and closed') for @conn;
+		my $down = connect_to($s->port);
+		ok(!$down->login(clear => $s->{clear}), 'no login meanwhile');
+		like($down->{error}, qr/\0C57P03\0/, '57P03');
+		$_->close for @conn, $down;
+		nothing_left($s, 'while it is down');
+		$pg->start;
+		is(run_psql($s)->{out}, "42\n", 'a login afterwards');
+		nothing_left($s, 'afterwards');
+		stop($s->{pid});
+	};
+}
+
+# ---- stopped
+
+for my $kind ('-d', '-c -d') {
+	subtest "stopped and continued, $kind" => sub {
+		my $pg = pg_for($kind);
+		my $s = start_as($kind, pg => $pg);
+		my $sum = md5_hex(join '', map { ('x' x 1000) . "\n" } 1 .. 20_000);
+		for my $victim (qw(client session backend)) {
+			my $client = spawn(cmd => T::Pg::psql_cmd('-c', bulk(20_000)), out => "$TMP/$victim.out",
+				env => T::Pg::pg_env(port => $s->port, sslmode => $s->{clear} ? 'disable' : 'require'));
+			my $pid = $victim eq 'client' ? $client : wait_for($victim, sub {
+				my @of = $victim eq 'session' ? new_sessions($s) : grep { slurp("/proc/$_/cmdline") =~ /alice sales/ } T::descendants($pg->{pid});
+				$of[0];
+			});
+			wait_for('some data', sub { -s "$TMP/$victim.out" || defined T::reap($client) });
+			kill 'STOP', $pid;
+			nap(0.5);
+			is(run_psql($s)->{out}, "42\n", "$victim is stopped: others are served");
+			kill 'CONT', $pid;
+			is(wait_exit($client), 0, "$victim is continued: psql succeeds");
+			is(md5_hex(slurp("$TMP/$victim.out")), $sum, 'with all data');
+		}
+		kill 'STOP', $s->{pid};
+		my $conn = connect_to($s->port);
+		nap(0.2);
+		kill 'CONT', $s->{pid};
+		ok($conn->login(clear => $s->{clear}), 'a client that came while the listener was stopped');
+		$conn->close;
+		nothing_left($s, 'afterwards');
+		stop($s->{pid});
+	};
+}
+
+# A client that goes on while its session is stopped.
+my %go_on = (
+	'a connection' => sub { my ($k, $s) = @_; return $k->login(clear => $s->{clear}) },
+	'a handshake' => sub { my ($k) = @_; return $k->login },
+	'half a startup packet' => sub { my ($k) = @_; return $k->send(substr $startup, 10) && ($k->message)[0] eq 'R' },
+	'a login' => sub { my ($k) = @_; return $k->query('select 1') && ($k->message)[0] eq 'T' },
+);
+for my $kind ('-d', '-c -d') {
+	subtest "a session is stopped at a step, $kind" => sub {
+		my $s = start_as($kind, pg => pg_for($kind));
+		for (grep { $go_on{ $_->[0] } } steps($s)) {
+			my ($step, $do) = @$_;
+			my $conn = connect_to($s->port);
+			$do->($conn);
+			my ($session) = wait_for('a session', sub { my @new = new_sessions($s); @new == 1 && $new[0] });
+			kill 'STOP', $session;
+			my $later = spawn(cmd => [ 'sh', '-c', "sleep 0.3; kill -CONT $session" ]);
+			ok($go_on{$step}->($conn, $s), "stopped after $step: it goes on");
+			wait_exit($later);
+			$conn->close;
+			nothing_left($s, 'afterwards');
+		}
+		stop($s->{pid});
+	};
+}
+done_testing;
