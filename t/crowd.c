@@ -32,7 +32,7 @@
 
 static const char usage[] =
     "usage: crowd backend PORT             answer each startup packet\n"
-    "       crowd good PORT N SECONDS      N addresses log in again and again:\n"
+    "       crowd good PORT N SECONDS [M]  N addresses log in again and again, M times at most:\n"
     "                                      logins, failures, median and 99th percentile in ms\n"
     "       crowd silent PORT SOURCES N    N sockets from each of these addresses, held\n";
 
@@ -139,11 +139,11 @@ struct tally {
 	float times[MOST_TIMES];
 };
 
-static void run_client(struct tally *t, uint32_t host, int port, double end)
+static void run_client(struct tally *t, uint32_t host, int port, double end, unsigned most)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
-	while (now_ms() < end && t->served < MOST_TIMES) {
+	while (now_ms() < end && t->served < most) {
 		SSL *ssl = SSL_new(ctx);
 		double begin = now_ms();
 		int fd = connect_from(host, port, 0);
@@ -182,7 +182,7 @@ static int report(const struct tally *all, int clients)
 	return 0;
 }
 
-static int run_good(int port, int clients, double seconds)
+static int run_good(int port, int clients, double seconds, unsigned most)
 {
 	struct tally *all = mmap(NULL, (size_t)clients * sizeof *all, PROT_READ | PROT_WRITE,
 				 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -193,7 +193,7 @@ static int run_good(int port, int clients, double seconds)
 	for (int i = 0; i < clients; i++) {
 		if (fork() == 0) {
 			run_client(&all[i], INADDR_LOOPBACK + 0x10000 + (uint32_t)i, port,
-				   now_ms() + seconds * 1e3);
+				   now_ms() + seconds * 1e3, most);
 			_exit(0);
 		}
 	}
@@ -267,8 +267,9 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (strcmp(mode, "backend") == 0)
 		return run_backend(port);
-	if (strcmp(mode, "good") == 0 && argc == 5)
-		return run_good(port, atoi(argv[3]), atof(argv[4]));
+	if (strcmp(mode, "good") == 0 && (argc == 5 || argc == 6))
+		return run_good(port, atoi(argv[3]), atof(argv[4]),
+				argc == 6 ? (unsigned)atoi(argv[5]) : MOST_TIMES);
 	if (strcmp(mode, "silent") == 0 && argc == 5)
 		run_silent(port, (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
 	fputs(usage, stderr);

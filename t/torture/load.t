@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: ISC
 #
-# Many sessions: 500 at once, each with data of its own; 50 that work beside 300 half-open ones; a
-# client that reads a byte a second; certificates that are replaced all the time.
+# Many sessions: 500 at once, each with data of its own; 5,000 in a row; 50 that work beside 300
+# half-open ones; a client that reads a byte a second; certificates that are replaced all the time.
 # Whatever runs pgssl, nothing is left behind: no process, zombie, descriptor, memory or pid file.
 # sabotage: s/\tclose(ends\[1\]);/\t;/ listen/children.c
 # sabotage: s/d->len += n;/d->len += n > 8000 ? n - 1 : n;/ net/splice.c
 # sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ listen/reload.c
+# sabotage: s/\t\treload_discard(s);/;/ listen/reload.c
 use lib 't/lib';
 use T;
 use T::Faults;
+use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
 use Digest::MD5;
 use Time::HiRes qw(time);
@@ -33,8 +35,6 @@ sub told {
 		&& substr($rows, 6, 32_000) eq Digest::MD5::md5_hex($n) x 1000;
 }
 
-sub login { my ($s) = @_; my $conn = connect_to($s->port); return $conn->login ? $conn : undef }
-
 # Connections of this port that are neither listening nor in TIME_WAIT.
 sub connections {
 	my ($port) = @_;
@@ -43,12 +43,16 @@ sub connections {
 }
 
 sub all_gone {
-	my ($s, $what) = @_;
+	my ($s, $what, $backend) = @_;
 	nothing_left($s, $what);
 	wait_for("$what: the connections to end", sub { !connections($s->port) });
-	wait_for("$what: the backends to end", sub { $pg->backends == 0 });
+	wait_for("$what: those to PostgreSQL to end", sub { !connections(($backend || $pg)->port) });
 	stop($s->{pid});
 }
+
+# A directory for pid files.
+my $dirs = 0;
+sub pid_dir { mkdir my $dir = "$TMP/run" . ++$dirs; chmod 01777, $dir; return $dir }
 
 # ---- what is left of sessions that end in different ways
 
@@ -64,8 +68,8 @@ my @ends = (
 
 for my $kind ('-d', 'xinetd', 'waiting') {
 	subtest "60 sessions that end in different ways, $kind" => sub {
-		my $s = start_as($kind, pg => $pg);
-		my @conn = map { login($s) } 1 .. 60;
+		my $s = start_as($kind, pg => $pg, pids => pid_dir());
+		my @conn = map { log_in($s) } 1 .. 60;
 		is(scalar(grep { defined } @conn), 60, 'logins');
 		$ends[ $_ % @ends ]->($conn[$_]) for 0 .. $#conn;
 		connect_to($s->port)->close for 1 .. 20;
@@ -97,14 +101,13 @@ subtest 'the same under systemd' => sub {
 				scalar @conn;
 			});
 		};
-		my $left = sub { join ' ', sort { $a <=> $b } grep { slurp("/proc/$_/comm") =~ /^pgssl/ } descendants($host->{pid}) };
+		my $s = { pid => $host->{pid}, only => 'pgssl' };
 		is($play->(2), 2, "$unit: the first sessions");
-		my $count = $unit eq 'pgssl.socket' ? 0 : 1;
-		wait_for('them to end', sub { $count == (() = $left->() =~ /\d+/g) });
-		my $before = $left->();
+		my $listeners = $unit eq 'pgssl.socket' ? 0 : 1;
+		wait_for('them to end', sub { $listeners == (() = T::Faults::processes($s)) / 2 });
+		note_processes($s);
 		is($play->(40), 40, "$unit: sessions");
-		wait_for('all to end', sub { $left->() eq $before });
-		is($left->(), $before, 'the same processes');
+		nothing_left($s, $unit);
 		wait_for('the backends to end', sub { $inside->backends == 0 });
 		my $units = sub { $host->systemctl(qw(list-units --all --no-legend --plain), 'pgssl@*')->{out} };
 		wait_for('no instances', sub { $units->() !~ /pgssl@.*service/ });
@@ -122,7 +125,7 @@ subtest '500 sessions at once' => sub {
 	for my $kind ('-d', 'xinetd') {
 		my $s = start_as($kind, pg => $pg);
 		my $start = time;
-		my @conn = grep { defined } map { login($s) } 1 .. $many;
+		my @conn = grep { defined } map { log_in($s) } 1 .. $many;
 		is(scalar @conn, $many, sprintf '%s: logins in %.0f s', $kind, time - $start);
 		for my $round (1, 2) {
 			ask($conn[$_], "$kind $round $_") for 0 .. $#conn;
@@ -134,11 +137,28 @@ subtest '500 sessions at once' => sub {
 	}
 };
 
+# Clients and a PostgreSQL that take little time.
+subtest '5,000 sessions in a row' => sub {
+	my $fake = bless { port => free_port() }, 'T::Fake';
+	my $backend = spawn(cmd => [ "$ROOT/t/bin/crowd", 'backend', $fake->port ], out => "$TMP/backend.out");
+	wait_for('a backend', sub { slurp("$TMP/backend.out") =~ /ready/ });
+	my %many = ('-d' => 4000 / $share, xinetd => 500 / $share, waiting => 500 / $share);
+	for my $kind (sort keys %many) {
+		my $s = start_as($kind, pg => $fake, pids => pid_dir());
+		$s->{growth} = 100;
+		my $start = time;
+		my $clients = sub { T::run([ "$ROOT/t/bin/crowd", 'good', $s->port, 1, 600, $_[0] ])->{out} =~ /^(\d+)\t0\t/ && $1 };
+		is($clients->($many{$kind}), $many{$kind}, sprintf '%s: logins in %.0f s', $kind, time - $start);
+		all_gone($s, $kind, $fake);
+	}
+	stop($backend);
+};
+
 subtest '50 sessions work beside 300 half-open ones' => sub {
 	my $s = start_as('-d', pg => $pg);
 	my $silent = spawn(cmd => [ "$ROOT/t/bin/crowd", 'silent', $s->port, 30, 10 ], out => "$TMP/silent.out");
 	wait_for('silent clients', sub { slurp("$TMP/silent.out") =~ /ready/ });
-	my @conn = grep { defined } map { login($s) } 1 .. 50;
+	my @conn = grep { defined } map { log_in($s) } 1 .. 50;
 	is(scalar @conn, 50, 'logins');
 	cmp_ok(scalar(() = new_sessions($s)), '>=', 350, 'processes');
 	is($pg->backends, 50, 'the silent ones have no backends');
@@ -168,7 +188,7 @@ subtest 'a client that reads a byte a second' => sub {
 	my $ticks = T::ticks($pid);
 	$got .= $slow->raw_read(1), nap(1) for 1 .. 3;
 	cmp_ok(T::ticks($pid) - $ticks, '<', 3, 'and uses no processor time');
-	my $other = login($s);
+	my $other = log_in($s);
 	ask($other, 'x');
 	ok(told($other, 'x'), 'others are served');
 	Net::SSLeay::BIO_write($slow->{rbio}, $got); # T::Conn has not seen these bytes
@@ -187,29 +207,41 @@ subtest 'a client that reads a byte a second' => sub {
 
 my $dir = tempdir('pgssl-load-XXXXXX', DIR => -w '/dev/shm' ? '/dev/shm' : $TMP, CLEANUP => 1);
 chmod 0755, $dir;
-my @turn = map { T::Cert::make_cert(name => "turn$_", cn => "turn$_", issuer => $c->{ca}) } 0, 1;
+my @turn = map { my $t = make_cert(name => "turn$_", cn => "turn$_", issuer => $c->{ca}); { crt => slurp($t->{chain}), key => slurp($t->{key}) } } 0, 1;
 my $n = 0;
 my %replace = (
-	'by rename' => [ sub {
-		my ($t) = @_;
-		T::Cert::make_pem($t, "$dir/new");
-		rename "$dir/new", "$dir/pem" or die "rename: $!\n";
-	}, '-p', "$dir/pem" ],
+	'by rename' => [ sub { my ($t) = @_; rename spew("$dir/new", "$t->{crt}$t->{key}", 0600), "$dir/pem" or die "rename: $!\n" }, '-p', "$dir/pem" ],
 	# Kubernetes: tls.crt -> ..data/tls.crt, ..data -> a directory, and ..data is what is renamed.
 	'..data' => [ sub {
 		my ($t) = @_;
-		my ($new, $last) = ("..$$." . ++$n, readlink "$dir/..data");
+		my ($new, $last) = ('..' . ++$n, readlink "$dir/..data");
 		mkdir "$dir/$new" or die "mkdir: $!\n";
-		spew("$dir/$new/tls.crt", slurp($t->{chain}), 0644);
-		spew("$dir/$new/tls.key", slurp($t->{key}), 0600);
+		spew("$dir/$new/tls.$_", $t->{$_}, 0600) for qw(crt key);
 		symlink $new, "$dir/..data_tmp" or die "symlink: $!\n";
 		rename "$dir/..data_tmp", "$dir/..data" or die "rename: $!\n";
-		symlink "..data/$_", "$dir/$_" for qw(tls.crt tls.key); # once
-		T::run([ 'rm', '-r', "$dir/$last" ]) if defined $last;
+		defined $last ? remove_tree("$dir/$last") : map { symlink "..data/tls.$_", "$dir/tls.$_" } qw(crt key);
 	}, '-p', "$dir/tls.crt", "--key=$dir/tls.key" ],
 );
 
-for my $kind ('-d') { # t/key.t has processes that read for themselves
+# A process that replaces the certificate once for each byte that it gets, at any moment of the
+# connection that begins then, and answers each with a byte.
+sub replacer {
+	my ($replace) = @_;
+	pipe(my $done, my $replaced) && pipe(my $begins, my $begun) or die "pipe: $!\n";
+	$begun->autoflush;
+	my $pid = fork // die "fork: $!\n";
+	return ($pid, $begun, $done) if $pid;
+	close $begun;
+	$SIG{TERM} = 'DEFAULT';
+	for (my $i = 1; sysread $begins, my $byte, 1; $i++) {
+		nap(rand 0.01);
+		$replace->($turn[ $i % 2 ]);
+		syswrite $replaced, 'x';
+	}
+	POSIX::_exit(0);
+}
+
+for my $kind ('-d', 'xinetd') {
 	for my $how (sort keys %replace) {
 		subtest "certificates replaced 500 times $how, $kind" => sub {
 			my $many = 500 / $share;
@@ -217,32 +249,25 @@ for my $kind ('-d') { # t/key.t has processes that read for themselves
 			$replace->($turn[0]);
 			my @argv = (@args, '-r', '127.0.0.1:' . $pg->port, '-o', my $log = "$TMP/replace" . free_port() . '.log');
 			my $s = $kind eq '-d' ? serve_listen(argv => \@argv, listening => 0)->wait_port : serve_xinetd(argv => \@argv);
-			pipe(my $go, my $replaced) && pipe(my $next, my $connected) or die;
-			my $pid = fork // die "fork: $!\n";
-			if (!$pid) {
-				close $connected;
-				$SIG{TERM} = 'DEFAULT';
-				# Half of them at any moment of a connection.
-				for (1 .. $many) {
-					sysread($next, my $byte, 1) or last;
-					select undef, undef, undef, rand 0.02;
-					$replace->($turn[ $_ % 2 ]);
-					syswrite $replaced, 'x';
-				}
-				POSIX::_exit(0);
-			}
-			close $_ for $replaced, $next;
+			my ($pid, $begun, $done) = replacer($replace);
 			my (%name, $good);
-			for (1 .. $many) {
-				syswrite $connected, 'x';
+			$s->{growth} = 1000;
+			for my $i (1 .. $many) {
+				if ($i == $many / 10) {
+					wait_for('the sessions to end', sub { !descendants($s->{pid}) });
+					note_processes($s);
+				}
+				syswrite $begun, 'x';
 				my $k = connect_to($s->port);
 				$good++, $name{ ($k->chain)[0] }++ if $k->negotiate;
 				$k->close;
-				sysread $go, my $byte, 1;
+				sysread $done, my $byte, 1 or last;
 			}
+			close $begun;
 			is(wait_exit($pid), 0, 'replaced');
 			is($good, $many, 'all handshakes succeed') or diag(slurp($log));
 			is(join(' ', sort keys %name), '/CN=turn0 /CN=turn1', 'with both certificates');
+			nothing_left($s, 'afterwards');
 			stop($s->{pid});
 		};
 	}

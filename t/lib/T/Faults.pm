@@ -13,29 +13,21 @@ use T ();
 our @EXPORT = qw(start_as log_in warm_up note_processes nothing_left new_sessions);
 
 # Start a service: -d, xinetd with a process per connection, or a waiting service of xinetd; the
-# first two also in client mode (-c -d, -c xinetd).
+# first two also in client mode (-c -d, -c xinetd). pids => DIRECTORY: with pid files there, which a
+# waiting service always has.
 sub start_as {
 	my ($kind, %o) = @_;
-	my @args = @{ $o{args} || [] };
-	my @many = ('--max-connections=600', '--max-per-source=600');
 	my $client = $kind =~ s/^-c // ? 1 : 0;
-	my $s = $kind eq '-d' ? start_listener(%o, client => $client, args => [ @args, @many ])
-		: $kind eq 'xinetd' ? T::Serve::serve_xinetd(%o, client => $client)
+	my @args = @{ $o{args} || [] };
+	push @args, '-P', "$o{pids}/" if $o{pids} && $kind ne 'waiting';
+	my @many = ('--max-connections=600', '--max-per-source=600');
+	my $s = $kind eq '-d' ? T::Serve::serve_listen(%o, client => $client, args => [ @args, @many ])
+		: $kind eq 'xinetd' ? T::Serve::serve_xinetd(%o, client => $client, args => \@args)
 		: T::Serve::serve_xinetd(%o, shipped => 'pgssl-wait', args => [ @args, @many, '--idle-exit=600' ]);
+	$s->{pids} ||= $o{pids};
 	$s->{clear} = $client;
 	$s->{waiting} = $kind eq 'waiting'; # it has a listener that stays
 	return warm_up($s);
-}
-
-my $listeners = 0;
-
-# -d with a directory for its pid file.
-sub start_listener {
-	my (%o) = @_;
-	mkdir my $pids = "$T::TMP/pids" . ++$listeners;
-	my $s = T::Serve::serve_listen(%o, args => [ @{ $o{args} }, '-P', "$pids/" ]);
-	$s->{pids} = $pids;
-	return $s;
 }
 
 # A client of this service that is logged in.
@@ -61,12 +53,13 @@ sub note_processes {
 	return $s;
 }
 
-# Its processes with the numbers of their descriptors and their resident memory in KiB.
+# Its processes, with `only` those of that name, with the numbers of their descriptors and their
+# resident memory in KiB.
 sub processes {
 	my ($s) = @_;
 	return map { ($_ => [ scalar(() = glob "/proc/$_/fd/*"),
 		T::slurp("/proc/$_/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : 0 ]) }
-		$s->{pid}, T::descendants($s->{pid});
+		grep { !$s->{only} || T::slurp("/proc/$_/comm") eq "$s->{only}\n" } $s->{pid}, T::descendants($s->{pid});
 }
 
 # The processes that were not there after warm_up.
@@ -76,7 +69,7 @@ sub new_sessions {
 }
 
 # What differs from what is kept. The parent of -d closes a pipe of a session when it looks again,
-# so there may be fewer descriptors.
+# so there may be fewer descriptors. growth: by how many KiB memory may have grown.
 sub differences {
 	my ($s) = @_;
 	my $kept = $s->{kept};
@@ -87,7 +80,7 @@ sub differences {
 		(map { "process $_: $now{$_}[0] descriptors, not $kept->{$_}[0]" }
 			grep { $now{$_} && $now{$_}[0] > $kept->{$_}[0] } keys %$kept),
 		(map { "process $_: $now{$_}[1] KiB, not $kept->{$_}[1]" }
-			grep { $now{$_} && $now{$_}[1] > $kept->{$_}[1] + 2048 } keys %$kept),
+			grep { $now{$_} && $now{$_}[1] > $kept->{$_}[1] + ($s->{growth} || 2048) } keys %$kept),
 		(map { "file $_" } grep { T::slurp($_) =~ /^(\d+)/ && !T::alive($1) } @files));
 }
 
