@@ -3,11 +3,11 @@
  * t/proofs/proxy2.c - proxy_read accepts exactly the headers of version 2 of the PROXY protocol,
  * takes the client's address and port from where they stand, and reads no byte behind the header.
  * A first byte of neither version is the only one that is read. For each header of up to V2_LONGEST
- * bytes, lowered to 112, and the fixed part of each longer one. Version 1 is not looked at here.
+ * bytes, lowered to 112, and the fixed part of each longer one. (t/proofs/proxy1.c has version 1.)
  *
  * cbmc: --nondet-static --unwind 114
  * edit: /V2_LONGEST =/s/4096/112/ wire/proxy.c
- * edit: s/good = v1_read(&h, client, e);/good = false;/ wire/proxy.c
+ * edit: s/good = v1_read(&h, client, e);/good = version_1(\&h);/ wire/proxy.c
  * sabotage: s/h->len < V2_FIXED + 2 \* size + 4/h->len < V2_FIXED + 2 * size + 3/ wire/proxy.c
  * sabotage: s/get_be16(h->bytes + V2_FIXED + 2 \* size)/get_be16(h->bytes + V2_FIXED + size)/ wire/proxy.c
  * sabotage: s/rest > V2_LONGEST - V2_FIXED/rest > V2_LONGEST/ wire/proxy.c
@@ -17,6 +17,9 @@
 #define INPUT 112
 #include "proof.h"
 
+struct header;
+static bool version_1(const struct header *h);
+
 #include "wire/proxy.c"
 
 static size_t packet_end(void)
@@ -24,6 +27,15 @@ static size_t packet_end(void)
 	if (taken == 0 || input[0] != '\r')
 		return 1;
 	return taken < 16 ? 16 : 16 + ((size_t)input[14] << 8 | input[15]);
+}
+
+static bool version_1(const struct header *h)
+{
+	prove(input[0] == 'P' && taken == 1 && arrived == 1, "a first byte of version 1");
+	prove(h->len == 1 && h->bytes[0] == 'P' && buffer == h->bytes, "is read, and no more");
+	possible(true);
+	given(false);
+	return false;
 }
 
 bool fail(struct error *e, int status, const char *fmt, ...)
@@ -82,7 +94,6 @@ int main(void)
 	taken = arrived = 0;
 	buffer = NULL;
 	finished = false;
-	given(input[0] != 'P');
 	bool good = proxy_read(&s, &client, 0, &e);
 	prove(client.spoke == (arrived > 0),
 	      "a peer that sent a byte is told from one that did not");
