@@ -315,7 +315,7 @@ tls-abuse: all units
 
 faults: all units
 	t/setup
-	LOAD=1 prove -j2 t/torture/vanished.t t/torture/load.t t/torture/killed.t t/torture/faults.t
+	LOAD=1 prove -j3 t/torture/vanished.t t/torture/load.t t/torture/killed.t t/torture/faults.t
 
 # All of it. Takes more than an hour, as root.
 torture:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 #
 # Parties that are killed or stopped at each step of a session, in both modes: the client, the
-# session, the listener, a backend, the postmaster. PostgreSQL that restarts. The session that is
-# hit ends and all others go on; nothing is left behind; the log says what happened.
+# session, the listener, xinetd, a backend, the postmaster. PostgreSQL that restarts. The session
+# that is hit ends and all others go on; nothing is left behind; the log says what happened.
 # sabotage: s/set_state(&children\[i\], ENDED);/;/ listen/children.c
 # sabotage: s/prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) < 0/false/ listen/listen.c
 use lib 't/lib';
@@ -116,6 +116,21 @@ for my $kind ('-d', 'waiting', '-c -d') {
 		pass('xinetd starts another one');
 		nothing_left($s, 'afterwards');
 		stop($s->{pid});
+	};
+}
+
+for my $kind ('xinetd', 'waiting') {
+	subtest "xinetd is killed, $kind" => sub {
+		my $s = start_as($kind, pg => $clear);
+		my $conn = log_in($s);
+		my @left = descendants($s->{pid});
+		stop($s->{pid}, 'KILL');
+		ok($conn->query('select 1') && ($conn->message)[0] eq 'T', 'the session goes on');
+		$conn->close;
+		ok(log_in($s), 'and so does the waiting listener') if $kind eq 'waiting';
+		kill 'TERM', grep { $_ != $s->{pid} } keys %{ $s->{kept} };
+		wait_for('all to end', sub { !grep { alive($_) } @left });
+		pass('all end');
 	};
 }
 
