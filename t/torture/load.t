@@ -137,11 +137,12 @@ subtest '500 sessions at once' => sub {
 	}
 };
 
-# Clients and a PostgreSQL that take little time.
+# A PostgreSQL that takes little time.
+my $fake = bless { port => free_port() }, 'T::Fake';
+spawn(cmd => [ "$ROOT/t/bin/crowd", 'backend', $fake->port ], out => "$TMP/backend.out");
+wait_for('a backend', sub { slurp("$TMP/backend.out") =~ /ready/ });
+
 subtest '5,000 sessions in a row' => sub {
-	my $fake = bless { port => free_port() }, 'T::Fake';
-	my $backend = spawn(cmd => [ "$ROOT/t/bin/crowd", 'backend', $fake->port ], out => "$TMP/backend.out");
-	wait_for('a backend', sub { slurp("$TMP/backend.out") =~ /ready/ });
 	my %many = ('-d' => 4000 / $share, xinetd => 500 / $share, waiting => 500 / $share);
 	for my $kind (sort keys %many) {
 		my $s = start_as($kind, pg => $fake, pids => pid_dir());
@@ -151,7 +152,6 @@ subtest '5,000 sessions in a row' => sub {
 		is($clients->($many{$kind}), $many{$kind}, sprintf '%s: logins in %.0f s', $kind, time - $start);
 		all_gone($s, $kind, $fake);
 	}
-	stop($backend);
 };
 
 subtest '50 sessions work beside 300 half-open ones' => sub {
@@ -247,7 +247,7 @@ for my $kind ('-d', 'xinetd') {
 			my $many = 500 / $share;
 			my ($replace, @args) = @{ $replace{$how} };
 			$replace->($turn[0]);
-			my @argv = (@args, '-r', '127.0.0.1:' . $pg->port, '-o', my $log = "$TMP/replace" . free_port() . '.log');
+			my @argv = (@args, '-r', '127.0.0.1:' . $fake->port, '-o', my $log = "$TMP/replace" . free_port() . '.log');
 			my $s = $kind eq '-d' ? serve_listen(argv => \@argv, listening => 0)->wait_port : serve_xinetd(argv => \@argv);
 			my ($pid, $begun, $done) = replacer($replace);
 			my (%name, $good);
