@@ -383,6 +383,8 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 
 		/* OpenSSL may go on, and fail later for another reason. */
 		t->no_memory |= tls_no_memory();
+		if (t->out_failed && t->no_memory) /* no answer can come, and there may be no end */
+			return IO_NO_MEMORY;
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
 			return io == IO_DONE || !t->no_memory ? io : IO_NO_MEMORY;
 		io = stream_wait(&t->stream, io, when);

@@ -44,12 +44,29 @@ static bool parse_id(const char *text, unsigned *id)
 	return problem == NULL;
 }
 
+/* Did getpwnam(3) or getgrnam(3) fail, rather than find nothing? */
+static bool look_up_failed(const char *what, const char *name, struct error *e)
+{
+	switch (errno) {
+	case ENOMEM:
+		return !fail(e, EX_OSERR, "out of memory");
+	case EINTR:
+	case EIO:
+	case EMFILE:
+	case ENFILE:
+		return !fail(e, EX_OSERR, "could not look up %s \"%s\": %s", what, name,
+			     strerror(errno));
+	default:
+		return false;
+	}
+}
+
 static bool find_group(const char *group, gid_t *gid, struct error *e)
 {
 	errno = 0;
 	const struct group *gr = getgrnam(group);
-	if (gr == NULL && errno == ENOMEM)
-		return fail(e, EX_OSERR, "out of memory");
+	if (gr == NULL && look_up_failed("group", group, e))
+		return false;
 	if (gr != NULL)
 		*gid = gr->gr_gid;
 	return gr != NULL || parse_id(group, gid) ||
@@ -60,8 +77,8 @@ static bool find_user(const char *user, bool has_group, struct sandbox_user *who
 {
 	errno = 0;
 	const struct passwd *pw = getpwnam(user);
-	if (pw == NULL && errno == ENOMEM)
-		return fail(e, EX_OSERR, "out of memory");
+	if (pw == NULL && look_up_failed("user", user, e))
+		return false;
 	if (pw == NULL && !parse_id(user, &who->uid))
 		return fail(e, EX_NOUSER, "user \"%s\" does not exist; choose another one with -s",
 			    user);
