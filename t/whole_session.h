@@ -6,7 +6,7 @@
  * A session has a kind: s (server), p (server, behind a PROXY header), c (client mode),
  * l (listener, where the options include -d). CLIENT_PEM is the client's certificate and key, if it
  * has one; BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
- * ErrorResponse), "cut", or, which must never be, "wrong".
+ * ErrorResponse), "cut", or, which must never be, "wrong" or "late" (LIMIT_S).
  *
  * The client and PostgreSQL are processes of their own, since pgssl must be the first to use
  * OpenSSL in its.
@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/ssl.h>
@@ -207,7 +208,10 @@ static noreturn void run_client(int from)
 		memcpy(&c.fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof c.fd);
 		limit_waits(c.fd);
 		char saw[SAW_SIZE] = "";
+		time_t begin = time(NULL);
 		snprintf(saw, sizeof saw, "%s", use_session(&c, ctx));
+		if (time(NULL) - begin >= LIMIT_S - 1) /* one of the peers lost its patience */
+			snprintf(saw, sizeof saw, "late");
 		hang_up(&c);
 		(void)!write(from, saw, sizeof saw);
 	}

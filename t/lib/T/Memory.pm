@@ -27,8 +27,8 @@ my %arguments = (
 
 # What may become of a run: the session is served, or ends with status 71 and a line that says why.
 # A listener goes on, and its session has the line.
-my $good = qr/ exit 0 served .*disconnection: .*\|$|^\d+ \w+ exit 71 \w+ .*out of memory[^|]*\|$/;
-my $listener = qr/ exit 0 \w+ .*(?:disconnection: |out of memory).*stopped\|$/;
+my $good = qr/ exit 0 served .*disconnection: .*\|$|^\d+ \w+ exit 71 (?!late|wrong)\w+ .*out of memory[^|]*\|$/;
+my $listener = qr/ exit 0 (?!late|wrong)\w+ .*(?:disconnection: |out of memory).*stopped\|$/;
 
 # Fail allocations FIRST, FIRST + STEP, ... up to LAST. Two processes share them.
 sub fail_allocations {
