@@ -132,7 +132,9 @@ static void note_connect_failure(struct backend *b, int error)
 {
 	if (b->reason[0] == '\0') /* the first address is the one that people mean */
 		snprintf(b->reason, sizeof b->reason, "%s",
-			 error == EAGAIN ? "timed out" : strerror(error));
+			 error == EAGAIN  ? "timed out"
+			 : error == EINTR ? "terminated by SIGTERM"
+					  : strerror(error));
 }
 
 /* Start to connect to the first address, from `at` on, that does not fail immediately. */

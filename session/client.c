@@ -38,6 +38,22 @@ static noreturn void refuse_without_tls(struct session *s)
 	session_leave(s, s->tls_error.status);
 }
 
+/* The server did not answer: `late` if it did not do so in time, `lost` if the connection failed. */
+static noreturn void no_answer(struct session *s, enum io_status io, const char *late,
+			       const char *lost)
+{
+	switch (io) {
+	case IO_NO_MEMORY:
+		give_up(s, "out of memory", EX_OSERR);
+	case IO_TIMEOUT:
+		give_up(s, late, EX_UNAVAILABLE);
+	case IO_TERMINATED:
+		give_up(s, "terminated by SIGTERM before the session began", EX_UNAVAILABLE);
+	default:
+		give_up(s, lost, EX_UNAVAILABLE);
+	}
+}
+
 /* Read exactly one byte of answer: what follows it must be TLS (CVE-2021-23222). */
 static void request_tls(struct session *s)
 {
@@ -48,10 +64,9 @@ static void request_tls(struct session *s)
 	    stream_write_all(s->backend, startup_ssl_request, STARTUP_REQUEST_SIZE, s->deadline);
 	if (io == IO_DONE)
 		io = stream_read_exactly(s->backend, &answer, 1, &got, s->deadline);
-	if (io == IO_NO_MEMORY)
-		give_up(s, "out of memory", EX_OSERR);
 	if (io != IO_DONE)
-		give_up(s, "the server closed the connection when asked for TLS", EX_UNAVAILABLE);
+		no_answer(s, io, "the server did not answer the request for TLS in time",
+			  "the server closed the connection when asked for TLS");
 	if (answer == 'N')
 		give_up(s, "the server does not support TLS", EX_UNAVAILABLE);
 	if (answer != 'S')
@@ -61,22 +76,12 @@ static void request_tls(struct session *s)
 			EX_UNAVAILABLE);
 }
 
-/* Why the backend's answer to the startup packet failed: its last words, if it had any. */
+/* Why the connection ended before the answer to the startup packet: its last words, if any. */
 static const char *lost_because(const struct session *s, enum io_status io)
 {
-	switch (io) {
-	case IO_END:
+	if (io == IO_END)
 		return "the server closed the connection without answering the startup packet";
-	case IO_NO_MEMORY:
-		return "out of memory";
-	case IO_TIMEOUT:
-		return "the server did not answer the startup packet in time";
-	case IO_TERMINATED:
-		return "terminated by SIGTERM before the session began";
-	default:
-		return tls_failure(s->tls)[0] != '\0' ? tls_failure(s->tls)
-						      : "the connection was lost";
-	}
+	return tls_failure(s->tls)[0] != '\0' ? tls_failure(s->tls) : "the connection was lost";
 }
 
 static void client_shake_hands(struct session *s)
@@ -119,7 +124,8 @@ static void client_admit(struct session *s)
 	    !startup_relay_scram(s->client, s->backend, &io, s->deadline))
 		session_refuse(s, REFUSE_CHANNEL_BINDING, NULL, EX_PROTOCOL);
 	if (io != IO_DONE)
-		give_up(s, lost_because(s, io), io == IO_NO_MEMORY ? EX_OSERR : EX_UNAVAILABLE);
+		no_answer(s, io, "the server did not answer the startup packet in time",
+			  lost_because(s, io));
 }
 
 const struct session_mode session_client_mode = {client_negotiate, client_shake_hands,

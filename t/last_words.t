@@ -74,19 +74,6 @@ subtest 'a slow client gains no time: one deadline for everything' => sub {
 	}
 };
 
-subtest 'SIGTERM before the session' => sub {
-	for my $tls (0, 1) {
-		my $s = session(pg => $fake);
-		$tls ? $s->conn->negotiate : $s->conn->raw_send("\0");
-		wait_for('pgssl to wait for the client', sub { slurp("/proc/$s->{pid}/wchan") =~ /poll/ || slurp("/proc/$s->{pid}/syscall") =~ /^(?:7|271) / });
-		kill 'TERM', $s->{pid};
-		is($s->conn->rest, '', 'no message');
-		$s->conn->close;
-		unlike($s->wait, qr/signal/, 'the process exits by itself');
-		like($s->log, qr/SIGTERM|terminated/, 'logged');
-	}
-};
-
 # Wherever in the handshake a client disappears, the process must exit by itself.
 subtest 'the client disappears after any number of bytes' => sub {
 	my $hello = do {
