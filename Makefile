@@ -307,11 +307,11 @@ failures: all units
 proofs:
 	t/proofs/run
 
-# Clients that break the rules of TLS, and sslscan; parties that are killed or stopped,
+# Clients that break the rules of TLS, and two scanners; parties that are killed or stopped,
 # machines without memory, disk or network, and many sessions. Each takes some minutes, as root.
 tls-abuse: all units
-	t/setup sslscan
-	prove -j2 t/torture/tls_abuse.t t/torture/scanners.t
+	t/setup testssl.sh sslscan
+	prove -j2 t/torture/scanners.t t/torture/tls_abuse.t
 
 faults: all units
 	t/setup

@@ -2,7 +2,7 @@
 #
 # Clients that break the rules of TLS 1.2 and 1.3 in the handshake and after it. pgssl answers each
 # with the alert that OpenSSL's own server gives, and logs why. (t/records.t has records.)
-# sabotage: s/SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION/SSL_OP_NO_TICKET/ tls/settings.c
+# sabotage: s/SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION/SSL_OP_NO_TICKET | SSL_OP_ALLOW_CLIENT_RENEGOTIATION/ tls/settings.c
 # sabotage: s/enum io_status sent = send_records(t);/enum io_status sent = error != SSL_ERROR_SSL ? send_records(t) : IO_DONE;/ tls.c
 # sabotage: s/strlcpy(t->failure, tls_reason("")/strlcpy(t->failure, ""/ tls.c
 use lib 't/lib';
