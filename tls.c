@@ -377,20 +377,20 @@ void tls_wipe_key(struct tls *t)
 
 static enum io_status run_handshake(struct tls *t, deadline when)
 {
-	for (;;) {
-		prepare_call(t);
-		enum io_status io = map_result(t, SSL_do_handshake(t->ssl));
+	enum io_status io;
 
+	do {
+		prepare_call(t);
+		io = map_result(t, SSL_do_handshake(t->ssl));
 		/* OpenSSL may go on, and fail later for another reason. */
 		t->no_memory |= tls_no_memory();
 		if (t->out_failed && t->no_memory) /* no answer can come, and there may be no end */
 			return IO_NO_MEMORY;
 		if (io != IO_WANT_READ && io != IO_WANT_WRITE)
-			return io == IO_DONE || !t->no_memory ? io : IO_NO_MEMORY;
+			break;
 		io = stream_wait(&t->stream, io, when);
-		if (io != IO_DONE)
-			return io;
-	}
+	} while (io == IO_DONE);
+	return io == IO_DONE || !t->no_memory ? io : IO_NO_MEMORY;
 }
 
 static bool handshake_failed(const struct tls *t, enum io_status io, struct error *e)

@@ -5,6 +5,7 @@
 #include "net/address.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <pwd.h>
@@ -115,8 +116,11 @@ bool address_is_number(const char *host, char *number, size_t size)
 	bare[strcspn(bare, "%")] = '\0'; /* the interface may be missing */
 	number[0] = '\0';
 	/* with a port, since 0.0.0.0 without one means an unknown client to sock_format */
-	if (getaddrinfo(bare, DEFAULT_PORT, &hints, &found) != 0)
+	int status = getaddrinfo(bare, DEFAULT_PORT, &hints, &found);
+	if (status != 0) {
+		errno = status == EAI_MEMORY ? ENOMEM : 0;
 		return false;
+	}
 	sock_format(found->ai_addr, found->ai_addrlen, &name);
 	freeaddrinfo(found);
 	snprintf(number, size, "%s", name.host);

@@ -96,7 +96,7 @@ static void client_shake_hands(struct session *s)
 	if (s->backend_error.status != 0 && s->startup.kind == STARTUP_CANCEL)
 		session_forward_cancel(s); /* logs it */
 	if (s->backend_error.status != 0)
-		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+		session_refuse_backend(s);
 	if (s->options.ca == NULL)
 		log_peer_line(LOG_WARNING, "the server's certificate is not verified, so anyone "
 					   "could impersonate it: use -A");

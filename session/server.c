@@ -153,7 +153,7 @@ static void server_admit(struct session *s)
 	authorize(s);
 	session_connect_backend(s);
 	if (s->backend_error.status != 0)
-		session_refuse(s, REFUSE_BACKEND, s->backend_error.text, EX_UNAVAILABLE);
+		session_refuse_backend(s);
 	session_set_title(s);
 	if (s->options.application_name_host &&
 	    !startup_append_host(st, s->peer.host, s->peer.port))
@@ -168,7 +168,7 @@ static void server_admit(struct session *s)
 	fail(&s->backend_error, no_memory ? EX_OSERR : EX_UNAVAILABLE, "%s: %s", s->addresses.name,
 	     no_memory ? "out of memory"
 		       : "the server closed the connection immediately; see PostgreSQL's log");
-	session_refuse(s, REFUSE_BACKEND, s->backend_error.text, s->backend_error.status);
+	session_refuse_backend(s);
 }
 
 const struct session_mode session_server_mode = {server_negotiate, server_shake_hands,

@@ -36,6 +36,14 @@ noreturn void session_refuse(struct session *s, enum refusal why, const char *de
 	session_tell(s, why, detail, status);
 }
 
+noreturn void session_refuse_backend(struct session *s)
+{
+	const struct error *e = &s->backend_error;
+
+	session_refuse(s, REFUSE_BACKEND, e->text,
+		       e->status == EX_OSERR ? EX_OSERR : EX_UNAVAILABLE);
+}
+
 noreturn void session_end_probe(struct session *s)
 {
 	log_peer_line(LOG_DEBUG, "client left without a startup packet");

@@ -141,6 +141,9 @@ noreturn void session_tell(struct session *s, enum refusal why, const char *deta
 /* The same, with a log line; it contains `detail` unescaped. */
 noreturn void session_refuse(struct session *s, enum refusal why, const char *detail, int status);
 
+/* The same: s->backend_error says why there is no backend. */
+noreturn void session_refuse_backend(struct session *s);
+
 /* Leave with status 0 and a debug line: health checks disconnect like this all day. */
 noreturn void session_end_probe(struct session *s);
 

@@ -10,6 +10,7 @@
 #include "tls/internal.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 
@@ -139,8 +140,9 @@ static bool set_server_name(SSL *ssl, const char *name)
 		return false; /* OpenSSL 3 would take it */
 	for (char *c = wanted; *c != '\0'; c++)
 		*c = (char)tolower((unsigned char)*c);
-	return address_is_number(wanted, number, sizeof number) ||
-	       SSL_set_tlsext_host_name(ssl, wanted) == 1;
+	if (address_is_number(wanted, number, sizeof number))
+		return true;
+	return errno != ENOMEM && SSL_set_tlsext_host_name(ssl, wanted) == 1;
 }
 
 bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e)
@@ -155,8 +157,11 @@ bool tls_set_up_client(SSL *ssl, const struct options *o, struct error *e)
 		SSL_set_verify(ssl, SSL_VERIFY_PEER, verify_server);
 	if (SSL_set_alpn_protos(ssl, tls_alpn, TLS_ALPN_LEN) != 0)
 		return fail(e, EX_OSERR, "out of memory");
+	errno = 0;
 	if (!set_server_name(ssl, name) || (o->sslmode == SSLMODE_VERIFY_FULL && !verify_name(ssl)))
-		return fail(e, EX_USAGE, "\"%s\" is not a valid server name; see --servername",
-			    name);
+		return errno == ENOMEM
+			   ? fail(e, EX_OSERR, "out of memory")
+			   : fail(e, EX_USAGE,
+				  "\"%s\" is not a valid server name; see --servername", name);
 	return true;
 }
