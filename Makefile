@@ -195,7 +195,7 @@ t/bin/short_calls.so: t/short_calls.c Makefile
 # The whole program with an allocation that fails.
 t/bin/failing_calls: t/whole_session.h
 FAILING = main tls_apply_settings regcomp getpwnam closefrom clock_gettime getppid \
-	address_look_up_listen sandbox_enter sandbox_enter_parent
+	address_look_up_listen sandbox_drop_privileges sandbox_enter_parent
 t/bin/failing_malloc: t/failing_malloc.c t/whole_session.h $(OBJS)
 	@mkdir -p t/bin
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(HARDEN_LD) $(LDFLAGS) $(FAILING:%=-Wl$(comma)--wrap=%) -o $@ $(filter %.c %.o,$^) $(LIBS)

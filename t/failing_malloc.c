@@ -11,8 +11,8 @@
  * "alone" or "on", what became of the process ("exit", "signal" or "hang", and a number), what the
  * client saw, and the log.
  *
- * Up to the sandbox, which forbids fork(), all runs are copies of one process at that allocation.
- * After that each run begins anew.
+ * Up to step 5, in which the sandbox forbids fork(), all runs are copies of one process at that
+ * allocation. The others are copies of it at step 5.
  *
  * t/whole_session.h explains KIND and what the client sees.
  *
@@ -35,6 +35,7 @@ struct options;
 struct error;
 struct address_list;
 struct sandbox_needs;
+struct sandbox_user;
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -54,8 +55,8 @@ bool __wrap_address_look_up_listen(struct address_list *list, const struct optio
 				   struct error *e);
 pid_t __real_getppid(void);
 pid_t __wrap_getppid(void);
-bool __real_sandbox_enter(const struct sandbox_needs *needs, struct error *e);
-bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e);
+bool __real_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e);
+bool __wrap_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e);
 bool __real_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e);
 bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e);
 bool __real_tls_apply_settings(SSL_CTX *ctx, const struct options *o, struct error *e);
@@ -70,7 +71,6 @@ static struct shared {
 	bool reached;
 	bool in_glibc;
 	unsigned long at_settings; /* the count after OpenSSL's initialisation */
-	unsigned long next;        /* what the copied process has left to do */
 } * shared;
 
 /* The process that is copied. Its clock stands still meanwhile. */
@@ -104,11 +104,11 @@ static bool make_copies(void)
 
 	reporting = true;
 	for (int on = 0; on < 2 && !in_copy; on++)
-		in_copy = !report(count, on != 0, start_copy);
+		in_copy = !report(copy_at, on != 0, start_copy);
 	reporting = false;
 	lost_ns += real_ns() - begin;
 	if (!in_copy)
-		shared->next = copy_at += copy_step;
+		copy_at += copy_step;
 	return in_copy;
 }
 
@@ -198,21 +198,28 @@ pid_t __wrap_getppid(void)
 	return listening && copied != 0 ? copied : __real_getppid();
 }
 
-static void stop_copying(void)
+/* Make the copies that fail later. Returns in each. */
+static void finish_copying(void)
 {
+	if (copy_at == 0)
+		return;
+	do
+		shared->reached = false;
+	while (copy_at <= copy_last && !make_copies() && shared->reached);
 	if (copy_at != 0)
 		_exit(0);
 }
 
-bool __wrap_sandbox_enter(const struct sandbox_needs *needs, struct error *e)
+/* A socket for the backend, which copies cannot share, is created next. */
+bool __wrap_sandbox_drop_privileges(const struct sandbox_user *who, struct error *e)
 {
-	stop_copying();
-	return __real_sandbox_enter(needs, e);
+	finish_copying();
+	return __real_sandbox_drop_privileges(who, e);
 }
 
 bool __wrap_sandbox_enter_parent(const struct sandbox_needs *needs, struct error *e)
 {
-	stop_copying();
+	finish_copying();
 	return __real_sandbox_enter_parent(needs, e);
 }
 
@@ -269,12 +276,11 @@ static void keep_descriptors(void)
 	control = kept;
 }
 
-/* All runs up to the sandbox: nobody speaks to the process that is copied. */
+/* Nobody speaks to the process that is copied. */
 static void run_copies(unsigned long first)
 {
 	int client[2], log[2], status;
 
-	shared->next = first;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client) != 0 ||
 	    pipe2(log, O_CLOEXEC) != 0)
 		abort();
@@ -321,11 +327,5 @@ int __wrap_main(int argc, char **argv, char **envp)
 	copy_step = step;
 	copy_last = last;
 	run_copies(first);
-	shared->reached = true;
-	for (unsigned long at = shared->next; at <= last && shared->reached; at += step) {
-		shared->reached = false;
-		report(at, false, start_failing);
-		report(at, true, start_failing);
-	}
 	return 0;
 }

@@ -13,6 +13,7 @@ limit(3600);
 my $end = 1_000_000;
 
 fail_allocations('a server with certificates, a map and PROXY headers', 'p', 1, 1, $end);
+fail_allocations('a stranger', 'stranger', 0, 1, $end);
 fail_allocations('client mode', 'c', 0, 1, $end);
 fail_allocations('a listener, from the start', 'l', 1, 1, 1000);
 fail_allocations('a listener', 'l', 0, 1, $end);
