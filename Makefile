@@ -317,7 +317,7 @@ faults: all units
 	t/setup
 	LOAD=1 prove -j3 t/torture/vanished.t t/torture/load.t t/torture/killed.t t/torture/faults.t
 
-# All of it. Takes more than an hour, as root.
+# All of these, as root.
 torture:
 	$(MAKE) check SAN=1
 	$(MAKE) valgrind fuzz proofs pump failures tls-abuse faults coverage

@@ -38,7 +38,7 @@ static noreturn void refuse_without_tls(struct session *s)
 	session_leave(s, s->tls_error.status);
 }
 
-/* The server did not answer: `late` if it did not do so in time, `lost` if the connection failed. */
+/* No answer came: because of `late` if the time is over, of `lost` if the connection failed. */
 static noreturn void no_answer(struct session *s, enum io_status io, const char *late,
 			       const char *lost)
 {
