@@ -15,13 +15,16 @@
  * sabotage: s/if (at != last)/if (at > last)/ wire/startup.c
  * sabotage: s/\*where = value;/if (*where == NULL) *where = value;/ wire/startup.c
  * sabotage: s/strlen(value) > STARTUP_NAME_MAX/strlen(value) > STARTUP_NAME_MAX + 1/ wire/startup.c
+ * sabotage: s/if (strcasecmp(name/if (strcmp(name/ wire/startup.c
  */
 #include "proof.h"
 
-#define strlen length_of
-#define strcmp compare
+#define strlen     length_of
+#define strcmp     compare
+#define strcasecmp compare_setting
 static size_t length_of(const char *s);
 static int compare(const char *s, const char *word);
+static int compare_setting(const char *s, const char *word);
 struct startup;
 static void at_loop(struct startup *st, size_t *at);
 
@@ -63,10 +66,19 @@ static size_t length_of(const char *s)
 static int compare(const char *s, const char *word)
 {
 	size_t at = place_of(s);
-	bool equal = word[0] == 'u' ? is_user[at] : word[0] == 'd' ? is_database[at] : is_name[at];
+	bool equal = word[0] == 'u' ? is_user[at] : is_database[at];
 
 	given(!equal || st.packet[at] == word[0]);
 	return equal ? 0 : 1;
+}
+
+/* The name of a setting, in any case. */
+static int compare_setting(const char *s, const char *word)
+{
+	size_t at = place_of(s);
+
+	given(!is_name[at] || (st.packet[at] | 0x20) == word[0]);
+	return is_name[at] ? 0 : 1;
 }
 
 /* ---- PostgreSQL */
@@ -80,7 +92,7 @@ static void take(size_t name, size_t value)
 		pg.twice |= *where != 0;
 		pg.too_long |= length_of((char *)st.packet + value) > 63;
 		*where = value;
-	} else if (compare((char *)st.packet + name, "application_name") == 0) {
+	} else if (compare_setting((char *)st.packet + name, "application_name") == 0) {
 		pg.application_name = value;
 	}
 }
