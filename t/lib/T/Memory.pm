@@ -28,9 +28,10 @@ my %arguments = (
 );
 
 # What may become of a run: it is as if nothing had failed, or ends with status 71 and a line that
-# says why. A listener goes on, and its session has the line.
+# says why. There may be no memory to tell a stranger. A listener goes on, and its session has the
+# line.
 my $served = qr/ exit 0 served .*disconnection: .*\|$/;
-my $refused = qr/ exit 77 refused .*\|$/;
+my $refused = qr/ exit 77 (?:cut|refused) .*\|$/;
 my $ended = qr/ exit 71 (?:cut|nothing|refused|served) .*out of memory[^|]*\|$/;
 my $listener = qr/ exit 0 (?:cut|refused|served) .*(?:disconnection: |out of memory).*stopped\|$/;
 
