@@ -50,6 +50,8 @@ my %refused = (
 		point('onlysomereasons=keyCompromise') ],
 	'a list for attribute certificates' => [ qr/is limited to attribute certificates/,
 		point('onlyAA=TRUE') ],
+	'a list for nothing' => [ qr/issuingDistributionPoint that excludes every certificate/,
+		point("onlyuser=TRUE\nonlyCA=TRUE") ],
 	'a damaged scope' => [ qr/issuingDistributionPoint that is damaged|could not load/,
 		ext => '2.5.29.28=critical,DER:0500' ],
 	'an unknown critical extension' => [ qr/critical extension that OpenSSL does not support/,

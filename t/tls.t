@@ -4,6 +4,7 @@
 # all types of keys, openssl.cnf.
 # never: A session cache or session tickets; renegotiation; compression.
 # sabotage: s/SSL_CTX_set_num_tickets(ctx, 0) != 1/0/ tls/settings.c
+# sabotage: s/== SSL_R_NOT_REPLACING_CERTIFICATE/== SSL_R_BAD_VALUE/ tls/credential.c
 use lib 't/lib';
 use T;
 
@@ -118,6 +119,9 @@ subtest 'RSA, ECDSA and Ed25519 keys, and two at once' => sub {
 		ok($k->negotiate(max => 'TLSv1.2', ciphers => 'ECDHE-' . uc($kind) . '-AES128-GCM-SHA256'), "both: the client wants $kind");
 		is(($k->chain)[0], "/CN=$kind", 'it gets that certificate');
 	}
+	my $same = serve(pg => $fake, pem => $pem{ecdsa}, args => [ '-p', make_pem(make_cert(name => 'again')) ]);
+	ok(!connect_to($same->port)->negotiate, 'two keys of one type are refused');
+	$same->logged(qr/both have EC keys: two certificates must have different types of keys/);
 };
 
 subtest 'openssl.cnf and OPENSSL_CONF are honoured' => sub {
