@@ -294,10 +294,12 @@ int check_run(const struct options *o)
 	if (o->listen != NULL)
 		report_listener(o);
 	check_tls(o); /* step 3 */
-	if (o->map != NULL && !identmap_load(o->ident_map, o->map, true, &map, &e))
+	if (o->map != NULL && !identmap_load(o->ident_map, o->map, true, &map, &e)) {
 		check_error("%s", e.text);
-	else if (o->map != NULL)
+	} else if (o->map != NULL) {
 		check_ok("map \"%s\": no errors", o->map);
+		identmap_free(map);
+	}
 	bool ok = sandbox_find_user(o->user, o->group, &who, &e);
 	if (ok) {
 		look_up_backend(o, who.uid); /* step 4 */
