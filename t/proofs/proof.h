@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/proofs/proof.h - what the harnesses share: claims, arbitrary values, and the stream.
+ * t/proofs/proof.h - what the harnesses share: claims, arbitrary values, fail() and the stream.
  *
  * Reading is the contract of net/stream.h, which t/proofs/stream.c proves for all ways in which the
  * bytes may arrive. Objects of static storage begin with arbitrary values.
@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "log.h"
 #include "net/stream.h"
 
 /* What must hold; what may be taken for granted; what must be possible, or the proof is empty. */
@@ -32,6 +33,13 @@ static inline size_t any_size(size_t min, size_t max)
 
 	given(n >= min && n <= max);
 	return n;
+}
+
+bool fail(struct error *e, int status, const char *fmt, ...)
+{
+	(void)fmt;
+	e->status = status;
+	return false;
 }
 
 /* Of the peer's `input` `taken` bytes were asked for and `arrived` came, to `buffer`. */

@@ -99,20 +99,6 @@ static int any_address(int family, const char *word, void *to)
 	return valid[calls++] ? 1 : 0;
 }
 
-bool fail(struct error *e, int status, const char *fmt, ...)
-{
-	(void)fmt;
-	e->status = status;
-	return false;
-}
-
-enum io_status stream_read_exactly(struct stream *s, void *buf, size_t size, size_t *got,
-				   deadline when)
-{
-	(void)s, (void)buf, (void)size, (void)got, (void)when;
-	return IO_FAILED;
-}
-
 /* ---- the specification */
 
 static bool is_port(const char *word, unsigned *port)

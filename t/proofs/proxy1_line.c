@@ -55,13 +55,6 @@ static void *find(const void *s, int c, size_t n)
 	return NULL;
 }
 
-bool fail(struct error *e, int status, const char *fmt, ...)
-{
-	(void)fmt;
-	e->status = status;
-	return false;
-}
-
 static void check_bytes(void)
 {
 	size_t some = any_size(0, INPUT - 1);

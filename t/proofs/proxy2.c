@@ -38,13 +38,6 @@ static bool version_1(const struct header *h)
 	return false;
 }
 
-bool fail(struct error *e, int status, const char *fmt, ...)
-{
-	(void)fmt;
-	e->status = status;
-	return false;
-}
-
 /* Is this a header? With a client, its family and port. */
 static bool is_header(int *family, unsigned *port)
 {
