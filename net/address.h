@@ -41,7 +41,8 @@ void address_bare_name(const char *host, char *name, size_t size);
 
 /*
  * Is `host` an address, not a name? If so, `number` gets its usual form: without a zone, and IPv4
- * instead of IPv4-mapped IPv6. Never blocks. With errno ENOMEM false means nothing.
+ * instead of IPv4-mapped IPv6. Never blocks. If it returns false, errno is ENOMEM when there was
+ * no memory to find out, and otherwise 0.
  */
 bool address_is_number(const char *host, char *number, size_t size);
 

@@ -32,11 +32,12 @@ refused('groups', 64, qr/: --groups=none-such: OpenSSL has no such key-exchange 
 
 my $pem = make_pem(make_cert(name => 'locked', passphrase => 'x'));
 my $command = qr/: could not load private key "\Q$pem\E": --passphrase-command/;
+my $unusable = qr/did not print a passphrase of at most \d+ bytes and exit within 10 s/;
 my %says = (
 	'true' => qr/printed nothing; its first line must be the passphrase/,
 	'exit 3' => qr/failed with exit status 3/,
-	"head -c 100000 /dev/zero | tr '\\0' x" => qr/did not print a passphrase of at most \d+ bytes and exit within 10 s/,
-	'sleep 1000' => qr/did not print a passphrase of at most \d+ bytes and exit within 10 s/,
+	"head -c 100000 /dev/zero | tr '\\0' x" => $unusable,
+	'sleep 1000' => $unusable,
 );
 refused("a passphrase command: $_", 78, qr/$command $says{$_}/, pem => $pem,
 	args => ["--passphrase-command=$_"]) for sort keys %says;
@@ -46,9 +47,11 @@ refused('a cancel request, and PostgreSQL is down', 69,
 	connect => '127.0.0.1:' . free_port(), bytes => cancel_request(1, 'KEY!'));
 
 subtest 'standard input is a terminal' => sub {
-	my $r = T::run([ qw(script -qec), "$PGSSL -p $pem -r 5432", '/dev/null' ], in => '/dev/null', quiet => 1);
+	my $r = T::run([ qw(script -qec), "$PGSSL -p $pem -r 5432", '/dev/null' ],
+		in => '/dev/null', quiet => 1);
 	is($r->{status}, 64, 'status');
-	like($r->{out}, qr/standard input is a terminal: start pgssl from xinetd, inetd or systemd, or with -d to listen on a port \(see --help\)/, 'the message');
+	like($r->{out}, qr/standard\ input\ is\ a\ terminal:\ start\ pgssl\ from\ xinetd,\ inetd\ or
+		\ systemd,\ or\ with\ -d\ to\ listen\ on\ a\ port\ \(see\ --help\)/x, 'the message');
 };
 
 subtest 'another user, without root' => sub {
@@ -56,11 +59,13 @@ subtest 'another user, without root' => sub {
 	my ($uid, $gid) = (getpwnam nobody())[2, 3];
 	mkdir "$TMP/nobody";
 	chown $uid, $gid, server_pem()->{pem}, "$TMP/nobody";
-	my $s = session(pg => $fake, nolog => 1, args => [ '-s', 'daemon', '-o', "$TMP/nobody/log" ],
+	my $s = session(pg => $fake, nolog => 1,
+		args => [ '-s', 'daemon', '-o', "$TMP/nobody/log" ],
 		wrap => [ qw(setpriv --clear-groups --reuid), $uid, '--regid', $gid ]);
 	$s->conn->rest;
 	is($s->wait, 77, 'status');
 	like(slurp("$TMP/nobody/log"),
-		qr/: only root can become user \d+, group \d+; start as root or leave out -s and -g/, 'the log');
+		qr/: only root can become user \d+, group \d+; start as root or leave out -s and -g/,
+		'the log');
 };
 done_testing;

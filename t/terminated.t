@@ -37,7 +37,8 @@ for (@queued) {
 sub ends {
 	my ($step, $start, $client, $at_term, $at_timeout, $status) = @_;
 	for my $end ('SIGTERM', 'timeout') {
-		my $s = $start->($end eq 'SIGTERM' ? () : qw(--handshake-timeout=1 --connect-timeout=1));
+		my @soon = qw(--handshake-timeout=1 --connect-timeout=1);
+		my $s = $start->($end eq 'SIGTERM' ? () : @soon);
 		$client->($s);
 		if ($end eq 'SIGTERM') {
 			is_idle($step, $s->{pid});
@@ -51,12 +52,19 @@ sub ends {
 }
 
 sub server { my @args = @_; return session(pg => $silent, args => \@args) }
-sub unconnected { my @args = @_; return session(connect => '127.0.0.1:' . $full->sockport, args => \@args) }
+
+sub unconnected {
+	my @args = @_;
+	return session(connect => '127.0.0.1:' . $full->sockport, args => \@args);
+}
 
 # Client mode in front of a backend that is silent from some step on.
 sub client_of {
 	my ($pg) = @_;
-	return sub { my @args = @_; return local_session(pg => $pg, args => [ '-A', server_pem()->{root}, @args ]) };
+	return sub {
+		my @args = ('-A', server_pem()->{root}, @_);
+		return local_session(pg => $pg, args => \@args);
+	};
 }
 
 sub sends { my ($bytes) = @_; return sub { $_[0]->conn->raw_send($bytes) } }
@@ -66,7 +74,7 @@ sub sends_under_tls {
 	return sub { $_[0]->conn->negotiate or die 'no TLS'; $_[0]->conn->send($bytes) };
 }
 
-# Its end is certain only when the fake backend has `bytes`, or its TLS is up.
+# Send a startup packet, and wait until this backend has received so many bytes.
 sub asks {
 	my ($pg, $bytes) = @_;
 	return sub {
@@ -100,7 +108,8 @@ ends('client mode, the answer to SSLRequest', client_of($silent), asks($silent, 
 ends('client mode, the ServerHello', client_of($in_handshake), asks($in_handshake, 100),
 	qr/$no_tls\Qterminated by SIGTERM during the TLS handshake\E /,
 	qr/$no_tls\Qthe server did not finish the TLS handshake in time\E /, 69);
-ends('client mode, the answer to the startup packet', client_of($in_login), asks($in_login, length $startup),
+ends('client mode, the answer to the startup packet', client_of($in_login),
+	asks($in_login, length $startup),
 	qr/$no_tls\Qterminated by SIGTERM before the session began\E /,
 	qr/$no_tls\Qthe server did not answer the startup packet in time\E /, 69);
 done_testing;

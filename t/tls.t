@@ -119,7 +119,8 @@ subtest 'RSA, ECDSA and Ed25519 keys, and two at once' => sub {
 		ok($k->negotiate(max => 'TLSv1.2', ciphers => 'ECDHE-' . uc($kind) . '-AES128-GCM-SHA256'), "both: the client wants $kind");
 		is(($k->chain)[0], "/CN=$kind", 'it gets that certificate');
 	}
-	my $same = serve(pg => $fake, pem => $pem{ecdsa}, args => [ '-p', make_pem(make_cert(name => 'again')) ]);
+	my $again = make_pem(make_cert(name => 'again'));
+	my $same = serve(pg => $fake, pem => $pem{ecdsa}, args => [ '-p', $again ]);
 	ok(!connect_to($same->port)->negotiate, 'two keys of one type are refused');
 	$same->logged(qr/both have EC keys: two certificates must have different types of keys/);
 };

@@ -93,8 +93,10 @@ bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST
 #define TLS_NAMES_MAX 65535
 size_t tls_names_size(const STACK_OF(X509_NAME) * names);
 
-/* Give OpenSSL allocation functions of ours, before its first allocation; its first steps follow.
- * Exits if there is no memory for them. */
+/*
+ * Give OpenSSL allocation functions of ours, before its first allocation, and let it initialise
+ * itself. Exits if there is no memory for that.
+ */
 void tls_install_wiping(void);
 
 /* Has an allocation of OpenSSL failed since the last call? OpenSSL often names another reason. */
