@@ -259,9 +259,9 @@ ifdef SAN_REPORTS
 CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fsanitize-undefined-trap-on-error
 HARDEN = -fPIE
 OBJS += t/sanitizers.o
-pgssl: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init
+pgssl t/bin/unit_pump: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init
 t/sanitizers.o: CPPFLAGS += -DSAN_REPORTS='"$(SAN_REPORTS)"'
-pgssl: t/sanitizers.o
+pgssl t/bin/unit_pump: t/sanitizers.o
 t/sanitizers.o: again
 .PHONY: again
 endif

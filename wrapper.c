@@ -32,7 +32,8 @@
 /* What step 0 found on descriptor 2. */
 struct found_stderr {
 	bool is_log;   /* not the client, nor closed, nor /dev/null */
-	int set_aside; /* a copy if it is the same file as descriptor 1 but not 0, else -1 */
+	bool is_stdin; /* the same file as descriptor 0 */
+	int set_aside; /* a copy if it may be the client, else -1 */
 	int first_unused;
 };
 
@@ -42,6 +43,14 @@ static bool same_file(int a, int b)
 
 	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
 	       st_a.st_ino == st_b.st_ino;
+}
+
+/* A terminal or /dev/null: no client is on descriptor 0, nor then on 1. */
+static bool is_character_device(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode);
 }
 
 /* The log is not open. */
@@ -61,8 +70,9 @@ static struct found_stderr guard_descriptors(int first_unused)
 {
 	struct found_stderr found = {.set_aside = -1, .first_unused = first_unused};
 	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
-	bool is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
-	bool client = is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO));
+	found.is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
+	bool client = found.is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO) &&
+					 !is_character_device(STDIN_FILENO));
 	int null = open("/dev/null", O_RDWR | O_NOCTTY);
 
 	while (null >= 0 && null < STDERR_FILENO) /* fill in 0 and 1 too */
@@ -74,7 +84,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 		found.is_log = true;
 	} else {
 		found.is_log = !closed && !client && !is_null;
-		if (client && !is_stdin && !is_null)
+		if (client && !is_null)
 			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first_unused);
 		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
 			refuse_start(false);
@@ -98,18 +108,27 @@ static struct found_stderr prepare_process(int argc, char **argv, char **envp)
 
 /* ---- 1: options ---- */
 
-/* A listener has no client: "pgssl -d 9000 >file 2>&1" and systemd's journal can have the log. */
-static bool settle_stderr(struct found_stderr found, bool listening)
+/* Does pgssl only report something and exit? */
+static bool reports(const struct options *o)
+{
+	return o->help || o->version || o->check || o->sessions != NULL;
+}
+
+/*
+ * "pgssl -d 9000 >file 2>&1" and systemd's journal can have the log: a listener has no client. A
+ * report has none either.
+ */
+static bool settle_stderr(struct found_stderr found, const struct options *o)
 {
 	if (found.set_aside < 0)
 		return found.is_log;
-	bool restored = listening && dup2(found.set_aside, STDERR_FILENO) >= 0;
+	bool no_client = reports(o) || (options_listener(o) && !found.is_stdin);
+	bool restored = no_client && dup2(found.set_aside, STDERR_FILENO) >= 0;
 	closefrom(found.first_unused);
 	return restored;
 }
 
-/* The options that make pgssl report something and exit. */
-static void report_and_exit(const struct options *o)
+static noreturn void report_and_exit(const struct options *o)
 {
 	struct error e;
 	char library[128];
@@ -120,8 +139,6 @@ static void report_and_exit(const struct options *o)
 		printf("pgssl %s (%s)\n", VERSION, tls_library(library, sizeof library));
 	else if (o->check)
 		exit(check_run(o));
-	else if (o->sessions == NULL)
-		return;
 	else if (!check_sessions(o->sessions, &e))
 		die(e.status, "%s", e.text);
 	exit(EX_OK);
@@ -135,7 +152,7 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 
 	s->started_ms = deadline_in(0);
 	bool ok = options_parse(o, argc, argv, listen_inherited(), &usage);
-	bool use_stderr = settle_stderr(found, options_listener(o));
+	bool use_stderr = settle_stderr(found, o);
 	int fd = o->log == NULL ? -1 : path_append(o->log, &why);
 	log_open(fd, use_stderr, o->service, o->debug);
 	if (o->log != NULL && fd < 0) {
@@ -146,7 +163,8 @@ static void read_options(struct session *s, int argc, char **argv, struct found_
 		listen_turn_one_away();
 		die(usage.status, "%s", usage.text);
 	}
-	report_and_exit(o);
+	if (reports(o))
+		report_and_exit(o);
 	if (!options_listener(o) && isatty(STDIN_FILENO))
 		die(EX_USAGE,
 		    "standard input is a terminal: start pgssl from xinetd, inetd or systemd, or "

@@ -86,6 +86,7 @@ static void add_session(long pid, char *title)
 	for (char *word; last < SINCE && (word = strsep(&title, " ")) != NULL; last++)
 		r.fields[last] = copy(word);
 	if (last <= CLIENT) { /* the startup packet is not in */
+		free((void *)r.fields[USER]);
 		r.fields[CLIENT] = r.fields[DATABASE];
 		r.fields[USER] = r.fields[DATABASE] = NULL;
 	}

@@ -279,6 +279,22 @@ static void forget_siblings(int pipe)
 	admitted_pipe = pipe;
 }
 
+static void add_child(const struct child_place *place, pid_t pid, int pipe)
+{
+	struct child *c = &children[child_count++];
+
+	*c = (struct child){
+	    .pid = pid,
+	    .state = place->excess == REFUSE_NONE ? HALF_OPEN : REFUSED,
+	    .pipe = pipe,
+	    .source = place->source,
+	    .young_until = deadline_in(YOUNG_MS),
+	};
+	count_child(c, 1);
+	if (c->state == REFUSED)
+		close_pipe(c);
+}
+
 pid_t children_fork(const struct child_place *place)
 {
 	int ends[2];
@@ -286,29 +302,15 @@ pid_t children_fork(const struct child_place *place)
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
 		return -1;
 	pid_t pid = fork();
-	if (pid == 0) {
-		close(ends[0]);
-		forget_siblings(ends[1]);
-		return 0;
-	}
 	int saved = errno;
-	close(ends[1]);
-	if (pid < 0) {
+	close(ends[pid == 0 ? 0 : 1]);
+	if (pid == 0)
+		forget_siblings(ends[1]);
+	else if (pid > 0)
+		add_child(place, pid, ends[0]);
+	else
 		close(ends[0]);
-		errno = saved;
-		return -1;
-	}
-	struct child *c = &children[child_count++];
-	*c = (struct child){
-	    .pid = pid,
-	    .state = place->excess == REFUSE_NONE ? HALF_OPEN : REFUSED,
-	    .pipe = ends[0],
-	    .source = place->source,
-	    .young_until = deadline_in(YOUNG_MS),
-	};
-	count_child(c, 1);
-	if (c->state == REFUSED)
-		close_pipe(c);
+	errno = saved;
 	return pid;
 }
 

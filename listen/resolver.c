@@ -47,29 +47,34 @@ static void send_answer(int fd, const struct answer *a)
 	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
 }
 
+static noreturn void look_up(const struct options *o, int fd)
+{
+	static struct answer a;
+
+	alarm((unsigned)o->connect_timeout);
+	if (address_look_up(&a.addresses, o, &a.error))
+		a.error.status = 0;
+	alarm(0);
+	send_answer(fd, &a);
+	_exit(EX_OK);
+}
+
 /* Each look-up has its own process, which SIGALRM ends after --connect-timeout. */
 static void answer_one(struct session *s, int fd)
 {
-	static struct answer a;
+	static struct answer none;
 	int status = 0;
 	pid_t pid = fork();
 
-	memset(&a, 0, sizeof a);
-	if (pid == 0) {
-		alarm((unsigned)s->options.connect_timeout);
-		if (address_look_up(&a.addresses, &s->options, &a.error))
-			a.error.status = 0;
-		alarm(0);
-		send_answer(fd, &a);
-		_exit(EX_OK);
-	}
+	if (pid == 0)
+		look_up(&s->options, fd);
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (pid > 0 && WIFEXITED(status))
 		return;
-	fail(&a.error, EX_NOHOST, "%s: could not look up the host: no answer after %d s",
+	fail(&none.error, EX_NOHOST, "%s: could not look up the host: no answer after %d s",
 	     s->options.connect, s->options.connect_timeout);
-	send_answer(fd, &a);
+	send_answer(fd, &none);
 }
 
 static void set_resolver_signals(void)

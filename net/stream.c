@@ -98,15 +98,7 @@ static unsigned fd_pending(struct stream *s)
 
 static enum io_status fd_shut(struct stream *s)
 {
-	/* A pipe can be closed. A terminal, on one descriptor, cannot be half closed. */
-	if (s->wfd != s->rfd && !((struct fd_stream *)s)->wsocket) {
-		if (s->wfd >= 0)
-			close(s->wfd);
-		s->wfd = -1;
-		return IO_DONE;
-	}
-	bool done = shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN || errno == ENOTSOCK;
-	return done ? IO_DONE : IO_FAILED;
+	return shutdown(s->wfd, SHUT_WR) == 0 || errno == ENOTCONN ? IO_DONE : IO_FAILED;
 }
 
 static const struct stream_verbs fd_verbs = {fd_read, fd_write, fd_pending, fd_shut};

@@ -124,6 +124,12 @@ expect('a world-readable key', with_cert($open), 78,
 chmod 0666, my $writable = spew("$TMP/writable.crt", slurp($other->{chain}), 0666);
 expect('a world-writable certificate', with_cert($writable, "--key=$other->{key}"), 0,
 	qr/^WARNING  certificate "\Q$writable\E": .*mode 0666: others can change it; chmod go-w$/m);
+if (is_root()) {
+	my $theirs = spew("$TMP/theirs.crt", slurp($other->{chain}));
+	chown 12345, 0, $theirs;
+	expect("another user's certificate", with_cert($theirs, "--key=$other->{key}"), 0,
+		qr/^WARNING  certificate "\Q$theirs\E": its owner 12345 can change it: give it to root or/m);
+}
 mkdir "$TMP/shared";
 chmod 0777, "$TMP/shared";
 expect('a world-writable directory', with_cert(spew("$TMP/shared/s.pem", slurp($good), 0600)), 0,

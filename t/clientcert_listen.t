@@ -80,7 +80,11 @@ put(map => "m /^al alice\n");
 is(outcome($alice), 'in', 'a regular expression');
 spew("$TMP/crash", '');
 put(map => "m /^some alice\n");
-is(outcome($alice), 'in', 'the new map makes regcomp() crash: the old one stays in use');
+my $during = outcome($alice);
+SKIP: {
+	skip 'without Landlock the session sees the file "crash"', 1 if $T::SAN;
+	is($during, 'in', 'the new map makes regcomp() crash: the old one stays in use');
+}
 ok(alive($listener), 'the listener lives');
 like(slurp($log), qr/could not reload .*the process that loaded "\Q$file{map}\E" was terminated by signal \d+/, 'logged');
 done_testing;

@@ -169,6 +169,9 @@ subtest 'directories' => sub {
 	spew("$else/other.pem", slurp(crl($other, until => 30 * 86400)));
 	symlink "$else/other.pem", "$crls/other.pem";
 	rehash($crls);
+	# Names that OpenSSL does not look for.
+	spew("$cas/$_", '') for qw(0123456789.0 01234567.x 01234567. 01234567.0x 01234567-0);
+	spew("$crls/$_", '') for qw(0123456789.r0 01234567.x0 01234567.r 01234567.r0x);
 	my $s = serve(pg => $pg, args => \@trust);
 	my $listener = serve_listen(pg => $pg, args => \@trust);
 	my $in = sub { return join ', ', map { my $port = $_->port; map { outcome($port, $_) } $alice, $bob, $carol } $s, $listener };
@@ -198,7 +201,7 @@ subtest 'a list of many entries' => sub {
 	my $k = connect_to($listener->port);
 	ok($k->login(user => 'postgres'), 'a session');
 	my ($child) = T::descendants($listener->{pid});
-	cmp_ok($limit->($child), '>', 256 << 20, 'its limit does not count the list');
+	cmp_ok($limit->($child), '>', 256 << 20, 'its limit does not count the list') unless $T::SAN;
 	rename spew("$file.new", slurp($full)), $file;
 	is(outcome($listener->port, $alice), 'certificate revoked', 'after a reload');
 	like($listener->log, qr/reloaded certificate and key/, 'which is logged');

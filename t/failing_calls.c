@@ -8,10 +8,11 @@
  * "signal" or "hang", a number, what the client saw, and the log. t/whole_session.h explains the
  * rest.
  *
- * A command after "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL,
- * when it is made the WHEN-th time, does nothing and returns RESULT. If that says that a connection
- * is lost, it is lost. PROCESS 0 is the command and 1 the first that it forks. If there was no such
- * call, the result is "missed".
+ * BACKEND is PostgreSQL's address; BACKEND_NAME has localhost instead of the number. A command after
+ * "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL, when it is made
+ * the WHEN-th time, does nothing and returns RESULT. If that says that a connection is lost, it is
+ * lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the result
+ * is "missed".
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -26,18 +27,23 @@
 
 #include "whole_session.h"
 
-enum { WORDS_MAX = 100, TRACED_MAX = 8, FAIL_WORDS = 5 };
+enum { WORDS_MAX = 100, TRACED_MAX = 32, FAIL_WORDS = 5 };
 
 /* ---- the tracer, a process between failing_calls and the command ---- */
 
 static struct failure {
-	long process, call, when, result;
+	const char *process;
+	long call, when, result;
 	bool happened;
 } * failure; /* shared */
 
 static struct traced {
 	pid_t pid;
+	char path
+	    [16]; /* "0" is the command, "0.2" the second process that it forked; "": not known yet */
+	int children;
 	long made;
+	bool stopped; /* before its path was known */
 	bool failing; /* this call, which has begun */
 } traced[TRACED_MAX];
 
@@ -104,27 +110,56 @@ static void pass_call(struct traced *t)
 	if (t->failing) {
 		set_result(t->pid, r);
 		t->failing = false;
-	} else if (info.op == PTRACE_SYSCALL_INFO_ENTRY && t - traced == failure->process &&
+	} else if (info.op == PTRACE_SYSCALL_INFO_ENTRY && strcmp(t->path, failure->process) == 0 &&
 		   (long)info.entry.nr == failure->call && ++t->made == failure->when) {
 		if (r == -EPIPE || r == -ECONNRESET || r == -ETIMEDOUT)
 			lose_connection(t->pid, (int)info.entry.args[0]);
-		set_call(t->pid, SYS_getpid);
+		if (info.entry.nr != SYS_close) /* it closes even if it fails */
+			set_call(t->pid, SYS_getpid);
 		t->failing = failure->happened = true;
 	}
 }
 
-/* Returns the signal that the process is to get. */
+static void go_on(const struct traced *t, int sig)
+{
+	bool over = failure->happened && !t->failing;
+
+	ptrace(over ? PTRACE_CONT : PTRACE_SYSCALL, t->pid, 0, sig);
+}
+
+static void name_child(struct traced *parent)
+{
+	unsigned long pid = 0;
+
+	ptrace(PTRACE_GETEVENTMSG, parent->pid, 0, &pid);
+	struct traced *child = find_traced((pid_t)pid);
+	child->pid = (pid_t)pid;
+	snprintf(child->path, sizeof child->path, "%.12s.%d", parent->path,
+		 ++parent->children % 10);
+	if (child->stopped)
+		go_on(child, 0);
+}
+
+/* Returns the signal that the process is to get; -1: it must wait. */
 static int pass_stop(pid_t pid, int status)
 {
 	struct traced *t = find_traced(pid);
-	int sig = WSTOPSIG(status);
+	int sig = WSTOPSIG(status), event = status >> 16;
 
-	if (t->pid == 0) { /* new, and stopped by ptrace(2) */
+	if (t->path[0] == '\0') { /* stopped by ptrace(2), before its parent */
 		t->pid = pid;
+		t->stopped = true;
+		return -1;
+	}
+	if (!t->stopped && t != traced) { /* stopped by ptrace(2), after its parent */
+		t->stopped = true;
 		return 0;
 	}
-	if (status >> 16 == PTRACE_EVENT_EXEC)
+	if (event == PTRACE_EVENT_EXEC)
 		t->made = 0;
+	if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_CLONE ||
+	    event == PTRACE_EVENT_VFORK)
+		name_child(t);
 	if (sig == (SIGTRAP | 0x80))
 		pass_call(t);
 	return status >> 16 != 0 || sig == (SIGTRAP | 0x80) ? 0 : sig;
@@ -141,13 +176,17 @@ static int trace(pid_t command)
 			result = pid == command ? status : result;
 			continue;
 		}
-		if (traced[0].pid == 0)
+		if (traced[0].pid == 0) { /* it has stopped itself */
+			traced[0] = (struct traced){.pid = pid, .path = "0"};
 			ptrace(PTRACE_SETOPTIONS, pid, 0,
-			       PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE |
-				   PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
+			       PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+				   PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL);
+			go_on(traced, 0);
+			continue;
+		}
 		int sig = pass_stop(pid, status);
-		bool over = failure->happened && !find_traced(pid)->failing;
-		ptrace(over ? PTRACE_CONT : PTRACE_SYSCALL, pid, 0, sig);
+		if (sig >= 0)
+			go_on(find_traced(pid), sig);
 	}
 	return result;
 }
@@ -194,13 +233,26 @@ static const char *end_of(const struct run *r, bool must_fail)
 	return WIFSIGNALED(r->status) ? "signal" : "exit";
 }
 
+/* The address of PostgreSQL for BACKEND, with a name for BACKEND_NAME. */
+static char *put_backend(char *word)
+{
+	static char name[64];
+
+	if (strcmp(word, "BACKEND") == 0)
+		return backend_address;
+	if (strcmp(word, "BACKEND_NAME") != 0)
+		return word;
+	snprintf(name, sizeof name, "localhost%s", strchr(backend_address, ':'));
+	return name;
+}
+
 static void run_command(char **words)
 {
 	static struct run r;
 	bool must_fail = strcmp(words[0], "fail") == 0;
 
 	if (must_fail)
-		*failure = (struct failure){atol(words[1]), atol(words[2]), atol(words[3]),
+		*failure = (struct failure){words[1], atol(words[2]), atol(words[3]),
 					    atol(words[4]), false};
 	(void)run_once(&r, start_command, words);
 	printf("%s %d %s %s\n", end_of(&r, must_fail),
@@ -226,7 +278,7 @@ int main(int argc, char **argv)
 		unsigned n = 0;
 		line[strcspn(line, "\n")] = '\0';
 		for (char *p = strtok(line, " "); p != NULL && n < WORDS_MAX; p = strtok(NULL, " "))
-			words[n++] = strcmp(p, "BACKEND") == 0 ? backend_address : p;
+			words[n++] = put_backend(p);
 		words[n] = NULL;
 		run_command(words);
 	}

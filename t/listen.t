@@ -4,6 +4,8 @@
 # clients, stopping, and running out of descriptors.
 # sabotage: s/serving >= (unsigned)options->max_connections/false/ listen/children.c
 # sabotage: s/memcmp(now, seen, sizeof now) == 0/true/ listen/reload.c
+# sabotage: s/log_signal(pid, WTERMSIG(status));/;/ listen/children.c
+# sabotage: s/(data\[0\].permitted & 1U << CAP_KILL) == 0/false/ sandbox/sandbox.c
 # sabotage: s/prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0)/0/ listen/listen.c
 # sabotage: /^void log_open_syslog/,/^}/s/if (sink.is_file)/if (false)/ log.c
 # sabotage: /^static void write_line/,/^}/s/if (sink.is_file)/if (false)/ log.c
@@ -336,6 +338,23 @@ subtest 'sessions do not outlive a listener that is killed' => sub {
 	kill 'KILL', $s->{pid};
 	gone($s->{pid});
 	ok(gone($child), 'the session has ended');
+};
+
+subtest 'a session that crashes is logged' => sub {
+	my $s = serve_listen(pg => $pg);
+	my $conn = connect_to($s->port);
+	ok($conn->login, 'a session');
+	my ($child) = grep { $_ != $s->{pid} } $s->sessions;
+	kill 'SEGV', $child;
+	$s->logged(qr/session process $child was terminated by signal 11: Segmentation fault/);
+	is(psql('select 1', port => $s->port)->{out}, "1\n", 'the listener serves');
+};
+
+subtest 'root without CAP_KILL is told' => sub {
+	plan skip_all => 'needs root' unless is_root();
+	my $s = serve_listen(pg => $pg, wrap => [qw(setpriv --bounding-set=-kill)]);
+	$s->logged(qr/cannot end sessions that run as another user: start with CAP_KILL, or as that user/);
+	is(psql('select 1', port => $s->port)->{out}, "1\n", 'the listener serves');
 };
 
 subtest 'out of descriptors: logged and tried again' => sub {

@@ -10,6 +10,8 @@
 # sabotage: s/refuse_start(!closed \&\& !client);/_exit(EX_OSERR);/ wrapper.c
 # sabotage: s/tm\.tm_zone/""/ log.c
 # sabotage: s/s->source = \*from;// listen/listen.c
+# sabotage: s/no_client = reports(o) ||/no_client =/ wrapper.c
+# sabotage: s/S_ISCHR(st.st_mode)/false/ wrapper.c
 use lib 't/lib';
 use T;
 use Socket;
@@ -206,6 +208,21 @@ subtest 'the log goes to standard error if that is not the client; host=[local] 
 	$s->wait;
 	like(slurp($s->{err}), qr/connection authorized: user=alice .*host=\[local\]/,
 		'the line is on standard error');
+};
+
+# "pgssl --sessions=/nosuch 2>&1 | less" showed nothing: descriptors 1 and 2 could be the client.
+subtest 'nor is standard output the client of a report, or with a terminal or /dev/null as input' => sub {
+	my %says = ('--sessions=/nosuch' => qr/could not open pid file directory "\/nosuch"/,
+		"--check -p $c->{pem} -o /nosuch/x" => qr/could not open log file "\/nosuch\/x"/,
+		'--nosuch' => qr/--nosuch: unknown or ambiguous option/,
+		'-p /nosuch -r 5432' => qr/could not open "\/nosuch"/);
+	for my $args (sort keys %says) {
+		my $in = $args =~ /sessions|check/ ? 'echo |' : '</dev/null';
+		my $r = T::run([ 'sh', '-c', "$in $PGSSL $args 2>&1 | cat" ], quiet => 1);
+		like($r->{out}, $says{$args}, $args);
+	}
+	my $r = T::run([ 'sh', '-c', "echo | $PGSSL -p /nosuch -r 5432 2>&1 | cat" ], quiet => 1);
+	unlike($r->{out}, qr/could not/, 'pipes may be the client');
 };
 
 subtest '-o takes precedence, and appends' => sub {

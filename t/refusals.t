@@ -3,6 +3,7 @@
 # What pgssl says when a setting cannot be used: the cause, and the cure.
 # sabotage: s/o->ciphersuites != NULL \&\& SSL/false \&\& SSL/ tls/settings.c
 # sabotage: s/return buf\[0\] != /return true || buf[0] != / tls/passphrase.c
+# sabotage: s/n == 0 || buf\[line\] != '.0'/true/ tls/passphrase.c
 # sabotage: s/isatty(STDIN_FILENO)/false/ wrapper.c
 # sabotage: s/could not forward a cancel request: %s"/cancel request forwarded"/ session/session.c
 use lib 't/lib';
@@ -38,6 +39,8 @@ my %says = (
 	'exit 3' => qr/failed with exit status 3/,
 	"head -c 100000 /dev/zero | tr '\\0' x" => $unusable,
 	'sleep 1000' => $unusable,
+	'yes x | head -c 100 | tr x "\\0"' => $unusable,
+	'printf "x\\0y\n"' => $unusable,
 );
 refused("a passphrase command: $_", 78, qr/$command $says{$_}/, pem => $pem,
 	args => ["--passphrase-command=$_"]) for sort keys %says;

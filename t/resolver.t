@@ -173,8 +173,11 @@ subtest 'the process that looks up names has little' => sub {
 		'it reads and writes nothing of the starter');
 	delete @is{ 0, 1, 2 };
 	like("@{[ values %is ]}", qr/^socket:\S+$/, 'besides it has one socket, to the listener');
-	ok(has_key($s->{pid}, $c->{cert}), 'the listener has the key in memory');
-	ok(!has_key($pid, $c->{cert}), 'this process does not');
+	SKIP: {
+		skip 'there is too much memory to search', 2 if $T::SAN;
+		ok(has_key($s->{pid}, $c->{cert}), 'the listener has the key in memory');
+		ok(!has_key($pid, $c->{cert}), 'this process does not');
+	}
 
 	kill 'KILL', $s->{pid};
 	wait_for('it to end with a listener that is killed', sub { reap($s->{pid}); !alive($pid) });

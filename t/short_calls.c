@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/short_calls.c - to be preloaded: recv() and send() take 1 to $SHORT bytes at a time, and every
- * fourth call fails with EINTR or EAGAIN.
+ * t/short_calls.c - to be preloaded: recv() and send() take 1 to $SHORT bytes of a stream at a time,
+ * and every fourth call fails with EINTR or EAGAIN.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -34,6 +34,15 @@ static size_t shorten(size_t size)
 	return n < size ? n : size;
 }
 
+/* True if the sandbox does not let it ask. */
+static bool is_stream(int fd)
+{
+	int type = SOCK_STREAM;
+
+	(void)getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type});
+	return type == SOCK_STREAM;
+}
+
 static bool fails(void)
 {
 	if (chance() % 4 != 0)
@@ -45,7 +54,7 @@ static bool fails(void)
 ssize_t recv(int fd, void *buf, size_t size, int flags)
 {
 	/* What recv() has shown is there. */
-	bool whole = peeked || (flags & MSG_PEEK) != 0;
+	bool whole = peeked || (flags & MSG_PEEK) != 0 || !is_stream(fd);
 
 	peeked = (flags & MSG_PEEK) != 0;
 	if (!whole && fails())
@@ -55,7 +64,9 @@ ssize_t recv(int fd, void *buf, size_t size, int flags)
 
 ssize_t send(int fd, const void *buf, size_t size, int flags)
 {
-	if (fails())
+	bool whole = !is_stream(fd);
+
+	if (!whole && fails())
 		return -1;
-	return syscall(SYS_sendto, fd, buf, shorten(size), flags, NULL, 0);
+	return syscall(SYS_sendto, fd, buf, whole ? size : shorten(size), flags, NULL, 0);
 }

@@ -94,7 +94,8 @@ static void take_keys(const unsigned char *from)
 static void take_keys_1_2(void)
 {
 	unsigned char master[48], seed[64], block[40];
-	EVP_KDF_CTX *prf = EVP_KDF_CTX_new(EVP_KDF_fetch(NULL, "TLS1-PRF", NULL));
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+	EVP_KDF_CTX *prf = EVP_KDF_CTX_new(kdf);
 
 	SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof master);
 	SSL_get_server_random(ssl, seed, 32);
@@ -106,6 +107,8 @@ static void take_keys_1_2(void)
 	    OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, seed, sizeof seed),
 	    OSSL_PARAM_construct_end()};
 	must(prf != NULL && EVP_KDF_derive(prf, block, sizeof block, with) == 1, "PRF failed");
+	EVP_KDF_CTX_free(prf);
+	EVP_KDF_free(kdf);
 	memcpy(iv, block + 32, 4);
 	use_key(block, options.hold ? 0 : 1); /* after Finished */
 }

@@ -69,8 +69,11 @@ for my $name (sort keys %start) {
 		$s->logged(qr/listening on IPv4 address "127\.0\.0\.1", port @{[ $s->port ]}$/);
 		my $conn = connect_to($s->port);
 		ok($conn->login, 'a session');
-		my ($listener, @more) = sort { $a <=> $b } $s->sessions;
-		is(scalar @more, 1, 'one listener, one child for the session');
+		my ($listener, @more);
+		wait_for('one listener and one child, for the session', sub {
+			($listener, @more) = sort { $a <=> $b } $s->sessions;
+			return @more == 1;
+		});
 		my $nobody = getpwnam 'nobody';
 		like(slurp("/proc/$listener/status"), qr/^Uid:\s+$nobody\s+$nobody\s+$nobody\s.*^CapPrm:\s+0+$/ms, 'of a user without rights') if is_root();
 		$conn->close;
@@ -172,6 +175,9 @@ subtest 'sockets that cannot be served are usage errors' => sub {
 	$s = passed([], in => $seqpacket);
 	is(exit_status($s), 64, 'a seqpacket socket on standard input');
 	like($s->log, qr/descriptor 0 is not a listening stream socket/, '... is not waited on');
+	$s = passed([ (tcp_listener()) x 33 ]);
+	is(exit_status($s), 64, '33 sockets');
+	like($s->log, qr/33 listening sockets passed: at most 32 are supported/, '... says how many it can serve');
 	$s = passed([ tcp_listener() ], args => [ '-d', free_port() ]);
 	is(exit_status($s), 64, 'a right one and -d');
 	like($s->log, qr/-d cannot be used here: the super-server passed a listening socket; leave out -d/, '... says so');

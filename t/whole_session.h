@@ -4,7 +4,8 @@
  * of a session between them, with handshake, login and data both ways.
  *
  * A session has a kind: s (server), p (server, behind a PROXY header), c (client mode),
- * l (listener, where the options include -d). CLIENT_PEM is the client's certificate and key, if it
+ * l (listener, where the options include -d), n (a command without a client, such as --check, whose
+ * output goes to the log). CLIENT_PEM is the client's certificate and key, if it
  * has one; BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
  * ErrorResponse), "cut", or, which must never be, "wrong" or "late" (LIMIT_S).
  *
@@ -40,6 +41,11 @@
 static char kind;
 static int control; /* to the client's process */
 static char backend_address[32];
+
+static bool has_client(void) /* on standard input */
+{
+	return kind != 'l' && kind != 'n';
+}
 
 /* ---- a connection of the client or of PostgreSQL, with or without TLS ---- */
 
@@ -282,12 +288,14 @@ static pid_t fork_plainly(void) /* perhaps within a lock of glibc's */
 
 static void use_descriptors(const int client[2], const int log[2])
 {
-	if ((kind != 'l' && (dup2(client[1], 0) < 0 || dup2(client[1], 1) < 0)) ||
-	    dup2(log[1], 2) < 0)
+	if (kind == 'n' && dup2(open("/dev/null", O_RDWR | O_CLOEXEC), 0) < 0)
+		abort();
+	if ((has_client() && (dup2(client[1], 0) < 0 || dup2(client[1], 1) < 0)) ||
+	    (kind == 'n' && dup2(log[1], 1) < 0) || dup2(log[1], 2) < 0)
 		abort();
 	for (int i = 0; i < 2; i++) {
 		close(log[i]);
-		if (kind != 'l')
+		if (has_client())
 			close(client[i]);
 	}
 }
@@ -301,7 +309,7 @@ static bool run_once(struct run *r, void (*start)(void *arg), void *arg)
 	int client[2] = {-1, -1}, log[2];
 
 	*r = (struct run){.saw = "nothing"};
-	if ((kind != 'l' && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client) != 0) ||
+	if ((has_client() && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, client) != 0) ||
 	    pipe2(log, O_CLOEXEC) != 0)
 		abort();
 	pid_t pid = fork_plainly();

@@ -53,7 +53,8 @@ static noreturn void run_passphrase_command(const char *command, int out)
 	_exit(127);
 }
 
-/* Read up to a newline or the end of file; false if the line does not fit or `when` has passed. */
+/* Read up to a newline or the end of file; false if the line does not fit or has a NUL, or `when`
+ * has passed. */
 static bool read_passphrase_line(int fd, char *buf, size_t size, deadline when)
 {
 	size_t len = 0, line;
@@ -68,8 +69,9 @@ static bool read_passphrase_line(int fd, char *buf, size_t size, deadline when)
 		buf[len] = '\0';
 		line = strcspn(buf, "\r\n");
 	} while (n > 0 && line == len && len < size - 1);
+	bool complete = n == 0 || buf[line] != '\0';
 	buf[line] = '\0';
-	return n == 0 || line < len;
+	return complete;
 }
 
 /* A command that has closed its output may still run: the deadline holds for its end, too. */

@@ -3,7 +3,8 @@
 # Each system call of a session, from main() on, fails with each errno that it may give, in sessions
 # of each kind. The session goes on, with the right data, or it ends with a line and a status of
 # sysexits(3); never with a signal or a hang. A client without the certificate that it needs never
-# reaches PostgreSQL. Every call that the filter allows must have a row here.
+# reaches PostgreSQL. The same for --check and --sessions, and the processes that pgssl starts for a
+# passphrase, a name and a map. Every call that the filter allows must have a row here.
 # sabotage: s/^	log_peer_line(LOG_ERR, "%s", e->text);/	;/ wrapper.c
 # sabotage: s/if (t->out_failed && t->no_memory)/if (false)/ tls.c
 use lib 't/lib';
@@ -65,6 +66,7 @@ munmap ENOMEM
 newfstatat ENOENT EACCES ENOMEM
 open ENOENT EMFILE
 openat ENOENT EACCES EMFILE EINTR
+openat2 ENOSYS EPERM EMFILE EXDEV
 pipe2 EMFILE ENFILE
 poll EINTR ENOMEM
 ppoll EINTR ENOMEM
@@ -88,10 +90,12 @@ setgroups EPERM ENOMEM
 setresgid EPERM
 setresuid EPERM EAGAIN
 setrlimit EPERM
+setpgid EPERM
 setsid EPERM
 setsockopt ENOPROTOOPT ENOMEM
 setuid EAGAIN
 socket EMFILE EAFNOSUPPORT ENOBUFS
+socketpair EMFILE
 stat ENOENT EACCES
 statx ENOENT
 sysinfo EPERM
@@ -104,7 +108,7 @@ writev EIO
 END
 # Or which other calls do the same. shutdown() fails without a connection, which poll() reports; of
 # futex() only FUTEX_WAKE is used.
-my %cannot_fail = map { $_ => 1 } qw(accept clock_gettime exit exit_group fork futex getegid geteuid
+my %cannot_fail = map { $_ => 1 } qw(accept alarm clock_gettime exit exit_group fork futex getegid geteuid
 	getgid getpid getppid getuid restart_syscall rt_sigaction rt_sigprocmask rt_sigreturn
 	rt_sigsuspend shutdown time umask);
 
@@ -146,18 +150,35 @@ sub sessions {
 	return @results;
 }
 
+# The processes in strace's output, as t/bin/failing_calls names them: the first is 0, and 0.2 is the
+# second that it forked.
+sub processes {
+	my (%name, %children);
+	for (@_) {
+		my ($pid) = /^(\d+)/;
+		$name{$pid} = '0' if !%name;
+		next unless /\b(?:clone3?|v?fork)(?:\(| resumed>).* = (\d+)$/;
+		$name{$1} = "$name{$pid}." . ++$children{$pid};
+	}
+	return %name;
+}
+
 # The calls after main() has begun, as [process, name, number, how many calls of this name it is,
 # whether it writes a line of the log].
 sub calls_of {
 	my ($kind, $cert, $command) = @_;
 	my ($result) = sessions($kind, $cert, "strace -f -n -qq -o $TMP/trace $command");
-	my (%process, %made, @calls, $begun);
-	for (split /\n/, slurp("$TMP/trace")) {
+	my @trace = split /\n/, slurp("$TMP/trace");
+	my %process = processes(@trace);
+	my (%made, @calls, $begun, %other);
+	for (@trace) {
 		my ($pid, $number, $name, $args) = /^(\d+)\s+\[\s*(\d+)\] (\w+)\((.*)/ or next;
-		$process{$pid} = keys %process if !exists $process{$pid};
 		$begun ||= $name eq 'rt_sigaction' && $args =~ /^SIGPIPE/;
-		$made{"$pid $name"}++ if $name ne 'execve';
-		push @calls, [ $process{$pid}, $name, $number, $made{"$pid $name"}, $args =~ /^2, "pgssl/ ]
+		$other{ $process{$pid} } ||= $begun && $name eq 'execve'; # a passphrase command
+		next if $name eq 'execve' || grep { $other{$_} && "$process{$pid}." =~ /^\Q$_\E\./ } keys %other;
+		$made{"$pid $name"}++;
+		push @calls, [ $process{$pid}, $name, $number, $made{"$pid $name"},
+			$kind eq 'n' ? $name eq 'write' : $args =~ /^2, "pgssl/ ]
 			if $begun && !$cannot_fail{$name} && $args !~ /F_[GS]ET/; # of fcntl(), only F_DUPFD may
 		# Without this line, or the port in it, t/bin/failing_calls waits for the listener.
 		next unless $args =~ /listening on/;
@@ -170,6 +191,15 @@ my $line = qr/pgssl(?:\[\d+\])?: [^|]+\|/;
 my $always = qr/pgssl\[\d+\]: (?:listening on |connection auth\w+: |stopp)[^|]+\|/;
 my $sysexits = qr/exit (?:0|6[4-9]|7[0-8])/;
 
+# May this be the result of a command, whose output is the log?
+sub is_good_output {
+	my ($run, $result, $usual) = @_;
+	return 0 if $result !~ /^$sysexits nothing /;
+	my %usual = map { s/\d+/N/gr => 1 } split /\|/, $usual;
+	return $run->{is_log} || $result =~ /^exit 0 .*\|$/
+		|| grep { !$usual{$_} } split /\|/, $result =~ s/^\S+ \d+ nothing //r =~ s/\d+/N/gr;
+}
+
 # May this be the result? The line that says why is missing only if it was the log that failed.
 sub is_good {
 	my ($stranger, $run, $result) = @_;
@@ -180,14 +210,14 @@ sub is_good {
 		|| $result =~ s/$always//gr =~ / $line/;
 }
 
-# A run for each way in which each call may fail.
+# A run for each way in which each call may fail, up to $most.
 sub runs {
-	my ($command, @calls) = @_;
+	my ($command, $most, @calls) = @_;
 	my @ports = (free_port(), free_port()); # one for each of the two processes
 	my @runs;
 	for my $call (@calls) {
 		my ($process, $name, $number, $when, $is_log) = @$call;
-		for my $errno (@{ $errnos{$name} }) {
+		for my $errno (grep { defined } @{ $errnos{$name} }[ 0 .. $most - 1 ]) {
 			my $result = $errno && -do { no strict 'refs'; &{"Errno::$errno"}() };
 			push @runs, { is_log => $is_log,
 				what => "process $process, $name number $when fails with $errno",
@@ -202,16 +232,20 @@ sub runs {
 my $varies = qr/ (?:close|poll|ppoll|recvfrom|sendto|wait4) /;
 my %made; # names of calls
 
+# With $which, only these calls, by process and name, and with one errno each: the others are as in
+# another kind.
 sub test {
-	my ($what, $kind, $cert, $expected, @args) = @_;
+	my ($what, $kind, $cert, $expected, $which, @args) = @_;
 	my $listen = $kind eq 'l' ? '-d 127.0.0.1:PORT -f' : '';
 	my $command = join ' ', grep { length } $PGSSL, $listen, @args;
 	my ($result, @calls) = calls_of($kind, $cert, $command =~ s/PORT/free_port()/er);
 	like($result, $expected, "$what, when nothing fails");
-	cmp_ok(scalar @calls, '>', 100, scalar(@calls) . ' system calls');
+	cmp_ok(scalar @calls, '>', $kind eq 'n' ? 30 : 100, scalar(@calls) . ' system calls');
 	$made{$_->[1]} = 1 for @calls;
 	is(untested(map { $_->[1] } @calls), '', 'each has a row');
-	my @runs = runs($command, @calls);
+	my $usual = $result;
+	my @runs = $which ? runs($command, 1, grep { "$_->[0] $_->[1]" =~ $which } @calls)
+		: runs($command, 9, @calls);
 	my @results = sessions($kind, $cert, map { $_->{command} } @runs);
 	is(scalar @results, scalar @runs, "$what: @{[ scalar @results ]} sessions");
 	my (@wrong, @missed);
@@ -220,11 +254,12 @@ sub test {
 		my $missed = $result =~ s/^missed/exit/;
 		push @missed, $run->{what} if $missed && $run->{what} !~ $varies;
 		push @wrong, "$run->{what}: $result"
-			unless is_good(scalar($what =~ /stranger/), $run, $result);
+			unless $kind eq 'n' ? is_good_output($run, $result, $usual)
+			: is_good(scalar($what =~ /stranger/), $run, $result);
 	}
 	is(join("\n", @wrong), '', 'each goes on, or ends with a line and a status');
 	is(join("\n", @missed), '', 'each other call was made');
-	test_short($what, $kind, $cert, $expected, $command);
+	test_short($what, $kind, $cert, $expected, $command) if $kind ne 'n';
 }
 
 # Short reads and writes, and calls that must be repeated.
@@ -238,13 +273,28 @@ sub test_short {
 	}
 }
 
-test('a server', 's', undef, qr/^exit 0 served /, @server);
-test('a server with certificates, a map and PROXY headers', 'p', $alice, qr/^exit 0 served /,
+test('a server', 's', undef, qr/^exit 0 served /, undef, @server);
+test('a server with certificates, a map and PROXY headers', 'p', $alice, qr/^exit 0 served /, undef,
 	@server, @map);
-test('a stranger by the map', 'p', $bob, qr/^exit 77 refused /, @server, @map);
-test('a stranger without a certificate', 's', undef, qr/^exit 77 refused /,
+test('a stranger by the map', 'p', $bob, qr/^exit 77 refused /, undef, @server, @map);
+test('a stranger without a certificate', 's', undef, qr/^exit 77 refused /, undef,
 	@server, '-A', $c->{root}, '--clientcert=verify-ca');
-test('client mode', 'c', undef, qr/^exit 0 served /, '-c', '-A', $c->{root}, @debug);
-test('a listener', 'l', undef, qr/^exit 0 served /, @server, '-P', $pids);
+test('client mode', 'c', undef, qr/^exit 0 served /, undef, '-c', '-A', $c->{root}, @debug);
+test('a listener', 'l', undef, qr/^exit 0 served /, undef, @server, '-P', $pids);
+
+my $locked = make_pem(make_cert(name => 'locked', passphrase => 'x'));
+my $says = spew("$TMP/says", "#!/bin/sh\necho x\n", 0755);
+my @locked = ('-p', $locked, "--passphrase-command=$says");
+test('a listener with a name, a passphrase and a map', 'l', $alice, qr/^exit 0 served /,
+	qr/^(?:0\.[123]|0 (?:clone|kill|pipe2|socketpair|wait4|read|sendto|recvfrom))\b/, @locked,
+	qw(-r BACKEND_NAME -D debug), grep { !/^--proxy/ } @map);
+my $pg = start_pg();
+test('--check', 'n', undef, qr/^exit 0 nothing /, qr/^/, '--check', @locked, '-o', spew("$TMP/log", '', 0666),
+	'-r', $pg->port, grep { !/^--proxy/ } @map);
+my $listener = serve_listen(pg => $pg, args => [ '-P', $pids ]);
+my $conn = connect_to($listener->port);
+$conn->login or die "no login\n";
+test('--sessions', 'n', undef, qr/^exit 0 nothing .*alice.*\|$/, undef, "--sessions=$pids");
+$conn->close;
 note('not made here: ', join ' ', grep { !$made{$_} } sort keys %errnos);
 done_testing;
