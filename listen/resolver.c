@@ -47,7 +47,7 @@ static void send_answer(int fd, const struct answer *a)
 	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
 }
 
-static noreturn void look_up(const struct options *o, int fd)
+static noreturn void answer_in_time(const struct options *o, int fd)
 {
 	static struct answer a;
 
@@ -67,7 +67,7 @@ static void answer_one(struct session *s, int fd)
 	pid_t pid = fork();
 
 	if (pid == 0)
-		look_up(&s->options, fd);
+		answer_in_time(&s->options, fd);
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (pid > 0 && WIFEXITED(status))

@@ -8,11 +8,11 @@
  * "signal" or "hang", a number, what the client saw, and the log. t/whole_session.h explains the
  * rest.
  *
- * BACKEND is PostgreSQL's address; BACKEND_NAME has localhost instead of the number. A command after
- * "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL, when it is made
- * the WHEN-th time, does nothing and returns RESULT. If that says that a connection is lost, it is
- * lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the result
- * is "missed".
+ * BACKEND is PostgreSQL's address; BACKEND_NAME has localhost instead of the number. A command
+ * after "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL, when it is
+ * made the WHEN-th time, does nothing and returns RESULT. If that says that a connection is lost,
+ * it is lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the
+ * result is "missed".
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -39,8 +39,7 @@ static struct failure {
 
 static struct traced {
 	pid_t pid;
-	char path
-	    [16]; /* "0" is the command, "0.2" the second process that it forked; "": not known yet */
+	char path[16]; /* 0 is the command, 0.2 the second process that it forked; "": unknown */
 	int children;
 	long made;
 	bool stopped; /* before its path was known */

@@ -4,7 +4,7 @@
 # process that has neither a client nor the key.
 # sabotage: s/WEXITSTATUS(status) == EX_UNAVAILABLE/false/ listen/listen.c
 # sabotage: s/hup_signals = 0;/hup_signals = 0; if (false)/ listen/listen.c
-# sabotage: s/alarm((unsigned)s->options.connect_timeout);/;/ listen/resolver.c
+# sabotage: s/alarm((unsigned)o->connect_timeout);/;/ listen/resolver.c
 # sabotage: s/!sandbox_drop_privileges(&s->who, &e)/false/ listen/resolver.c
 # sabotage: s/if (dup2(null, i) < 0)/if (false)/ listen/resolver.c
 # sabotage: s/closefrom(CHANNEL + 1);/;/ listen/resolver.c

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC
  *
- * t/short_calls.c - to be preloaded: recv() and send() take 1 to $SHORT bytes of a stream at a time,
- * and every fourth call fails with EINTR or EAGAIN.
+ * t/short_calls.c - to be preloaded: recv() and send() take 1 to $SHORT bytes of a stream at a
+ * time, and every fourth call fails with EINTR or EAGAIN.
  */
 #include <errno.h>
 #include <stdbool.h>

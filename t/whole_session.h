@@ -5,8 +5,8 @@
  *
  * A session has a kind: s (server), p (server, behind a PROXY header), c (client mode),
  * l (listener, where the options include -d), n (a command without a client, such as --check, whose
- * output goes to the log). CLIENT_PEM is the client's certificate and key, if it
- * has one; BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
+ * output goes to the log). CLIENT_PEM is the client's certificate and key, if it has one;
+ * BACKEND_PEM that of PostgreSQL in client mode. The client sees "served", "refused" (an
  * ErrorResponse), "cut", or, which must never be, "wrong" or "late" (LIMIT_S).
  *
  * The client and PostgreSQL are processes of their own, since pgssl must be the first to use
