@@ -239,7 +239,7 @@ check-idle-exit:
 	IDLE_ROUNDS=2000 prove -v t/idle_exit.t
 
 # Lines and branches that the tests execute, with the sandbox, and limits for them: t/coverage. Takes
-# about twelve minutes. Some tests do not run the program that is here.
+# about twelve minutes. UNCOUNTED: tests that do not run this build.
 UNCOUNTED = $(patsubst %,t/%.t,borders manual dist check_distro static)
 coverage:
 	t/setup clang llvm libclang-rt-dev
@@ -260,6 +260,7 @@ ifdef SAN_REPORTS
 CFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fsanitize-undefined-trap-on-error
 HARDEN = -fPIE
 OBJS += t/sanitizers.o
+# In the secure heap no leak would be seen, and what is referred to from there would be one.
 pgssl t/bin/unit_pump: LDFLAGS += -Wl,--wrap=sandbox_landlock,--wrap=sandbox_seccomp,--wrap=setrlimit,--wrap=prctl,--wrap=CRYPTO_secure_malloc_init
 t/sanitizers.o: CPPFLAGS += -DSAN_REPORTS='"$(SAN_REPORTS)"'
 pgssl t/bin/unit_pump: t/sanitizers.o

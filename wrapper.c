@@ -32,8 +32,7 @@
 /* What step 0 found on descriptor 2. */
 struct found_stderr {
 	bool is_log;   /* not the client, nor closed, nor /dev/null */
-	bool is_stdin; /* the same file as descriptor 0 */
-	int set_aside; /* a copy if it may be the client, else -1 */
+	int set_aside; /* a copy if it is the same file as descriptor 1 but not 0, else -1 */
 	int first_unused;
 };
 
@@ -45,12 +44,17 @@ static bool same_file(int a, int b)
 	       st_a.st_ino == st_b.st_ino;
 }
 
-/* A terminal or /dev/null: no client is on descriptor 0, nor then on 1. */
-static bool is_character_device(int fd)
+static bool has_type(int fd, mode_t type)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode);
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == type;
+}
+
+/* From a terminal, or by a script with /dev/null as input: there is no client. */
+static bool started_by_hand(void)
+{
+	return has_type(STDIN_FILENO, S_IFCHR) && !has_type(STDOUT_FILENO, S_IFSOCK);
 }
 
 /* The log is not open. */
@@ -70,9 +74,9 @@ static struct found_stderr guard_descriptors(int first_unused)
 {
 	struct found_stderr found = {.set_aside = -1, .first_unused = first_unused};
 	bool closed = fcntl(STDERR_FILENO, F_GETFD) < 0;
-	found.is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
-	bool client = found.is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO) &&
-					 !is_character_device(STDIN_FILENO));
+	bool is_stdin = !closed && same_file(STDERR_FILENO, STDIN_FILENO);
+	bool client =
+	    is_stdin || (!closed && same_file(STDERR_FILENO, STDOUT_FILENO) && !started_by_hand());
 	int null = open("/dev/null", O_RDWR | O_NOCTTY);
 
 	while (null >= 0 && null < STDERR_FILENO) /* fill in 0 and 1 too */
@@ -84,7 +88,7 @@ static struct found_stderr guard_descriptors(int first_unused)
 		found.is_log = true;
 	} else {
 		found.is_log = !closed && !client && !is_null;
-		if (client && !is_null)
+		if (client && !is_stdin && !is_null)
 			found.set_aside = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, first_unused);
 		if ((closed || client) && dup2(null, STDERR_FILENO) < 0)
 			refuse_start(false);
@@ -122,7 +126,7 @@ static bool settle_stderr(struct found_stderr found, const struct options *o)
 {
 	if (found.set_aside < 0)
 		return found.is_log;
-	bool no_client = reports(o) || (options_listener(o) && !found.is_stdin);
+	bool no_client = reports(o) || options_listener(o);
 	bool restored = no_client && dup2(found.set_aside, STDERR_FILENO) >= 0;
 	closefrom(found.first_unused);
 	return restored;

@@ -26,8 +26,11 @@ static void report_path(const char *what, const char *path)
 {
 	struct stat st;
 
-	if (stat(path, &st) != 0)
-		return; /* the reader of the file reports that */
+	if (stat(path, &st) != 0) {
+		check_warning("%s \"%s\": could not see its owner and mode: %s", what, path,
+			      strerror(errno));
+		return;
+	}
 	unsigned mode = st.st_mode & 07777;
 	const char *owner = user_from_uid(st.st_uid, 0);
 	bool foreign = st.st_uid != 0 && st.st_uid != geteuid();

@@ -30,7 +30,7 @@ struct row {
 static struct row *rows;
 static size_t count;
 
-static const char *copy(const char *text)
+static char *copy(const char *text)
 {
 	char *new = strdup(text);
 
@@ -46,7 +46,9 @@ static char *read_proc(long pid, const char *name, char *text, size_t size)
 
 	snprintf(path, sizeof path, "/proc/%ld/%s", pid, name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+	if (n < 0 && errno != ENOENT && errno != ESRCH)
+		log_line(LOG_WARNING, "could not read %s: %s", path, strerror(errno));
 	text[n > 0 ? n : 0] = '\0';
 	if (fd >= 0)
 		close(fd);
@@ -83,10 +85,10 @@ static void add_session(long pid, char *title)
 	char number[24];
 	int last = USER;
 
+	title = copy(title);
 	for (char *word; last < SINCE && (word = strsep(&title, " ")) != NULL; last++)
-		r.fields[last] = copy(word);
+		r.fields[last] = word;
 	if (last <= CLIENT) { /* the startup packet is not in */
-		free((void *)r.fields[USER]);
 		r.fields[CLIENT] = r.fields[DATABASE];
 		r.fields[USER] = r.fields[DATABASE] = NULL;
 	}
@@ -120,35 +122,38 @@ static void add_children(long listener)
 
 	snprintf(path, sizeof path, "/proc/%ld/task/%ld/children", listener, listener);
 	FILE *f = fopen(path, "re");
-	if (f == NULL)
-		log_line(LOG_WARNING, "could not list the sessions of listener %ld: %s", listener,
-			 strerror(errno));
 	while (f != NULL && fscanf(f, "%ld", &pid) == 1) {
 		char *title = read_title(pid, buf, sizeof buf);
 		if (title != NULL && strcmp(title, "looking up names") != 0)
 			add_session(pid, title);
 	}
+	if (f == NULL || ferror(f) != 0)
+		log_line(LOG_WARNING, "could not list the sessions of listener %ld: %s", listener,
+			 strerror(errno));
 	if (f != NULL)
 		fclose(f);
 }
 
 /*
  * The lock says whether it is still the process that wrote the file. To ask for it takes it for a
- * moment, so the number and the title are looked at first: a new file has no number yet.
+ * moment, so the number and the title are looked at first: a new file has no number yet. False if
+ * it cannot be read.
  */
-static void read_file(int fd)
+static bool read_file(int fd)
 {
 	char number[24] = "", buf[1024];
-	long pid = read(fd, number, sizeof number - 1) > 0 ? strtol(number, NULL, 10) : 0;
+	ssize_t n = read(fd, number, sizeof number - 1);
+	long pid = n > 0 ? strtol(number, NULL, 10) : 0;
 	char *title = pid > 0 ? read_title(pid, buf, sizeof buf) : NULL;
 
 	if (title == NULL || flock(fd, LOCK_SH | LOCK_NB) == 0)
-		return;
+		return n >= 0 || errno == EISDIR;
 	if (strncmp(title, "listening on port ", 18) == 0 ||
 	    strcmp(title, "listening on a Unix socket") == 0)
 		add_children(pid);
 	else
 		add_session(pid, title);
+	return true;
 }
 
 static int by_start(const void *a, const void *b)
@@ -188,32 +193,56 @@ static void print_table(void)
 			print_row(rows[k].fields, widths);
 }
 
-bool check_sessions(const char *directory, struct error *e)
+/* Another kind of file, or one that has gone or may not be read, is no error yet. */
+static bool read_entry(int dir, const char *name, unsigned *unreadable, struct error *e)
+{
+	size_t len = strlen(name);
+
+	if (len <= 4 || strcmp(name + len - 4, ".pid") != 0)
+		return true;
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		*unreadable += errno == EACCES;
+		return errno == EACCES || errno == ENOENT || errno == ELOOP || errno == ENXIO ||
+		       fail(e, EX_IOERR, "could not open pid file \"%s\": %s", name,
+			    strerror(errno));
+	}
+	bool ok = read_file(fd) ||
+		  fail(e, EX_IOERR, "could not read pid file \"%s\": %s", name, strerror(errno));
+	close(fd);
+	return ok;
+}
+
+static bool read_directory(const char *directory, unsigned *unreadable, struct error *e)
 {
 	DIR *d = opendir(directory);
 	struct dirent *entry;
-	unsigned unreadable = 0;
+	bool ok = true;
 
 	if (d == NULL)
 		return fail(e, EX_NOINPUT, "could not open pid file directory \"%s\": %s",
 			    directory, strerror(errno));
-	while ((entry = readdir(d)) != NULL) {
-		size_t len = strlen(entry->d_name);
-		if (len <= 4 || strcmp(entry->d_name + len - 4, ".pid") != 0)
-			continue;
-		int fd = openat(dirfd(d), entry->d_name,
-				O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-		unreadable += fd < 0 && errno == EACCES;
-		if (fd >= 0) {
-			read_file(fd);
-			close(fd);
-		}
-	}
+	for (errno = 0; ok && (entry = readdir(d)) != NULL; errno = 0)
+		ok = read_entry(dirfd(d), entry->d_name, unreadable, e);
+	if (ok && errno != 0)
+		ok = fail(e, EX_IOERR, "could not read pid file directory \"%s\": %s", directory,
+			  strerror(errno));
 	closedir(d);
+	return ok;
+}
+
+bool check_sessions(const char *directory, struct error *e)
+{
+	unsigned unreadable = 0;
+
+	if (!read_directory(directory, &unreadable, e))
+		return false;
 	if (count > 0)
 		print_table();
 	else if (unreadable == 0)
 		puts("no sessions");
+	if (fflush(stdout) != 0 || ferror(stdout) != 0)
+		return fail(e, EX_IOERR, "could not write the list: %s", strerror(errno));
 	return unreadable == 0 ||
 	       fail(e, EX_NOPERM, "could not read %u pid file%s in \"%s\": run --sessions as root",
 		    unreadable, unreadable == 1 ? "" : "s", directory);

@@ -302,11 +302,14 @@ pid_t children_fork(const struct child_place *place)
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
 		return -1;
 	pid_t pid = fork();
-	int saved = errno;
-	close(ends[pid == 0 ? 0 : 1]);
-	if (pid == 0)
+	if (pid == 0) {
+		close(ends[0]);
 		forget_siblings(ends[1]);
-	else if (pid > 0)
+		return 0;
+	}
+	int saved = errno;
+	close(ends[1]);
+	if (pid > 0)
 		add_child(place, pid, ends[0]);
 	else
 		close(ends[0]);

@@ -42,9 +42,9 @@ static bool needs_resolver(const char *connect)
 
 /* ---- the other process ---- */
 
-static void send_answer(int fd, const struct answer *a)
+static bool send_answer(int fd, const struct answer *a)
 {
-	(void)!send(fd, a, sizeof *a, MSG_NOSIGNAL);
+	return send(fd, a, sizeof *a, MSG_NOSIGNAL) == sizeof *a;
 }
 
 static noreturn void answer_in_time(const struct options *o, int fd)
@@ -55,14 +55,14 @@ static noreturn void answer_in_time(const struct options *o, int fd)
 	if (address_look_up(&a.addresses, o, &a.error))
 		a.error.status = 0;
 	alarm(0);
-	send_answer(fd, &a);
-	_exit(EX_OK);
+	_exit(send_answer(fd, &a) ? EX_OK : EX_OSERR);
 }
 
 /* Each look-up has its own process, which SIGALRM ends after --connect-timeout. */
 static void answer_one(struct session *s, int fd)
 {
-	static struct answer none;
+	static struct answer failure;
+	const char *host = s->options.connect;
 	int status = 0;
 	pid_t pid = fork();
 
@@ -70,11 +70,16 @@ static void answer_one(struct session *s, int fd)
 		answer_in_time(&s->options, fd);
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (pid > 0 && WIFEXITED(status))
+	if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == EX_OK)
 		return;
-	fail(&none.error, EX_NOHOST, "%s: could not look up the host: no answer after %d s",
-	     s->options.connect, s->options.connect_timeout);
-	send_answer(fd, &none);
+	if (pid > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		fail(&failure.error, EX_NOHOST,
+		     "%s: could not look up the host: no answer after %d s", host,
+		     s->options.connect_timeout);
+	else
+		fail(&failure.error, EX_NOHOST, "%s: could not look up the host: %s", host,
+		     pid < 0 ? strerror(errno) : "the process that did it has failed");
+	(void)!send_answer(fd, &failure);
 }
 
 static void set_resolver_signals(void)

@@ -40,7 +40,8 @@ struct stream_verbs {
 	enum io_status (*write)(struct stream *, const void *buf, size_t size, size_t *put);
 	/* STREAM_READABLE | STREAM_UNSENT. */
 	unsigned (*pending)(struct stream *);
-	/* End our direction only. IO_DONE, IO_WANT_WRITE (call again), or a failure. */
+	/* End our direction only. IO_DONE, IO_WANT_WRITE (call again), or a failure. Of the streams
+	 * over descriptors only those over a socket have it: a backend's. */
 	enum io_status (*shut)(struct stream *);
 };
 

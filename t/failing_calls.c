@@ -10,8 +10,8 @@
  *
  * BACKEND is PostgreSQL's address; BACKEND_NAME has localhost instead of the number. A command
  * after "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL, when it is
- * made the WHEN-th time, does nothing and returns RESULT. If that says that a connection is lost,
- * it is lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the
+ * made the WHEN-th time, does nothing (but close(2) closes) and returns RESULT. If that says that a
+ * connection is lost, it is lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the
  * result is "missed".
  */
 #include <errno.h>
@@ -39,10 +39,10 @@ static struct failure {
 
 static struct traced {
 	pid_t pid;
-	char path[16]; /* 0 is the command, 0.2 the second process that it forked; "": unknown */
+	char path[32]; /* 0 is the command, 0.2 the second process that it forked; "": unknown */
 	int children;
 	long made;
-	bool stopped; /* before its path was known */
+	bool stopped; /* as a new process is by ptrace(2) */
 	bool failing; /* this call, which has begun */
 } traced[TRACED_MAX];
 
@@ -130,11 +130,13 @@ static void name_child(struct traced *parent)
 {
 	unsigned long pid = 0;
 
-	ptrace(PTRACE_GETEVENTMSG, parent->pid, 0, &pid);
+	if (ptrace(PTRACE_GETEVENTMSG, parent->pid, 0, &pid) != 0)
+		return; /* the parent has been killed */
 	struct traced *child = find_traced((pid_t)pid);
 	child->pid = (pid_t)pid;
-	snprintf(child->path, sizeof child->path, "%.12s.%d", parent->path,
-		 ++parent->children % 10);
+	if (++parent->children > 9)
+		abort();
+	snprintf(child->path, sizeof child->path, "%.12s.%d", parent->path, parent->children);
 	if (child->stopped)
 		go_on(child, 0);
 }

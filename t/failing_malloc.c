@@ -96,15 +96,38 @@ static int64_t real_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* The copies share the offsets of open files with the process. */
+enum { FILES = 32 };
+
+static void keep_offsets(off_t *offsets)
+{
+	for (int fd = 0; fd < FILES; fd++)
+		offsets[fd] = lseek(fd, 0, SEEK_CUR);
+}
+
+static void restore_offsets(const off_t *offsets)
+{
+	for (int fd = 0; fd < FILES; fd++)
+		if (offsets[fd] >= 0)
+			(void)lseek(fd, offsets[fd], SEEK_SET);
+}
+
 /* True in a copy, in which this allocation must fail. */
 static bool make_copies(void)
 {
 	int64_t begin = real_ns();
+	int error = errno;
+	off_t offsets[FILES];
 	bool in_copy = false;
 
 	reporting = true;
-	for (int on = 0; on < 2 && !in_copy; on++)
+	keep_offsets(offsets);
+	for (int on = 0; on < 2 && !in_copy; on++) {
 		in_copy = !report(copy_at, on != 0, start_copy);
+		if (!in_copy)
+			restore_offsets(offsets);
+	}
+	errno = error;
 	reporting = false;
 	lost_ns += real_ns() - begin;
 	if (!in_copy)

@@ -11,7 +11,8 @@
 # sabotage: s/tm\.tm_zone/""/ log.c
 # sabotage: s/s->source = \*from;// listen/listen.c
 # sabotage: s/no_client = reports(o) ||/no_client =/ wrapper.c
-# sabotage: s/S_ISCHR(st.st_mode)/false/ wrapper.c
+# sabotage: s/!started_by_hand()/true/ wrapper.c
+# sabotage: s/ \&\& !has_type(STDOUT_FILENO, S_IFSOCK)// wrapper.c
 use lib 't/lib';
 use T;
 use Socket;
@@ -211,7 +212,7 @@ subtest 'the log goes to standard error if that is not the client; host=[local] 
 };
 
 # "pgssl --sessions=/nosuch 2>&1 | less" showed nothing: descriptors 1 and 2 could be the client.
-subtest 'nor is standard output the client of a report, or with a terminal or /dev/null as input' => sub {
+subtest 'standard error is not taken for the client if there is none' => sub {
 	my %says = ('--sessions=/nosuch' => qr/could not open pid file directory "\/nosuch"/,
 		"--check -p $c->{pem} -o /nosuch/x" => qr/could not open log file "\/nosuch\/x"/,
 		'--nosuch' => qr/--nosuch: unknown or ambiguous option/,
@@ -221,8 +222,16 @@ subtest 'nor is standard output the client of a report, or with a terminal or /d
 		my $r = T::run([ 'sh', '-c', "$in $PGSSL $args 2>&1 | cat" ], quiet => 1);
 		like($r->{out}, $says{$args}, $args);
 	}
-	my $r = T::run([ 'sh', '-c', "echo | $PGSSL -p /nosuch -r 5432 2>&1 | cat" ], quiet => 1);
-	unlike($r->{out}, qr/could not/, 'pipes may be the client');
+	my $r = T::run([ 'script', '-qec', "$PGSSL --nosuch 2>&1 | cat", '/dev/null' ], quiet => 1);
+	like($r->{out}, $says{'--nosuch'}, 'a terminal');
+	$r = T::run([ 'sh', '-c', "echo | $PGSSL -p /nosuch -r 5432 2>&1 | cat" ], quiet => 1);
+	is($r->{out}, '', 'pipes may be the client');
+	my ($client, $its) = T::Serve::tcp_pair();
+	my $pid = spawn(cmd => [ $PGSSL, '-p', '/nosuch', '-r', 5432 ], out => $its, err => '/dev/null',
+		before => sub { POSIX::dup2(1, 2) });
+	close $its;
+	is(join('', readline $client), '', 'a socket on standard output may be, whatever the input is');
+	wait_exit($pid);
 };
 
 subtest '-o takes precedence, and appends' => sub {

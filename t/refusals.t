@@ -33,7 +33,7 @@ refused('groups', 64, qr/: --groups=none-such: OpenSSL has no such key-exchange 
 
 my $pem = make_pem(make_cert(name => 'locked', passphrase => 'x'));
 my $command = qr/: could not load private key "\Q$pem\E": --passphrase-command/;
-my $unusable = qr/did not print a passphrase of at most \d+ bytes and exit within 10 s/;
+my $unusable = qr/did not print a passphrase of at most 1022 bytes, none of them NUL, and exit within 10 s/;
 my %says = (
 	'true' => qr/printed nothing; its first line must be the passphrase/,
 	'exit 3' => qr/failed with exit status 3/,

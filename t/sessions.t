@@ -6,6 +6,8 @@
 # sabotage: check/sessions.c s/flock(fd, LOCK_SH | LOCK_NB) == 0/false/
 # sabotage: check/sessions.c s/\*c < ' ' ||/false ||/
 # sabotage: check/sessions.c s/len > widths\[i\] && len <= WIDE/false/
+# sabotage: check/sessions.c s/if (fflush(stdout) != 0 || ferror(stdout) != 0)/if (false)/
+# sabotage: check/sessions.c s/errno == ENXIO ||/true ||/
 # sabotage: check/sessions.c s/EX_NOPERM, "could not/EX_OK, "could not/
 # sabotage: check/sessions.c s/k == 0 || rows\[k\].pid != rows\[k - 1\].pid/true/
 # sabotage: check/sessions.c s/strcmp(title, "looking up names") != 0/true/
@@ -159,6 +161,21 @@ subtest 'as another user' => sub {
 	is($r->{out}, '', 'it does not say "no sessions"');
 	like($r->{err}, qr/could not read 1 pid file in "\Q$pids\E": run --sessions as root/, 'but why');
 	is($r->{status}, 77, 'status');
+	$s->conn->close;
+	$s->wait;
+};
+
+# It said "no sessions".
+subtest 'what cannot be read or written is said' => sub {
+	my $s = session(pg => $pg, args => [ '-P', $pids ]);
+	login($s->conn);
+	my $sh = sub { T::run([ 'sh', '-c', "$_[0] $PGSSL --sessions=$pids $_[1]" ], quiet => 1) };
+	my $r = $sh->('ulimit -n 4; exec', '');
+	like($r->{err}, qr/could not open pid file "[^"]+\.pid": Too many open files/, 'no descriptors');
+	is($r->{status}, 74, 'status');
+	$r = $sh->('exec', '>/dev/full');
+	like($r->{err}, qr/could not write the list: No space left on device/, 'a full disk');
+	is($r->{status}, 74, 'status');
 	$s->conn->close;
 	$s->wait;
 };

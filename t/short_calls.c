@@ -34,7 +34,7 @@ static size_t shorten(size_t size)
 	return n < size ? n : size;
 }
 
-/* True if the sandbox does not let it ask. */
+/* True if the sandbox forbids the question. */
 static bool is_stream(int fd)
 {
 	int type = SOCK_STREAM;

@@ -53,8 +53,10 @@ static noreturn void run_passphrase_command(const char *command, int out)
 	_exit(127);
 }
 
-/* Read up to a newline or the end of file; false if the line does not fit or has a NUL, or `when`
- * has passed. */
+/*
+ * Read up to a newline or the end of file; false if the line does not fit or has a NUL, or `when`
+ * has passed.
+ */
 static bool read_passphrase_line(int fd, char *buf, size_t size, deadline when)
 {
 	size_t len = 0, line;
@@ -120,8 +122,8 @@ static bool ask_passphrase(const char *command, char *buf, size_t size, struct e
 				  "terminated by SIGTERM while --passphrase-command ran")
 			   : fail(e, EX_CONFIG,
 				  "--passphrase-command did not print a passphrase of at most %zu "
-				  "bytes and exit within %d s",
-				  size - 1, TIMEOUT_MS / 1000);
+				  "bytes, none of them NUL, and exit within %d s",
+				  size - 2, TIMEOUT_MS / 1000);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d",
 			    WEXITSTATUS(status));
