@@ -10,9 +10,9 @@
  *
  * BACKEND is PostgreSQL's address; BACKEND_NAME has localhost instead of the number. A command
  * after "fail PROCESS CALL WHEN RESULT" is traced: the system call with the number CALL, when it is
- * made the WHEN-th time, does nothing (but close(2) closes) and returns RESULT. If that says that a
- * connection is lost, it is lost. PROCESS 0 is the command, 0.1 the first that it forks. If there was no such call, the
- * result is "missed".
+ * made the WHEN-th time, does nothing (but close(2) closes) and returns RESULT. If that says that
+ * a connection is lost, it is lost. PROCESS 0 is the command, 0.1 the first that it forks. If there
+ * was no such call, the result is "missed".
  */
 #include <errno.h>
 #include <sys/mman.h>
