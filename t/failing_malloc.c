@@ -96,18 +96,18 @@ static int64_t real_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* The copies share the offsets of open files with the process. */
+/* The copies share the offsets of open files with the process. Results may go to descriptor 1. */
 enum { FILES = 32 };
 
 static void keep_offsets(off_t *offsets)
 {
-	for (int fd = 0; fd < FILES; fd++)
+	for (int fd = STDERR_FILENO + 1; fd < FILES; fd++)
 		offsets[fd] = lseek(fd, 0, SEEK_CUR);
 }
 
 static void restore_offsets(const off_t *offsets)
 {
-	for (int fd = 0; fd < FILES; fd++)
+	for (int fd = STDERR_FILENO + 1; fd < FILES; fd++)
 		if (offsets[fd] >= 0)
 			(void)lseek(fd, offsets[fd], SEEK_SET);
 }

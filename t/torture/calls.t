@@ -7,6 +7,7 @@
 # passphrase, a name and a map. Every call that the filter allows must have a row here.
 # sabotage: s/^	log_peer_line(LOG_ERR, "%s", e->text);/	;/ wrapper.c
 # sabotage: s/if (t->out_failed && t->no_memory)/if (false)/ tls.c
+# sabotage: s/ \&\& ferror(stdout) == 0// check/report.c
 use lib 't/lib';
 use T;
 use T::X509;
