@@ -238,7 +238,7 @@ sub runs {
 }
 
 # How many calls there are depends on the pieces in which data comes, and when processes run.
-my $varies = qr/ (?:close|poll|ppoll|recvfrom|sendto|wait4) /;
+my $varies = qr/ (?:close|kill|poll|ppoll|recvfrom|sendto|wait4) /;
 my %made; # names of calls
 
 # With $which, test only calls whose process and name match, with one errno each. Another kind tests
