@@ -33,11 +33,12 @@ for (@queued) {
 }
 
 # What the client does until pgssl waits for the step; what the log has at SIGTERM, and when the
-# time is over; the status.
+# time is over; the status; seconds in which the step begins even on a busy machine.
 sub ends {
-	my ($step, $start, $client, $at_term, $at_timeout, $status) = @_;
+	my ($step, $start, $client, $at_term, $at_timeout, $status, $seconds) = @_;
+	$seconds ||= 1;
 	for my $end ('SIGTERM', 'timeout') {
-		my @soon = qw(--handshake-timeout=1 --connect-timeout=1);
+		my @soon = ("--handshake-timeout=$seconds", "--connect-timeout=$seconds");
 		my $s = $start->($end eq 'SIGTERM' ? () : @soon);
 		$client->($s);
 		if ($end eq 'SIGTERM') {
@@ -97,19 +98,19 @@ ends('the ClientHello', \&server, sub {
 	$s->conn->raw_send($hello);
 }, $shaking, $slow, 76);
 ends('the ClientHello, direct', \&server, sends($hello), $shaking, $slow, 76);
-ends('the startup packet', \&server, sends_under_tls("\0"), $early, $late, 76);
+ends('the startup packet', \&server, sends_under_tls("\0"), $early, $late, 76, 3);
 ends('the connection to PostgreSQL', \&unconnected, sends_under_tls($startup),
 	qr/could not connect to PostgreSQL at [\d.:]+: terminated by SIGTERM /,
 	qr/could not connect to PostgreSQL at [\d.:]+: Connection timed out /, 69);
 ends('client mode, the first packet', client_of($silent), sends("\0"), $early, $late, 76);
 ends('client mode, the answer to SSLRequest', client_of($silent), asks($silent, 8),
 	qr/$no_tls\Qterminated by SIGTERM before the session began\E /,
-	qr/$no_tls\Qthe server did not answer the request for TLS in time\E /, 69);
+	qr/$no_tls\Qthe server did not answer the request for TLS in time\E /, 69, 3);
 ends('client mode, the ServerHello', client_of($in_handshake), asks($in_handshake, 100),
 	qr/$no_tls\Qterminated by SIGTERM during the TLS handshake\E /,
-	qr/$no_tls\Qthe server did not finish the TLS handshake in time\E /, 69);
+	qr/$no_tls\Qthe server did not finish the TLS handshake in time\E /, 69, 3);
 ends('client mode, the answer to the startup packet', client_of($in_login),
 	asks($in_login, length $startup),
 	qr/$no_tls\Qterminated by SIGTERM before the session began\E /,
-	qr/$no_tls\Qthe server did not answer the startup packet in time\E /, 69);
+	qr/$no_tls\Qthe server did not answer the startup packet in time\E /, 69, 10);
 done_testing;
