@@ -101,7 +101,7 @@ ends('the ClientHello, direct', \&server, sends($hello), $shaking, $slow, 76);
 ends('the startup packet', \&server, sends_under_tls("\0"), $early, $late, 76, 3);
 ends('the connection to PostgreSQL', \&unconnected, sends_under_tls($startup),
 	qr/could not connect to PostgreSQL at [\d.:]+: terminated by SIGTERM /,
-	qr/could not connect to PostgreSQL at [\d.:]+: Connection timed out /, 69);
+	qr/could not connect to PostgreSQL at [\d.:]+: Connection timed out /, 69, 3);
 ends('client mode, the first packet', client_of($silent), sends("\0"), $early, $late, 76);
 ends('client mode, the answer to SSLRequest', client_of($silent), asks($silent, 8),
 	qr/$no_tls\Qterminated by SIGTERM before the session began\E /,
