@@ -209,15 +209,25 @@ static void report_chain(STACK_OF(X509) * all)
 	X509_STORE_free(store);
 }
 
-static void report_certificate(const char *file)
+static STACK_OF(X509) * read_certificates(const char *file, struct error *e)
 {
 	struct tls_pem_file text;
-	struct error e;
 
-	if (!tls_pem_file_read(&text, file, "", &e))
-		return; /* tls_open has reported it */
-	STACK_OF(X509) *all = tls_parse_certificates(&text, file, &e);
+	if (!tls_pem_file_read(&text, file, "", e))
+		return NULL;
+	STACK_OF(X509) *all = tls_parse_certificates(&text, file, e);
 	tls_pem_file_wipe(&text);
+	return all;
+}
+
+/* `open`: tls_open could read the file. Else it has reported why not. */
+static void report_certificate(const char *file, bool open)
+{
+	struct error e;
+	STACK_OF(X509) *all = read_certificates(file, &e);
+
+	if (all == NULL && open)
+		check_error("%s", e.text);
 	if (all == NULL)
 		return;
 	report_leaf(sk_X509_value(all, 0));
@@ -395,14 +405,20 @@ static void report_crl(const struct trust *t, X509_CRL *crl)
 		check_note(LIST "\"%s\": this authority is not in -A", dn(issuer));
 }
 
-/* `level`: OpenSSL's security level, by which a handshake judges keys and signatures. */
-static void report_trust(const struct options *o, int level)
+/*
+ * `open`: see report_certificate. `level`: OpenSSL's security level, by which a handshake judges
+ * keys and signatures.
+ */
+static void report_trust(const struct options *o, bool open, int level)
 {
 	struct trust t = {.store = X509_STORE_new(), .refused = sk_X509_CRL_new_null()};
 	struct error e;
 
-	if (!tls_load_store(t.store, o, &e))
-		ERR_clear_error(); /* tls_open has reported it; go on with what there is */
+	if (!tls_load_store(t.store, o, &e)) { /* go on with what there is */
+		ERR_clear_error();
+		if (open)
+			check_error("%s", e.text);
+	}
 	X509_VERIFY_PARAM_set_auth_level(X509_STORE_get0_param(t.store), level);
 	X509_STORE_set_trust(t.store, X509_TRUST_SSL_CLIENT);
 	t.authorities = X509_STORE_get1_all_certs(t.store);
@@ -467,12 +483,12 @@ void check_tls(const struct options *o)
 		if (o->cert[1] != NULL)
 			check_ok("in \"%s\":", o->cert[i]);
 		report_skipped(o->cert[i]);
-		report_certificate(o->cert[i]);
+		report_certificate(o->cert[i], open);
 	}
 	report_skipped(o->key);
 	if (o->ca != NULL) {
 		report_skipped(tls_authorities(o));
-		report_trust(o, open ? SSL_CTX_get_security_level(t->ctx) : -1);
+		report_trust(o, open, open ? SSL_CTX_get_security_level(t->ctx) : -1);
 	}
 	if (!open)
 		return;

@@ -142,12 +142,13 @@ static void add_children(long listener)
 static bool read_file(int fd)
 {
 	char number[24] = "", buf[1024];
-	ssize_t n = read(fd, number, sizeof number - 1);
-	long pid = n > 0 ? strtol(number, NULL, 10) : 0;
-	char *title = pid > 0 ? read_title(pid, buf, sizeof buf) : NULL;
 
+	if (read(fd, number, sizeof number - 1) < 0)
+		return errno == EISDIR;
+	long pid = strtol(number, NULL, 10);
+	char *title = pid > 0 ? read_title(pid, buf, sizeof buf) : NULL;
 	if (title == NULL || flock(fd, LOCK_SH | LOCK_NB) == 0)
-		return n >= 0 || errno == EISDIR;
+		return true;
 	if (strncmp(title, "listening on port ", 18) == 0 ||
 	    strcmp(title, "listening on a Unix socket") == 0)
 		add_children(pid);

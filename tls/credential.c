@@ -95,16 +95,18 @@ void tls_wiping(bool on)
 int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	bool found = fd >= 0 && fstat(fd, st) == 0;
 
-	if (fd < 0) {
+	if (found && S_ISREG(st->st_mode))
+		return fd;
+	if (found)
+		fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
+	else
 		fail(e, errno == EACCES ? EX_NOPERM : EX_NOINPUT, "could not open \"%s\": %s%s",
 		     file, strerror(errno), errno == ENOENT ? cure : "");
-	} else if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode)) {
-		fail(e, EX_NOINPUT, "\"%s\" is not a regular file", file);
+	if (fd >= 0)
 		close(fd);
-		fd = -1;
-	}
-	return fd;
+	return -1;
 }
 
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure, struct error *e)
