@@ -241,6 +241,11 @@ sub runs {
 # How many calls there are depends on the pieces in which data comes, and when processes run.
 my $varies = qr/ (?:close|kill|poll|ppoll|recvfrom|sendto|wait4) /;
 my %made; # names of calls
+my %processes = ( # of kinds that have more than one: sessions, a passphrase, names, a map
+	'a listener' => '0 0.1',
+	'a listener with a name, a passphrase and a map' => '0 0.1 0.1.1 0.2 0.3',
+	'--check' => '0 0.1',
+);
 
 # With $which, test only calls whose process and name match, with one errno each. Another kind tests
 # the rest.
@@ -259,7 +264,7 @@ sub test {
 	my @results = sessions($kind, $cert, map { $_->{command} } @runs);
 	is(scalar @results, scalar @runs, "$what: @{[ scalar @results ]} sessions");
 	my %process = map { $_->{what} =~ /^process (\S+),/ ? ($1 => 1) : () } @runs;
-	note('processes ', join ' ', sort keys %process);
+	is(join(' ', sort keys %process), $processes{$what} // '0', 'in each of its processes');
 	my (@wrong, @missed);
 	for my $run (@runs) {
 		my $result = shift @results // 'nothing';
