@@ -134,6 +134,7 @@ static bool settle_stderr(struct found_stderr found, const struct options *o)
 
 static noreturn void report_and_exit(const struct options *o)
 {
+	int status = EX_OK;
 	struct error e;
 	char library[128];
 
@@ -142,10 +143,14 @@ static noreturn void report_and_exit(const struct options *o)
 	else if (o->version)
 		printf("pgssl %s (%s)\n", VERSION, tls_library(library, sizeof library));
 	else if (o->check)
-		exit(check_run(o));
+		status = check_run(o);
 	else if (!check_sessions(o->sessions, &e))
 		die(e.status, "%s", e.text);
-	exit(EX_OK);
+	errno = 0;
+	if (fflush(stdout) != 0 || ferror(stdout) != 0)
+		die(EX_IOERR, "could not write to standard output: %s",
+		    errno != 0 ? strerror(errno) : "an earlier line was lost");
+	exit(status);
 }
 
 static void read_options(struct session *s, int argc, char **argv, struct found_stderr found)

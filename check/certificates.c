@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <openssl/conf.h>
@@ -121,6 +122,13 @@ static bool report_verified(X509_STORE_CTX *ctx, const char *what)
 	return error == X509_V_OK;
 }
 
+/* `known`: the text of the error that is already reported, perhaps with a cure, or "". */
+static void report_error(const struct error *e, const char *known)
+{
+	if (strncmp(known, e->text, strlen(e->text)) != 0)
+		check_error("%s", e->text);
+}
+
 /* ---- the server's certificate ---- */
 
 static void report_leaf(X509 *leaf)
@@ -209,25 +217,20 @@ static void report_chain(STACK_OF(X509) * all)
 	X509_STORE_free(store);
 }
 
-static STACK_OF(X509) * read_certificates(const char *file, struct error *e)
+static void report_certificate(const char *file, const char *known)
 {
+	STACK_OF(X509) *all = NULL;
 	struct tls_pem_file text;
+	struct error e = {.status = EX_OK};
 
-	if (!tls_pem_file_read(&text, file, "", e))
-		return NULL;
-	STACK_OF(X509) *all = tls_parse_certificates(&text, file, e);
-	tls_pem_file_wipe(&text);
-	return all;
-}
-
-/* `open`: tls_open could read the file. Else it has reported why not. */
-static void report_certificate(const char *file, bool open)
-{
-	struct error e;
-	STACK_OF(X509) *all = read_certificates(file, &e);
-
-	if (all == NULL && open)
-		check_error("%s", e.text);
+	if (tls_pem_file_read(&text, file, "", &e)) {
+		all = tls_parse_certificates(&text, file, &e);
+		if (tls_pem_skips(&text))
+			fail(&e, EX_CONFIG, TLS_SKIPPED, file);
+		tls_pem_file_wipe(&text);
+	}
+	if (e.status != EX_OK)
+		report_error(&e, known);
 	if (all == NULL)
 		return;
 	report_leaf(sk_X509_value(all, 0));
@@ -405,19 +408,15 @@ static void report_crl(const struct trust *t, X509_CRL *crl)
 		check_note(LIST "\"%s\": this authority is not in -A", dn(issuer));
 }
 
-/*
- * `open`: see report_certificate. `level`: OpenSSL's security level, by which a handshake judges
- * keys and signatures.
- */
-static void report_trust(const struct options *o, bool open, int level)
+/* `level`: OpenSSL's security level, by which a handshake judges keys and signatures. */
+static void report_trust(const struct options *o, int level, const char *known)
 {
 	struct trust t = {.store = X509_STORE_new(), .refused = sk_X509_CRL_new_null()};
 	struct error e;
 
 	if (!tls_load_store(t.store, o, &e)) { /* go on with what there is */
 		ERR_clear_error();
-		if (open)
-			check_error("%s", e.text);
+		report_error(&e, known);
 	}
 	X509_VERIFY_PARAM_set_auth_level(X509_STORE_get0_param(t.store), level);
 	X509_STORE_set_trust(t.store, X509_TRUST_SSL_CLIENT);
@@ -436,10 +435,14 @@ static void report_trust(const struct options *o, bool open, int level)
 }
 
 /* OpenSSL reads the other blocks of such a file, and so do connections. */
-static void report_skipped(const char *file)
+static void report_skipped(const char *file, const char *known)
 {
-	if (file != NULL && tls_file_skips(file))
-		check_error(TLS_SKIPPED, file);
+	struct error e;
+	struct stat st;
+	bool directory = stat(file, &st) == 0 && S_ISDIR(st.st_mode);
+
+	if (!directory && !tls_file_is_whole(file, &e))
+		report_error(&e, known);
 }
 
 /* ---- the settings ---- */
@@ -476,20 +479,21 @@ void check_tls(const struct options *o)
 	struct tls *t;
 	struct error e;
 	bool open = tls_open(&t, o, &e);
+	const char *known = open ? "" : e.text;
 
 	if (!open)
 		check_error("%s", e.text);
 	for (int i = 0; i < OPTIONS_CERTS && o->cert[i] != NULL; i++) {
 		if (o->cert[1] != NULL)
 			check_ok("in \"%s\":", o->cert[i]);
-		report_skipped(o->cert[i]);
-		report_certificate(o->cert[i], open);
+		report_certificate(o->cert[i], known);
 	}
-	report_skipped(o->key);
-	if (o->ca != NULL) {
-		report_skipped(tls_authorities(o));
-		report_trust(o, open, open ? SSL_CTX_get_security_level(t->ctx) : -1);
-	}
+	if (o->key != NULL)
+		report_skipped(o->key, known);
+	if (tls_authorities(o) != NULL)
+		report_skipped(tls_authorities(o), known);
+	if (o->ca != NULL)
+		report_trust(o, open ? SSL_CTX_get_security_level(t->ctx) : -1, known);
 	if (!open)
 		return;
 	size_t names = tls_names_size(SSL_CTX_get_client_CA_list(t->ctx));

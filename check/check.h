@@ -18,8 +18,8 @@ int check_run(const struct options *o) MUST_USE;
 
 /*
  * --sessions: print a table of the live sessions whose pid files, or whose listener's pid file, are
- * in `directory`. Fails with EX_NOINPUT, or with EX_NOPERM if there are files that this user may
- * not read: the table is printed and incomplete.
+ * in `directory`. Fails with EX_NOINPUT, with EX_IOERR if something in it cannot be read, or with
+ * EX_NOPERM if there are files that this user may not read: the table is printed and incomplete.
  */
 bool check_sessions(const char *directory, struct error *e) MUST_USE;
 

@@ -242,8 +242,6 @@ bool check_sessions(const char *directory, struct error *e)
 		print_table();
 	else if (unreadable == 0)
 		puts("no sessions");
-	if (fflush(stdout) != 0 || ferror(stdout) != 0)
-		return fail(e, EX_IOERR, "could not write the list: %s", strerror(errno));
 	return unreadable == 0 ||
 	       fail(e, EX_NOPERM, "could not read %u pid file%s in \"%s\": run --sessions as root",
 		    unreadable, unreadable == 1 ? "" : "s", directory);

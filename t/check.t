@@ -113,6 +113,9 @@ expect('two certificates',
 my $other = make_cert(name => 'other', issuer => $ca, days => 90);
 expect('no such file', with_cert("$TMP/nosuch.pem"), 78,
 	qr/^ERROR    could not open "\Q$TMP\E\/nosuch\.pem": No such file/m);
+expect('two certificates with errors', with_cert("$TMP/nosuch.pem", '-p', "$TMP/neither.pem"), 78,
+	map({ qr/^ERROR    could not open "\Q$TMP\E\/$_\.pem": No such file/m } qw(nosuch neither)),
+	qr/^2 errors/m);
 expect('a file without a certificate', with_cert(spew("$TMP/empty.pem", '', 0600)), 78,
 	qr/^ERROR    no certificate in/m);
 expect("another certificate's key", with_cert("$TMP/good.crt", "--key=$other->{key}"), 78,

@@ -7,6 +7,8 @@
 # sabotage: tls/trust.c s/NID_delta_crl, -1) >= 0/NID_delta_crl, -1) >= 99/
 # sabotage: tls/trust.c s/idp->onlysomereasons != NULL/false/
 # sabotage: tls/trust.c s/kind == \&lists) \&\&/false) \&\&/
+# sabotage: tls/trust.c s/if (n < 0)/if (false)/
+# sabotage: tls/trust.c s/!tls_file_is_whole(file, e)/!tls_file_is_whole(file, e) \&\& e->status == EX_CONFIG/
 # sabotage: listen/reload.c s/if (S_ISDIR(st.st_mode))/if (false)/
 # sabotage: sandbox/landlock.c s/ok = allow_beneath(fd, dirname(target)/ok = true || allow_beneath(fd, dirname(target)/
 # sabotage: sandbox/sandbox.c s/MOST_MEMORY + lists_size()/MOST_MEMORY/
@@ -187,6 +189,26 @@ subtest 'directories' => sub {
 	my $r = check(@trust);
 	like($r->{out}, qr/^ok       authority: CN=$_: valid until/m, "--check: $_") for qw(Root Other);
 	is($r->{status}, 0, '--check, status') or diag($r->{out});
+};
+
+# A directory that could not be read had "no list". A list that could not be read a second time, for
+# blocks that OpenSSL skips, had none of them.
+subtest 'lists that cannot be read' => sub {
+	plan skip_all => 'needs strace' if T::run([qw(strace -V)], quiet => 1)->{status};
+	mkdir my $dir = "$TMP/unreadable";
+	my $list = slurp($full);
+	my $file = spew("$dir/list.pem", $list . $list =~ s/^/ /r);
+	rehash($dir);
+	for my $case ([ $dir, 'getdents64:error=EIO', qr/could not read directory "\Q$dir\E": Input\/output error/ ],
+		[ $file, 'openat:error=EMFILE:when=3+', qr/could not open "\Q$file\E": Too many open files/ ]) {
+		my ($path, $fault, $line) = @$case;
+		my $s = session(pg => $pg, args => [ trust($path) ],
+			wrap => [ qw(/usr/bin/strace -qq -P), $path, '-e', "inject=$fault", '-o', "$TMP/trace" ]);
+		ok(!$s->conn->negotiate, "$fault: no session");
+		is($s->wait, 66, 'status');
+		like($s->log, $line, 'the log says why');
+		like(slurp("$TMP/trace"), qr/INJECTED/, 'it did fail');
+	}
 };
 
 # The listener's limit of memory, 256 MiB, left no room for a second list of this size, and a

@@ -4,6 +4,7 @@
 # The texts: pgssl.8 is clean mdoc and has every message of the program, the line counts of README
 # are correct, and the examples for super-servers have the form that those programs expect.
 # sabotage: pgssl.8 s/^\.Sh FILES/.Sh FILE/
+# sabotage: pgssl.8 s/^\.It 74//
 use strict;
 use warnings;
 use Test::More;
@@ -43,6 +44,15 @@ ok $seen{$_}, "the manual has the section $_"
 		$count++;
 	}
 	cmp_ok $count, '>', 5, 'the table was found';
+}
+
+# Each status of sysexits.h that the program uses, but success.
+{
+	my ($listed) = $man =~ /^\.Sh EXIT STATUS\n(.*?)^\.Sh /ms;
+	my %number = `echo '#include <sysexits.h>' | cc -E -dM -` =~ /^#define (EX_[A-Z]+) (\d+)$/mg;
+	my @used = sort { $a <=> $b } keys %{ { map { $number{$_} // 0 => 1 }
+		map { slurp($_) =~ /\bEX_[A-Z]+/g } grep { !m{^(?:t|bench)/} } glob '*.c */*.c' } };
+	is "@used", join(' ', 0, $listed =~ /^\.It (\d+)/mg), 'the manual has each exit status';
 }
 
 is system('t/clients/make-table', '--check'), 0, 'the manual has the clients of t/clients/table';

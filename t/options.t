@@ -93,6 +93,14 @@ subtest '-h' => sub {
 	}
 };
 
+subtest 'standard output cannot be written' => sub {
+	for my $word (qw(--help --version)) {
+		my $r = T::run([ 'sh', '-c', "exec $PGSSL $word >/dev/full" ], quiet => 1);
+		is($r->{status}, 74, "$word: status");
+		like($r->{err}, qr/could not write to standard output: No space left on device/, 'why');
+	}
+};
+
 subtest '-V' => sub {
 	my $major = int T::OpenSSL::of_command();
 	for my $word (qw(-V --version)) {

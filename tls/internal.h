@@ -59,10 +59,12 @@ void tls_pem_file_wipe(struct tls_pem_file *f);
 
 /* Does `f` have a PEM block that OpenSSL skips without an error? See TLS_SKIPPED. */
 bool tls_pem_skips(const struct tls_pem_file *f) MUST_USE;
-bool tls_file_skips(const char *file) MUST_USE;
 #define TLS_SKIPPED                                                                                \
 	"\"%s\" has a PEM block that OpenSSL does not read: put its -----BEGIN and -----END on "   \
 	"lines of their own, with nothing before or after them, in ASCII or UTF-8"
+
+/* Does OpenSSL read every PEM block of `file`? Fails as tls_open_file, or with EX_CONFIG. */
+bool tls_file_is_whole(const char *file, struct error *e) MUST_USE;
 
 /* All certificates in `f`, at least one, in their order, for the caller to free; else NULL. */
 STACK_OF(X509) * tls_parse_certificates(const struct tls_pem_file *f, const char *file,

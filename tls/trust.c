@@ -66,16 +66,15 @@ static const struct kind {
 } certificates = {"certificate", "HASH.0", X509_load_cert_file, is_certificate_name},
   lists = {"revocation list", "HASH.r0", X509_load_crl_file, is_list_name};
 
-bool tls_file_skips(const char *file)
+bool tls_file_is_whole(const char *file, struct error *e)
 {
 	struct tls_pem_file f;
-	struct error e;
 
-	if (!tls_pem_file_read(&f, file, "", &e))
+	if (!tls_pem_file_read(&f, file, "", e))
 		return false;
-	bool skipped = tls_pem_skips(&f);
+	bool whole = !tls_pem_skips(&f) || fail(e, EX_CONFIG, TLS_SKIPPED, file);
 	tls_pem_file_wipe(&f);
-	return skipped;
+	return whole;
 }
 
 /* OpenSSL's loaders return 0 both for a file with nothing of the kind and for any damage. A list
@@ -88,8 +87,8 @@ static bool load_file(X509_STORE *store, const struct kind *kind, const char *fi
 	bool loaded = lookup != NULL && kind->load(lookup, file, X509_FILETYPE_PEM) > 0;
 	int reason = ERR_GET_REASON(ERR_peek_error());
 	const char *text = tls_reason("damaged file");
-	if ((!loaded || kind == &lists) && tls_file_skips(file))
-		return fail(e, EX_CONFIG, TLS_SKIPPED, file);
+	if ((!loaded || kind == &lists) && !tls_file_is_whole(file, e))
+		return false;
 	if (loaded)
 		return true;
 	if (reason == PEM_R_NO_START_LINE)
@@ -105,11 +104,16 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 	struct dirent **names;
 	struct stat st;
 	int n = scandir(path, &names, kind->is_name, alphasort);
-	bool ok = n > 0 || fail(e, EX_NOINPUT,
-				"no %s in directory \"%s\": file names must have the form %s; "
-				"run openssl rehash",
-				kind->name, path, kind->hash);
+	bool ok = n > 0;
 
+	if (n < 0)
+		return fail(e, EX_NOINPUT, "could not read directory \"%s\": %s", path,
+			    strerror(errno));
+	if (n == 0)
+		fail(e, EX_NOINPUT,
+		     "no %s in directory \"%s\": file names must have the form %s; "
+		     "run openssl rehash",
+		     kind->name, path, kind->hash);
 	for (int i = 0; i < n; i++) {
 		snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
 		int fd = ok ? tls_open_file(file, "", &st, e) : -1;
@@ -118,8 +122,7 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 			close(fd);
 		free(names[i]);
 	}
-	if (n >= 0)
-		free(names);
+	free(names);
 	return ok;
 }
 
