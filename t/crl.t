@@ -16,6 +16,7 @@
 use lib 't/lib';
 use T;
 use T::X509;
+use File::Temp qw(tempdir);
 
 my $pg = start_pg();
 my $root = issue(cn => 'Root', ca => 1, until => 300 * 86400);
@@ -156,7 +157,9 @@ sub rehash {
 subtest 'directories' => sub {
 	my $other = issue(cn => 'Other', ca => 1, until => 300 * 86400);
 	my $carol = issue(cn => 'carol', issuer => $other, until => 90 * 86400);
-	my ($cas, $crls, $else) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(cas crls elsewhere);
+	my ($cas, $crls) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(cas crls);
+	my $else = tempdir('/tmp/pgssl-crl-XXXXXX', CLEANUP => 1); # a listener reads all of $TMP
+	chmod 0755, $else;
 	my @trust = ('-A', $cas, '--crl', $crls);
 	spew("$cas/root.pem", slurp($root->{cert}));
 	for my $case ([ 66, qr/no certificate in directory "\Q$cas\E": file names must have the form HASH\.0; run openssl rehash/ ],
