@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include <openssl/bio.h>
+#include <openssl/conf.h>
 #include <openssl/err.h>
 
 #define WRITE_MAX 65536 /* plaintext per write */
@@ -284,17 +285,39 @@ static int check_hello(SSL *ssl, int *alert, void *arg)
 	return SSL_CLIENT_HELLO_ERROR;
 }
 
-static void init_library(void)
+/* OpenSSL's own default goes on without a policy that it cannot read. */
+#define CONFIG_FLAGS                                                                               \
+	(CONF_MFLAGS_DEFAULT_SECTION | CONF_MFLAGS_IGNORE_MISSING_FILE | CONF_MFLAGS_IGNORE_ERRORS)
+
+static bool fail_config(struct error *e)
+{
+	char *file = CONF_get1_default_config_file();
+
+	fail(e, EX_CONFIG, "OpenSSL could not read its settings in \"%s\": %s",
+	     file != NULL ? file : "openssl.cnf", tls_reason("no reason given"));
+	OPENSSL_free(file);
+	return false;
+}
+
+static bool init_library(struct error *e)
 {
 	static bool done;
 
 	if (done)
-		return;
-	done = true;
+		return true;
 	tls_install_wiping();
+	OPENSSL_INIT_SETTINGS *settings = OPENSSL_INIT_new();
+	if (settings != NULL)
+		OPENSSL_INIT_set_config_file_flags(settings, CONFIG_FLAGS);
 	/* No clean-up at exit: the kernel does it faster. */
-	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+	done = settings != NULL && OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, settings) == 1;
+	OPENSSL_INIT_free(settings);
+	if (settings == NULL || tls_no_memory())
+		return fail(e, EX_OSERR, "out of memory");
+	if (!done)
+		return fail_config(e);
 	tls_read_site_policy();
+	return true;
 }
 
 static bool open_ssl(struct tls *t, const struct options *o, struct error *e)
@@ -328,7 +351,8 @@ bool tls_open(struct tls **out, const struct options *o, struct error *e)
 	deadline limit = deadline_in(RETRY_LIMIT_MS);
 	long pause = RETRY_PAUSE_NS;
 
-	init_library();
+	if (!init_library(e))
+		return false;
 	for (int i = 1;; i++) {
 		struct tls *t = calloc(1, sizeof *t);
 
@@ -382,7 +406,7 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 	do {
 		prepare_call(t);
 		io = map_result(t, SSL_do_handshake(t->ssl));
-		/* OpenSSL may go on, and fail later for another reason. */
+		/* OpenSSL may go on, to another error, or as if a certificate had no names. */
 		t->no_memory |= tls_no_memory();
 		if (t->out_failed && t->no_memory) /* no answer can come, and there may be no end */
 			return IO_NO_MEMORY;
@@ -390,7 +414,7 @@ static enum io_status run_handshake(struct tls *t, deadline when)
 			break;
 		io = stream_wait(&t->stream, io, when);
 	} while (io == IO_DONE);
-	return io == IO_DONE || !t->no_memory ? io : IO_NO_MEMORY;
+	return t->no_memory ? IO_NO_MEMORY : io;
 }
 
 static bool handshake_failed(const struct tls *t, enum io_status io, struct error *e)

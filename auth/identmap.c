@@ -85,7 +85,8 @@ static bool read_text(struct source *s, struct error *e)
 		return fail_file(s, e, "open");
 	bool usable = S_ISREG(st.st_mode) && st.st_size <= FILE_LIMIT;
 	ssize_t n = usable ? getdelim(&s->text, &size, '\0', f) : 0;
-	bool good = n >= 0 || feof(f) || fail_file(s, e, "read");
+	/* getdelim() returns what there was before an error. */
+	bool good = (ferror(f) == 0 && (n >= 0 || feof(f))) || fail_file(s, e, "read");
 	fclose(f);
 	if (!usable)
 		return fail(e, S_ISREG(st.st_mode) ? EX_CONFIG : EX_NOINPUT,

@@ -474,7 +474,7 @@ static void report_settings(SSL *server, const char *groups)
 }
 
 /* tls_open does what a connection does; then each file by itself, for more than its first error. */
-void check_tls(const struct options *o)
+static void report_tls(const struct options *o)
 {
 	struct tls *t;
 	struct error e;
@@ -508,4 +508,11 @@ void check_tls(const struct options *o)
 		check_error("trial handshake: failed: %s", e.text);
 	report_settings(t->ssl, o->groups);
 	tls_discard(t);
+}
+
+void check_tls(const struct options *o)
+{
+	report_tls(o);
+	if (tls_no_memory())
+		check_error("out of memory: lines of this report may be missing");
 }

@@ -149,6 +149,8 @@ static bool read_file(int fd)
 	char *title = pid > 0 ? read_title(pid, buf, sizeof buf) : NULL;
 	if (title == NULL || flock(fd, LOCK_SH | LOCK_NB) == 0)
 		return true;
+	if (errno != EWOULDBLOCK)
+		return false;
 	if (strncmp(title, "listening on port ", 18) == 0 ||
 	    strcmp(title, "listening on a Unix socket") == 0)
 		add_children(pid);

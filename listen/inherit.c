@@ -115,7 +115,7 @@ static bool cover_standard(struct error *e)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
-		if (is_listening(fd) && dup2(null, fd) < 0)
+		if (is_listening(fd) && (null < 0 || dup2(null, fd) < 0))
 			return fail(e, EX_OSERR, "could not open /dev/null: %s", strerror(errno));
 	close(null);
 	return true;

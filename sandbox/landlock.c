@@ -63,8 +63,11 @@ static bool allow_links(int fd, const char *directory, uint64_t rights, struct e
 	DIR *d = opendir(directory);
 	const struct dirent *entry;
 	struct stat st;
-	bool ok = true;
+	bool ok = d != NULL || errno == ENOTDIR || errno == ENOENT; /* a file, or not there now */
 
+	if (!ok)
+		return fail(e, EX_OSERR, "could not open directory \"%s\": %s", directory,
+			    strerror(errno));
 	while (ok && d != NULL && (entry = readdir(d)) != NULL) {
 		int len = snprintf(name, sizeof name, "%s/%s", directory, entry->d_name);
 		if ((size_t)len < sizeof name && stat(name, &st) == 0 && S_ISREG(st.st_mode) &&
@@ -84,10 +87,13 @@ static bool allow_reading(int fd, const char *file, struct error *e)
 
 	if (strlcpy(name, file, sizeof name) >= sizeof name)
 		return fail(e, EX_USAGE, "file name too long: \"%.100s...\"", file);
-	return allow_beneath(fd, dirname(name), rights, e) &&
-	       (realpath(file, target) == NULL || /* not there now */
-		allow_beneath(fd, dirname(target), rights, e)) &&
-	       allow_links(fd, file, rights, e);
+	if (!allow_beneath(fd, dirname(name), rights, e))
+		return false;
+	if (realpath(file, target) != NULL)
+		return allow_beneath(fd, dirname(target), rights, e) &&
+		       allow_links(fd, file, rights, e);
+	return errno == ENOENT || /* not there now */
+	       fail(e, EX_OSERR, "could not find \"%s\": %s", file, strerror(errno));
 }
 
 static bool allow_needs(int fd, const struct sandbox_needs *needs, const struct ruleset *denied,

@@ -116,7 +116,9 @@ static const char *find_trap(int fd, const char *dir)
 {
 	struct stat st, of_dir;
 
-	if (fstat(fd, &st) < 0 || stat(dir, &of_dir) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(fd, &st) < 0 || stat(dir, &of_dir) < 0)
+		return strerror(errno);
+	if (!S_ISREG(st.st_mode))
 		return NOT_REGULAR;
 	if (st.st_nlink > 1)
 		return "it is a hard link " SHARED;

@@ -50,6 +50,7 @@ static bool look_up_failed(const char *what, const char *name, struct error *e)
 	switch (errno) {
 	case ENOMEM:
 		return !fail(e, EX_OSERR, "out of memory");
+	case EACCES:
 	case EINTR:
 	case EIO:
 	case EMFILE:

@@ -5,6 +5,7 @@
 # sabotage: auth/identmap.c s/if (entry->is_regex\[USER\])/if (false)/
 # sabotage: auth/certauth.c s/c->map != NULL ? identmap_allows(c->map, name, c->user) : //
 # sabotage: session/session.c s/identmap_load(o->ident_map, o->map/identmap_load(o->ident_map, "other"/
+# sabotage: auth/identmap.c s/(ferror(f) == 0 \&\& /(/
 use lib 't/lib';
 use T;
 use T::X509;
@@ -61,6 +62,19 @@ subtest 'CN' => sub {
 	is(users($s, cn => 'alice'), '', 'a user name that is not in the map');
 	is(users($s, cn => 'Bob.Smith'), '', 'names are case-sensitive');
 	$s->logged(qr/certificate authentication failed for user "robot": the map has no match for CN "Bob\.Smith" host=/);
+};
+
+# getdelim() returned what there was before the error, in which a user's name was cut.
+subtest 'a map that cannot be read whole' => sub {
+	plan skip_all => 'needs strace' if T::run([qw(strace -V)], quiet => 1)->{status};
+	my $alice = issue(cn => 'alice', issuer => $root);
+	my $entry = "m alice bob";
+	my $map = spew("$TMP/long_map", '#' x (4095 - length $entry) . "\n${entry}_of_nothing\n");
+	my $s = serve_listen(pg => $pg, args => [ '-A', $root->{cert}, '--clientcert=verify-full', "--ident-map=$map", '--map=m' ],
+		listening => 0, wrap => [ qw(strace -qq -P), $map, qw(-e inject=read:error=EIO:when=2+ -o), "$TMP/trace" ]);
+	wait_for('a line', sub { $s->log =~ /listening on|could not read/ });
+	like($s->log, qr/could not read ident map "\Q$map\E": Input\/output error/, 'not used');
+	like(slurp("$TMP/trace"), qr/INJECTED/, 'it did fail');
 };
 
 subtest 'DN' => sub {

@@ -139,6 +139,8 @@ subtest 'passphrases' => sub {
 		'--passphrase-command=echo nonsense');
 	refused('a command that fails', 78, qr/passphrase/i, '-p', $pem,
 		'--passphrase-command=exit 3');
+	refused('a command that a signal ends', 78, qr/--passphrase-command was ended by signal 9/, '-p', $pem,
+		'--passphrase-command=echo open sesame; kill -9 $$');
 	refused('no command: no prompt', 78, qr/passphrase/i, '-p', $pem);
 	unlike((try_with('-p', $pem, '--passphrase-command=echo nonsense'))[1],
 		qr/nonsense\b(?!.*command)|open sesame/, 'no passphrase in the log');

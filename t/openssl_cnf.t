@@ -9,6 +9,7 @@
 # sabotage: s/group\[0\] == 1/group[0] == 9/ tls/settings.c
 # sabotage: s/(dhe \&\& exchange == NID_kx_dhe)/exchange == NID_kx_dhe/ tls/settings.c
 # sabotage: s/at\[-1\] != 'C'/false/ tls/settings.c
+# sabotage: s/CONF_MFLAGS_IGNORE_MISSING_FILE |/& CONF_MFLAGS_IGNORE_RETURN_CODES |/ tls.c
 use lib 't/lib';
 use T;
 use T::Handshake;
@@ -133,6 +134,25 @@ subtest 'Options = KTLS: data is relayed without kernel TLS' => sub {
 		$s->conn->close;
 		is($s->wait, 0, 'ends well');
 	}
+};
+
+# OpenSSL went on without the policy.
+subtest 'a file that cannot be read' => sub {
+	my $env = system_default('MinProtocol = TLSv1.3');
+	my $unread = sub {
+		my ($what, $reason, @o) = @_;
+		my $s = session(pg => $fake, env => $env, @o);
+		ok(!$s->conn->negotiate(max => 'TLSv1.2'), "$what: no handshake");
+		is($s->wait, 78, 'status');
+		like($s->log, qr/OpenSSL could not read its settings in "\Q$env->{OPENSSL_CONF}\E": $reason/, 'the log says why');
+	};
+	$unread->('a failing open()', 'Too many open files in system',
+		wrap => [ qw(/usr/bin/strace -qq -P), $env->{OPENSSL_CONF}, qw(-e inject=openat:error=ENFILE:when=1 -o), "$TMP/trace" ])
+		unless T::run([qw(strace -V)], quiet => 1)->{status};
+	spew($env->{OPENSSL_CONF}, "openssl_conf = init\n[init\n");
+	$unread->('bad syntax', 'missing close square bracket');
+	unlink $env->{OPENSSL_CONF};
+	like_s_server('none', $env, { $tls12 => 'done', $tls13 => 'done' });
 };
 
 # ---- providers and random generators

@@ -109,25 +109,37 @@ int tls_open_file(const char *file, const char *cure, struct stat *st, struct er
 	return -1;
 }
 
+/* NULL, or why not. A part of a file may lack what it revokes. */
+static const char *read_whole(int fd, char *bytes, size_t len)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t n = read(fd, bytes + at, len - at);
+
+		if (n <= 0)
+			return n < 0 ? strerror(errno) : "it has become shorter meanwhile";
+		at += (size_t)n;
+	}
+	return NULL;
+}
+
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure, struct error *e)
 {
 	int fd = tls_open_file(file, cure, &f->st, e);
 
 	if (fd < 0)
 		return false;
-	f->len = f->st.st_size < INT_MAX ? (size_t)f->st.st_size : INT_MAX; /* for OpenSSL */
-	f->bytes =
-	    f->len < SECURE_TEXT ? OPENSSL_secure_malloc(f->len + 1) : OPENSSL_malloc(f->len + 1);
-	/* A single read: the file may be being replaced. */
-	ssize_t n = f->bytes == NULL ? -1 : read(fd, f->bytes, f->len);
-	int error = f->bytes == NULL ? ENOMEM : errno;
+	f->len = (size_t)f->st.st_size;
+	f->bytes = f->len > INT_MAX       ? NULL
+		   : f->len < SECURE_TEXT ? OPENSSL_secure_malloc(f->len + 1)
+					  : OPENSSL_malloc(f->len + 1);
+	const char *why = f->bytes != NULL   ? read_whole(fd, f->bytes, f->len)
+			  : f->len > INT_MAX ? "it has more than 2 GiB" /* OpenSSL's limit */
+					     : strerror(ENOMEM);
 	close(fd);
-	if (n >= 0) {
-		f->len = (size_t)n;
+	if (why == NULL)
 		return true;
-	}
 	tls_pem_file_wipe(f);
-	return fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, strerror(error));
+	return fail(e, EX_NOINPUT, "could not read \"%s\": %s", file, why);
 }
 
 void tls_pem_file_wipe(struct tls_pem_file *f)

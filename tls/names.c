@@ -13,7 +13,9 @@
 
 const char *tls_reason(const char *otherwise)
 {
-	const char *reason = ERR_reason_error_string(ERR_peek_error());
+	unsigned long error = ERR_peek_error();
+	const char *reason = ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error))
+						     : ERR_reason_error_string(error);
 
 	return reason != NULL ? reason : otherwise;
 }

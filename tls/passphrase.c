@@ -124,7 +124,10 @@ static bool ask_passphrase(const char *command, char *buf, size_t size, struct e
 				  "--passphrase-command did not print a passphrase of at most %zu "
 				  "bytes, none of them NUL, and exit within %d s",
 				  size - 2, TIMEOUT_MS / 1000);
-	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+	if (WIFSIGNALED(status))
+		return fail(e, EX_CONFIG, "--passphrase-command was ended by signal %d",
+			    WTERMSIG(status));
+	if (WEXITSTATUS(status) != 0)
 		return fail(e, EX_CONFIG, "--passphrase-command failed with exit status %d",
 			    WEXITSTATUS(status));
 	return buf[0] != '\0' ||

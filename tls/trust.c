@@ -59,12 +59,31 @@ static int is_list_name(const struct dirent *d)
 	return is_hash_name(d->d_name, "r");
 }
 
+/* Add the next one in `bio`. False at the end, or if it is damaged. */
+static bool add_certificate(X509_STORE *store, BIO *bio)
+{
+	X509 *x = PEM_read_bio_X509_AUX(bio, NULL, NULL, (void *)"");
+	bool added = x != NULL && X509_STORE_add_cert(store, x) == 1;
+
+	X509_free(x);
+	return added;
+}
+
+static bool add_list(X509_STORE *store, BIO *bio)
+{
+	X509_CRL *crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, (void *)"");
+	bool added = crl != NULL && X509_STORE_add_crl(store, crl) == 1;
+
+	X509_CRL_free(crl);
+	return added;
+}
+
 static const struct kind {
 	const char *name, *hash;
-	int (*load)(X509_LOOKUP *lookup, const char *file, int type);
+	bool (*add)(X509_STORE *store, BIO *bio);
 	int (*is_name)(const struct dirent *);
-} certificates = {"certificate", "HASH.0", X509_load_cert_file, is_certificate_name},
-  lists = {"revocation list", "HASH.r0", X509_load_crl_file, is_list_name};
+} certificates = {"certificate", "HASH.0", add_certificate, is_certificate_name},
+  lists = {"revocation list", "HASH.r0", add_list, is_list_name};
 
 bool tls_file_is_whole(const char *file, struct error *e)
 {
@@ -77,23 +96,40 @@ bool tls_file_is_whole(const char *file, struct error *e)
 	return whole;
 }
 
-/* OpenSSL's loaders return 0 both for a file with nothing of the kind and for any damage. A list
- * that OpenSSL would skip may be the one that revokes. */
-static bool load_file(X509_STORE *store, const struct kind *kind, const char *file, struct error *e)
+/* A list that OpenSSL would skip may be the one that revokes. */
+static bool load_text(X509_STORE *store, const struct kind *kind, const struct tls_pem_file *f,
+		      const char *file, struct error *e)
 {
-	X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+	BIO *bio = BIO_new_mem_buf(f->bytes, (int)f->len);
+	unsigned n = 0;
 
 	ERR_clear_error();
-	bool loaded = lookup != NULL && kind->load(lookup, file, X509_FILETYPE_PEM) > 0;
-	int reason = ERR_GET_REASON(ERR_peek_error());
-	const char *text = tls_reason("damaged file");
-	if ((!loaded || kind == &lists) && !tls_file_is_whole(file, e))
-		return false;
-	if (loaded)
-		return true;
-	if (reason == PEM_R_NO_START_LINE)
+	while (kind->add(store, bio))
+		n++;
+	BIO_free(bio);
+	bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+	bool loaded = end && n > 0;
+	if ((!loaded || kind == &lists) && tls_pem_skips(f))
+		return fail(e, EX_CONFIG, TLS_SKIPPED, file);
+	if (end && !loaded)
 		return fail(e, EX_CONFIG, "no %s in \"%s\"", kind->name, file);
-	return fail(e, EX_CONFIG, "could not load %s file \"%s\": %s", kind->name, file, text);
+	if (!loaded)
+		return fail(e, EX_CONFIG, "could not load %s file \"%s\": %s", kind->name, file,
+			    tls_reason("damaged file"));
+	ERR_clear_error();
+	return true;
+}
+
+/* OpenSSL's own loaders take a failing read(2) between two lists for the end of the file. */
+static bool load_file(X509_STORE *store, const struct kind *kind, const char *file, struct error *e)
+{
+	struct tls_pem_file f;
+
+	if (!tls_pem_file_read(&f, file, "", e))
+		return false;
+	bool loaded = load_text(store, kind, &f, file, e);
+	tls_pem_file_wipe(&f);
+	return loaded;
 }
 
 /* Not OpenSSL's own look-up in directories: that opens files during the handshake. */
@@ -102,7 +138,6 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 {
 	char file[PATH_MAX];
 	struct dirent **names;
-	struct stat st;
 	int n = scandir(path, &names, kind->is_name, alphasort);
 	bool ok = n > 0;
 
@@ -116,10 +151,7 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 		     kind->name, path, kind->hash);
 	for (int i = 0; i < n; i++) {
 		snprintf(file, sizeof file, "%s/%s", path, names[i]->d_name);
-		int fd = ok ? tls_open_file(file, "", &st, e) : -1;
-		ok = fd >= 0 && load_file(store, kind, file, e);
-		if (fd >= 0)
-			close(fd);
+		ok = ok && load_file(store, kind, file, e);
 		free(names[i]);
 	}
 	free(names);
@@ -128,13 +160,10 @@ static bool load_directory(X509_STORE *store, const struct kind *kind, const cha
 
 static bool load(X509_STORE *store, const struct kind *kind, const char *path, struct error *e)
 {
-	struct stat st = {.st_mode = 0};
-	int fd = tls_open_file(path, "", &st, e);
+	struct stat st;
+	bool directory = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 
-	if (fd < 0)
-		return S_ISDIR(st.st_mode) && load_directory(store, kind, path, e);
-	close(fd);
-	return load_file(store, kind, path, e);
+	return directory ? load_directory(store, kind, path, e) : load_file(store, kind, path, e);
 }
 
 /* ---- revocation lists that OpenSSL sometimes ignores ---- */

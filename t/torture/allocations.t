@@ -5,6 +5,7 @@
 # session is one without certificates.
 # sabotage: s/errno == ENOMEM ?/false ?/ auth/certauth.c
 # sabotage: s/errno = status == EAI_MEMORY ? ENOMEM : 0/errno = 0/ net/address.c
+# sabotage: s/return t->no_memory ? IO_NO_MEMORY : io;/return t->no_memory \&\& io != IO_DONE ? IO_NO_MEMORY : io;/ tls.c
 use lib 't/lib';
 use T;
 use T::Memory;
@@ -15,6 +16,7 @@ my $end = 1_000_000;
 fail_allocations('a server with certificates, a map and PROXY headers', 'p', 1, 1, $end);
 fail_allocations('a stranger', 'stranger', 0, 1, $end);
 fail_allocations('client mode', 'c', 0, 1, $end);
+fail_allocations('client mode, the wrong server', 'cstranger', 0, 1, $end);
 fail_allocations('a listener, from the start', 'l', 1, 1, 1000);
 fail_allocations('a listener', 'l', 0, 1, $end);
 done_testing;
