@@ -15,6 +15,7 @@ my $end = 1_000_000;
 
 fail_allocations('a server with certificates, a map and PROXY headers', 'p', 1, 1, $end);
 fail_allocations('a stranger', 'stranger', 0, 1, $end);
+fail_allocations('a client whose certificate is revoked', 'stranger, revoked', 0, 1, $end);
 fail_allocations('client mode', 'c', 0, 1, $end);
 fail_allocations('client mode, the wrong server', 'cstranger', 0, 1, $end);
 fail_allocations('a listener, from the start', 'l', 1, 1, 1000);

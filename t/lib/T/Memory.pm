@@ -8,6 +8,7 @@ use warnings;
 use Exporter 'import';
 use Test::More;
 use T ();
+use T::X509;
 
 our @EXPORT = qw(fail_allocations);
 
@@ -20,11 +21,18 @@ my @server = ('-p', $c->{pem}, @debug);
 my $wrong = T::Cert::make_pem(T::Cert::make_cert(name => 'wrong', cn => 'b.example',
 	san => 'DNS:a.example', issuer => $c->{ca}));
 
+# A client whose certificate is revoked.
+my $root = issue(cn => 'Root', ca => 1);
+my $revoked = issue(cn => 'alice', issuer => $root);
+my $mallory = T::Cert::make_pem($revoked);
+my $crl = crl($root, revoked => [$revoked]);
+
 # The options of each kind of failing_malloc, which looks at the first letter. "p" has all that step
-# 8 may need; a stranger has no certificate, and "cstranger" meets the wrong server.
+# 8 may need; a stranger has no certificate or a revoked one, and "cstranger" meets the wrong server.
 my %arguments = (
 	s => \@server,
 	stranger => [ @server, '-A', $c->{root}, '--clientcert=verify-ca' ],
+	'stranger, revoked' => [ @server, '-A', $root->{cert}, '--clientcert=verify-ca', '--crl', $crl ],
 	c => [ '-c', '-A', $c->{root}, @debug ],
 	cstranger => [ '-c', '-A', $c->{root}, '--servername=b.example', @debug ],
 	l => \@server,
@@ -36,7 +44,7 @@ my %arguments = (
 # says why. There may be no memory to tell a stranger. A listener goes on, and its session has the
 # line.
 my $served = qr/ exit 0 served .*disconnection: .*\|$/;
-my $refused = qr/ exit (?:77|69) (?:cut|refused) .*\|$/;
+my $refused = qr/ exit (?:77|76|69) (?:cut|refused) .*\|$/;
 my $ended = qr/ exit 71 (?:cut|nothing|refused|served) .*out of memory[^|]*\|$/;
 my $listener = qr/ exit 0 (?:cut|refused|served) .*(?:disconnection: |out of memory).*stopped\|$/;
 
@@ -57,7 +65,7 @@ sub fail_allocations {
 	my @pids;
 	for my $part (0 .. PARTS - 1) {
 		my @listen = $kind eq 'l' ? ('-d', '127.0.0.1:' . T::free_port(), '-f') : ();
-		my @cert = $kind eq 'stranger' ? () : "CLIENT_PEM=$alice";
+		my @cert = $kind eq 'stranger' ? () : 'CLIENT_PEM=' . ($kind =~ /revoked/ ? $mallory : $alice);
 		my $server = $kind eq 'cstranger' ? $wrong : $c->{pem};
 		push @pids, T::spawn(quiet => 1, out => "$T::TMP/runs.$part", cmd => [ 'env', '-i',
 			@cert, "BACKEND_PEM=$server", "$T::ROOT/t/bin/failing_malloc", $kind,
@@ -69,7 +77,7 @@ sub fail_allocations {
 	splice @wrong, 20 if @wrong > 20;
 	is(join("\n", @wrong), '', "$what: @{[ scalar @runs ]} runs");
 	cmp_ok(scalar(grep { / 71 |out of memory/ } @runs), '>', 5, 'that ended the session');
-	cmp_ok(scalar(grep { / served | exit (?:77|69) / } @runs), '>', 2, 'that did not');
+	cmp_ok(scalar(grep { / served | exit (?:77|76|69) / } @runs), '>', 2, 'that did not');
 }
 
 1;
