@@ -93,6 +93,9 @@ subtest 'without a valid header: closed and logged, no answer' => sub {
 		is($conn->raw_read, '', "$what: no answer");
 		$conn->close;
 	}
+	my $early = session(pg => $pg, args => ['--proxy-protocol'], first => ssl_request());
+	is($early->conn->rest, '', 'an SSLRequest that waits when pgssl starts: no answer');
+	is($early->wait, 76, 'status');
 	wait_for('a log line for each',
 		sub { log_lines($s->{log}, qr/PROXY header/) >= keys %bad });
 	$s->logged(qr/no PROXY header: connect through the load balancer, or start pgssl without --proxy-protocol host=127\.0\.0\.1/);

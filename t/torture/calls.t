@@ -123,7 +123,7 @@ my $alice = make_pem(make_cert(name => 'alice', cn => 'alice', issuer => $c->{ca
 my $bob = make_pem(make_cert(name => 'bob', cn => 'bob', issuer => $c->{ca}));
 my @debug = ('-r', 'BACKEND', '-D', 'debug');
 my @server = ('-p', $c->{pem}, @debug);
-my ($pids, $crls) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(pids crls);
+my ($pids, $crls, $revoked) = map { mkdir "$TMP/$_"; "$TMP/$_" } qw(pids crls revoked);
 chmod 01777, $pids;
 link crl($c->{ca}), "$crls/ca.pem";
 run([ 'openssl', 'rehash', $crls ]);
@@ -164,6 +164,10 @@ sub processes {
 	return %name;
 }
 
+# What writes a line of the log, or finds out whether descriptor 2 is the client. If it may be, the
+# log goes to syslog.
+my $is_log = qr/^(?:2, "pgssl|[0-3], (?:""|\{))/;
+
 # The calls after main() has begun, as [process, name, number, how many calls of this name it is,
 # whether it writes a line of the log].
 sub calls_of {
@@ -180,7 +184,7 @@ sub calls_of {
 		next if $name eq 'execve' || grep { $other{$_} && "$process{$pid}." =~ /^\Q$_\E\./ } keys %other;
 		$made{"$pid $name"}++;
 		push @calls, [ $process{$pid}, $name, $number, $made{"$pid $name"},
-			$kind eq 'n' ? $name eq 'write' : $args =~ /^2, "pgssl/ ]
+			$kind eq 'n' ? $name eq 'write' : $args =~ $is_log ]
 			if $begun && !$cannot_fail{$name} && $args !~ /F_[GS]ET/; # of fcntl(), only F_DUPFD may
 		# Without this line, or the port in it, t/bin/failing_calls waits for the listener.
 		next unless $args =~ /listening on/;
@@ -296,6 +300,12 @@ test('a server with certificates, a map and PROXY headers', 'p', $alice, qr/^exi
 test('a stranger by the map', 'p', $bob, qr/^exit 77 refused /, undef, @server, @map);
 test('a stranger without a certificate', 's', undef, qr/^exit 77 refused /, undef,
 	@server, '-A', $c->{root}, '--clientcert=verify-ca');
+my $root = issue(cn => 'Root', ca => 1);
+my $mallory = issue(cn => 'mallory', issuer => $root);
+link crl($root, revoked => [$mallory]), "$revoked/root.pem";
+run([ 'openssl', 'rehash', $revoked ]);
+test('a stranger with a revoked certificate', 's', make_pem($mallory), qr/^exit 76 cut /, undef,
+	@server, '-A', $root->{cert}, '--clientcert=verify-ca', '--crl', $revoked);
 test('client mode', 'c', undef, qr/^exit 0 served /, undef, '-c', '-A', $c->{root}, @debug);
 test('a listener', 'l', undef, qr/^exit 0 served /, undef, @server, '-P', $pids);
 

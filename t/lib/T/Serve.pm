@@ -244,7 +244,8 @@ sub serve_listen {
 
 # One pgssl with the test as its client. over => 'tcp' (default), 'pair' (socketpair), 'pairs' (two
 # of them), 'pipes'. stderr as in serve, but the default is the file {err}. keep: keep pgssl's ends
-# open in {child_in} and {child_out}. Returns an object with conn (a T::Conn), pid, log, wait().
+# open in {child_in} and {child_out}. first: bytes that are sent before it starts. Returns an object
+# with conn (a T::Conn), pid, log, wait().
 sub session {
 	my (%o) = @_;
 	my $self = service(%o);
@@ -253,6 +254,7 @@ sub session {
 	my $err = defined $o{stderr} ? ($o{stderr} eq 'client' ? $out : $o{stderr}) : $self->{err};
 	my @wrap = @{ $o{wrap} || [] };
 	my $program = @wrap ? $wrap[0] : $o{program} || $T::PGSSL;
+	syswrite $write, $o{first} if defined $o{first};
 	my @cmd = @wrap ? (@wrap, $o{program} || $T::PGSSL) : ($o{argv0} || 'pgssl');
 	$self->{pid} = T::spawn(%o, cmd => [ @cmd, @{ $self->{args} } ], program => $program,
 		in => $in, out => $out, err => $err);
