@@ -36,14 +36,12 @@ struct found_stderr {
 	int first_unused;
 };
 
-/* True also if the kernel does not say: what may be the client gets no message. */
 static bool same_file(int a, int b)
 {
 	struct stat st_a, st_b;
 
-	if (fstat(a, &st_a) != 0 || fstat(b, &st_b) != 0)
-		return errno != EBADF;
-	return st_a.st_dev == st_b.st_dev && st_a.st_ino == st_b.st_ino;
+	return fstat(a, &st_a) == 0 && fstat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
+	       st_a.st_ino == st_b.st_ino;
 }
 
 static bool has_type(int fd, mode_t type)

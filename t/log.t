@@ -297,14 +297,6 @@ subtest 'no /dev/null' => sub {
 	like($r->{err}, qr/^pgssl\[\d+\]: could not open \/dev\/null: Too many open files$/, 'one line');
 };
 
-subtest 'what descriptors are cannot be found out' => sub {
-	plan skip_all => 'needs strace' if run([qw(strace -V)], quiet => 1)->{status};
-	my $strace = "strace -qq -P $TMP/client -e inject=fstat,newfstatat:error=EACCES -o $TMP/trace";
-	run([ 'sh', '-c', "sleep 0 | $strace $PGSSL -p $TMP/missing.pem -r 1 >$TMP/client 2>&1" ], quiet => 1);
-	is(slurp("$TMP/client"), '', 'no line for what may be the client');
-	like(slurp("$TMP/trace"), qr/INJECTED/, 'it did fail');
-};
-
 # SIGXFSZ ended the listener, and with it all sessions, and each session that logged before step 5.
 subtest 'a log file that reaches the limit of file sizes' => sub {
 	my $r = run([ 'bash', '-c', 'ulimit -f 0; exec "$@"', 'bash', $PGSSL, '-d', free_port(),

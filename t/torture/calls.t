@@ -164,10 +164,6 @@ sub processes {
 	return %name;
 }
 
-# What writes a line of the log, or finds out whether descriptor 2 is the client. If it may be, the
-# log goes to syslog.
-my $is_log = qr/^(?:2, "pgssl|[0-3], (?:""|\{))/;
-
 # The calls after main() has begun, as [process, name, number, how many calls of this name it is,
 # whether it writes a line of the log].
 sub calls_of {
@@ -184,7 +180,7 @@ sub calls_of {
 		next if $name eq 'execve' || grep { $other{$_} && "$process{$pid}." =~ /^\Q$_\E\./ } keys %other;
 		$made{"$pid $name"}++;
 		push @calls, [ $process{$pid}, $name, $number, $made{"$pid $name"},
-			$kind eq 'n' ? $name eq 'write' : $args =~ $is_log ]
+			$kind eq 'n' ? $name eq 'write' : $args =~ /^2, "pgssl/ ]
 			if $begun && !$cannot_fail{$name} && $args !~ /F_[GS]ET/; # of fcntl(), only F_DUPFD may
 		# Without this line, or the port in it, t/bin/failing_calls waits for the listener.
 		next unless $args =~ /listening on/;
