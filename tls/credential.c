@@ -92,7 +92,8 @@ void tls_wiping(bool on)
 
 /* ---- files ---- */
 
-int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e)
+/* A descriptor of a regular file, or -1. */
+static int open_regular(const char *file, const char *cure, struct stat *st, struct error *e)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	bool found = fd >= 0 && fstat(fd, st) == 0;
@@ -124,7 +125,7 @@ static const char *read_whole(int fd, char *bytes, size_t len)
 
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure, struct error *e)
 {
-	int fd = tls_open_file(file, cure, &f->st, e);
+	int fd = open_regular(file, cure, &f->st, e);
 
 	if (fd < 0)
 		return false;

@@ -49,10 +49,8 @@ struct tls_pem_file {
 	struct stat st;
 };
 
-/* Open a regular file. -1 with EX_NOINPUT or EX_NOPERM; `cure` is for a file that is missing. */
-int tls_open_file(const char *file, const char *cure, struct stat *st, struct error *e) MUST_USE;
-
-/* Read a file whole, for tls_pem_file_wipe. Fails as tls_open_file. */
+/* Read a regular file whole, for tls_pem_file_wipe. Fails with EX_NOINPUT or EX_NOPERM; `cure` is for
+ * a file that is missing. */
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure,
 		       struct error *e) MUST_USE;
 void tls_pem_file_wipe(struct tls_pem_file *f);
@@ -63,7 +61,7 @@ bool tls_pem_skips(const struct tls_pem_file *f) MUST_USE;
 	"\"%s\" has a PEM block that OpenSSL does not read: put its -----BEGIN and -----END on "   \
 	"lines of their own, with nothing before or after them, in ASCII or UTF-8"
 
-/* Does OpenSSL read every PEM block of `file`? Fails as tls_open_file, or with EX_CONFIG. */
+/* Does OpenSSL read every PEM block of `file`? Fails as tls_pem_file_read, or with EX_CONFIG. */
 bool tls_file_is_whole(const char *file, struct error *e) MUST_USE;
 
 /* All certificates in `f`, at least one, in their order, for the caller to free; else NULL. */
@@ -80,7 +78,7 @@ bool tls_load_certificate(SSL *ssl, const struct options *o, int which, bool *re
 
 /* Fill a store with the authorities of -A and the lists of --crl, which each issuer must have then;
  * either is a file or a directory. Refuses lists that OpenSSL sometimes ignores. Fails as
- * tls_open_file, or with EX_CONFIG: damaged, or nothing in it. */
+ * tls_pem_file_read, or with EX_CONFIG: damaged, or nothing in it. */
 bool tls_load_store(X509_STORE *store, const struct options *o, struct error *e) MUST_USE;
 
 /* The lists in a store, which has the only reference to them. The caller frees the stack.
