@@ -49,8 +49,8 @@ struct tls_pem_file {
 	struct stat st;
 };
 
-/* Read a regular file whole, for tls_pem_file_wipe. Fails with EX_NOINPUT or EX_NOPERM; `cure` is for
- * a file that is missing. */
+/* Read a regular file whole, for tls_pem_file_wipe. Fails with EX_NOINPUT or EX_NOPERM; `cure` is
+ * for a file that is missing. */
 bool tls_pem_file_read(struct tls_pem_file *f, const char *file, const char *cure,
 		       struct error *e) MUST_USE;
 void tls_pem_file_wipe(struct tls_pem_file *f);
