@@ -8,6 +8,7 @@
 #include "tls.h"
 #include "tls/internal.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,7 +313,9 @@ static bool init_library(struct error *e)
 	/* No clean-up at exit: the kernel does it faster. */
 	done = settings != NULL && OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, settings) == 1;
 	OPENSSL_INIT_free(settings);
-	if (settings == NULL || tls_no_memory())
+	unsigned long error = ERR_peek_error();
+	bool no_fopen = ERR_SYSTEM_ERROR(error) && ERR_GET_REASON(error) == ENOMEM;
+	if (settings == NULL || tls_no_memory() || (!done && no_fopen))
 		return fail(e, EX_OSERR, "out of memory");
 	if (!done)
 		return fail_config(e);
