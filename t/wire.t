@@ -90,6 +90,11 @@ subtest 'no private key in a session that a listener serves because it cannot st
 	$s->{conn} = $conn;
 	ok($conn->negotiate, 'handshake');
 	unlike($s->log, qr/listening on/, 'it is no listener');
+	$conn->send("\0"); # the first byte of the startup packet
+	my $from = sprintf '%04X', $conn->local_port;
+	wait_for('it to wait for the second', sub {
+		slurp('/proc/net/tcp') =~ /:$from 01 \w+:00000000 / && slurp("/proc/$s->{pid}/stat") =~ /\) S /;
+	});
 	search($s, $cert, qr/memstart\.pem/);
 };
 
