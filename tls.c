@@ -313,9 +313,10 @@ static bool init_library(struct error *e)
 	/* No clean-up at exit: the kernel does it faster. */
 	done = settings != NULL && OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, settings) == 1;
 	OPENSSL_INIT_free(settings);
+	tls_started();
 	unsigned long error = ERR_peek_error();
 	bool no_fopen = ERR_SYSTEM_ERROR(error) && ERR_GET_REASON(error) == ENOMEM;
-	if (settings == NULL || tls_no_memory() || (!done && no_fopen))
+	if (settings == NULL || (!done && no_fopen))
 		return fail(e, EX_OSERR, "out of memory");
 	if (!done)
 		return fail_config(e);

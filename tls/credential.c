@@ -72,8 +72,10 @@ void tls_install_wiping(void)
 	starting = true;
 	/* Guard pages, not in core dumps, and locked unless RLIMIT_MEMLOCK forbids it. */
 	(void)CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_LEAST);
-	/* OpenSSL 3.5 reports a failure in here with the lock held that the report needs. */
-	OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
+}
+
+void tls_started(void)
+{
 	starting = false;
 }
 

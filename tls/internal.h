@@ -94,10 +94,12 @@ bool tls_load_trust(SSL_CTX *ctx, const struct options *o, struct error *e) MUST
 size_t tls_names_size(const STACK_OF(X509_NAME) * names);
 
 /*
- * Give OpenSSL allocation functions of ours, before its first allocation, and let it initialise
- * itself. Exits if there is no memory for that.
+ * Give OpenSSL allocation functions of ours, before its first allocation. Up to tls_started the
+ * process ends if there is no memory: OpenSSL 3.5 reports a failure with the lock held that the
+ * report needs, or aborts.
  */
 void tls_install_wiping(void);
+void tls_started(void);
 
 /* Has an allocation of OpenSSL failed since the last call? OpenSSL often names another reason. */
 bool tls_no_memory(void);
