@@ -308,18 +308,17 @@ static bool init_library(struct error *e)
 		return true;
 	tls_install_wiping();
 	OPENSSL_INIT_SETTINGS *settings = OPENSSL_INIT_new();
-	if (settings != NULL)
-		OPENSSL_INIT_set_config_file_flags(settings, CONFIG_FLAGS);
+	if (settings == NULL)
+		die(EX_OSERR, "out of memory");
+	OPENSSL_INIT_set_config_file_flags(settings, CONFIG_FLAGS);
 	/* No clean-up at exit: the kernel does it faster. */
-	done = settings != NULL && OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, settings) == 1;
+	done = OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, settings) == 1;
 	OPENSSL_INIT_free(settings);
 	tls_started();
 	unsigned long error = ERR_peek_error();
 	bool no_fopen = ERR_SYSTEM_ERROR(error) && ERR_GET_REASON(error) == ENOMEM;
-	if (settings == NULL || (!done && no_fopen))
-		return fail(e, EX_OSERR, "out of memory");
 	if (!done)
-		return fail_config(e);
+		return no_fopen ? fail(e, EX_OSERR, "out of memory") : fail_config(e);
 	tls_read_site_policy();
 	return true;
 }
