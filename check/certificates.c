@@ -490,10 +490,10 @@ static void report_tls(const struct options *o)
 	}
 	if (o->key != NULL)
 		report_skipped(o->key, known);
-	if (tls_authorities(o) != NULL)
+	if (o->ca != NULL) {
 		report_skipped(tls_authorities(o), known);
-	if (o->ca != NULL)
 		report_trust(o, open ? SSL_CTX_get_security_level(t->ctx) : -1, known);
+	}
 	if (!open)
 		return;
 	size_t names = tls_names_size(SSL_CTX_get_client_CA_list(t->ctx));
